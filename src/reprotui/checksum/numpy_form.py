@@ -1,0 +1,83 @@
+"""`rfp1-64` in numpy: the reference form, and the one for arrays that live on the host."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, lanes_to_checksum
+from reprotui.errors import BadInputError
+
+CHUNK_WORDS = 1 << 15
+"""Words mixed at a time: the temporaries stay in a core's cache, 2 GB/s instead of 0.5."""
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint32}
+_NARROW = {"int4": 0xF, "uint4": 0xF, "float4_e2m1fn": 0xF, "int2": 0x3, "uint2": 0x3}
+"""ml_dtypes keeps one element of these in one byte; the mask takes the bits that count."""
+
+
+def words(array: NDArray) -> NDArray[np.unsignedinteger]:
+    """Return the words of an array as a flat array of unsigned integers of 8, 16 or 32 bits.
+
+    Args:
+        array: any shape and memory layout; bool, integer, float and complex types, those of ml_dtypes included, in
+            either byte order.
+
+    Raises:
+        BadInputError: for a type that has no fixed bits (object, string, datetime, extended precision).
+    """
+    array = np.asarray(array)
+    name = array.dtype.name
+    if array.dtype.kind in "OSUTMm" or name in ("float128", "complex256", "longdouble", "clongdouble"):
+        raise BadInputError(f"a leaf of dtype {array.dtype} has no checksum: only bool, integer, float and complex do")
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if array.dtype.kind == "b":
+        return (flat.view(np.uint8) != 0).view(np.uint8)
+    if array.dtype.kind == "c":
+        flat = flat.view(np.float32 if array.dtype.itemsize == 8 else np.float64)
+    bits = flat.view(_UNSIGNED[flat.dtype.itemsize])
+    return bits & np.uint8(_NARROW[name]) if name in _NARROW else bits
+
+
+def lanes(array: NDArray, base: int = 0) -> tuple[int, int]:
+    """Return both lanes of an array.
+
+    Args:
+        array: as in `words`.
+        base: index of its first word within the whole, where the array is a contiguous part of a larger leaf.
+    """
+    all_words = words(array)
+    lane0 = lane1 = 0
+    for start in range(0, all_words.size, CHUNK_WORDS):
+        x = all_words[start : start + CHUNK_WORDS].astype(np.uint32)
+        t = _offsets(x.size)
+        t = t + np.uint32((base + start) * INDEX_STEP & MASK)
+        x ^= t
+        x ^= x >> np.uint32(16)
+        x *= np.uint32(MIX_1)
+        x ^= x >> np.uint32(15)
+        x *= np.uint32(MIX_2)
+        x ^= x >> np.uint32(16)
+        lane0 += int(x.sum(dtype=np.uint64))
+        x += t
+        x *= np.uint32(MIX_3)
+        x ^= x >> np.uint32(15)
+        lane1 += int(x.sum(dtype=np.uint64))
+    return lane0 & MASK, lane1 & MASK
+
+
+def checksum(array: NDArray) -> int:
+    """Return the 64-bit checksum of an array's bits; 0 for an empty one. Shape and dtype are not part of it."""
+    return lanes_to_checksum(*lanes(array))
+
+
+def root(checksums: NDArray[np.uint64]) -> int:
+    """Return the root of the checksums of a phase's leaves, in leaf order; 0 where there are none."""
+    return checksum(np.ascontiguousarray(checksums, dtype="<u8").view("<u4"))
+
+
+_TABLE = (np.arange(CHUNK_WORDS, dtype=np.uint32) * np.uint32(INDEX_STEP)) + np.uint32(INDEX_START)
+
+
+def _offsets(count: int) -> NDArray[np.uint32]:
+    return _TABLE[:count]

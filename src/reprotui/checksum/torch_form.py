@@ -1,0 +1,75 @@
+"""`rfp1-64` in PyTorch: for tensors on the CPU or a CUDA device. Needs the extra `torch`."""
+
+import torch
+
+from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, LeafSpec, lanes_to_checksum
+from reprotui.errors import BadInputError
+
+CHUNK_WORDS = 1 << 22
+"""Words mixed at a time: bounds the temporaries at 64 MB beside the tensor."""
+
+_VIEWS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
+
+
+def lanes(tensor: torch.Tensor, base: int = 0) -> tuple[int, int]:
+    """Return both lanes of a tensor.
+
+    Args:
+        tensor: any shape, strides and device; bool, integer, float and complex types, 8-bit floats included.
+        base: index of its first word within the whole, where the tensor is a part of a larger leaf.
+
+    Raises:
+        BadInputError: for quantized and sparse tensors, whose bits are not those of their elements.
+    """
+    word = _words(tensor.detach())
+    lane0 = lane1 = 0
+    for start in range(0, word.numel(), CHUNK_WORDS):
+        # int32 arithmetic wraps modulo 2**32 in two's complement, the same bits as unsigned arithmetic.
+        w = word[start : start + CHUNK_WORDS].to(torch.int32)
+        if word.dtype == torch.int16:
+            w = w & 0xFFFF
+        index = torch.arange(w.numel(), dtype=torch.int32, device=w.device)
+        t = index * _signed(INDEX_STEP) + _signed((base + start) * INDEX_STEP + INDEX_START)
+        x = w ^ t
+        x = x ^ _shift(x, 16)
+        x = x * _signed(MIX_1)
+        x = x ^ _shift(x, 15)
+        x = x * _signed(MIX_2)
+        x = x ^ _shift(x, 16)
+        y = (x + t) * _signed(MIX_3)
+        y = y ^ _shift(y, 15)
+        lane0 += int(x.sum(dtype=torch.int64))
+        lane1 += int(y.sum(dtype=torch.int64))
+    return lane0 & MASK, lane1 & MASK
+
+
+def checksum(tensor: torch.Tensor) -> int:
+    """Return the 64-bit checksum of a tensor's bits; 0 for an empty one. Shape and dtype are not part of it."""
+    return lanes_to_checksum(*lanes(tensor))
+
+
+def leaf_spec(path: str, tensor: torch.Tensor) -> LeafSpec:
+    """Describe a tensor as a leaf; dtype names are numpy's, so that a jax and a torch leaf can be compared."""
+    return LeafSpec(path, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def _words(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_quantized or tensor.layout != torch.strided:
+        raise BadInputError(f"a {tensor.layout} tensor of dtype {tensor.dtype} has no checksum: make it dense first")
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    flat = tensor.contiguous().reshape(-1)
+    if flat.dtype == torch.bool:
+        return flat.to(torch.uint8)
+    if flat.dtype.is_complex:
+        flat = torch.view_as_real(flat).reshape(-1)
+    return flat.view(_VIEWS[flat.element_size()])
+
+
+def _signed(value: int) -> int:
+    value &= MASK
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
+    return (x >> bits) & ((1 << (32 - bits)) - 1)
