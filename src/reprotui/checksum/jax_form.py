@@ -48,6 +48,11 @@ def root_lanes(leaf_lanes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lanes(leaf_lanes)
 
 
+def scalar_words(leaf: jax.Array) -> jax.Array:
+    """Return the words of a scalar as uint32[1] or, for 64-bit types, uint32[2]; traceable."""
+    return jnp.stack([part for part, _, _ in _word_arrays(leaf)])
+
+
 def named_leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Return the leaves of a pytree with readable paths such as `params/dense_0/kernel`, in flattening order.
 

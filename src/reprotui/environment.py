@@ -1,0 +1,141 @@
+"""What machine, packages, flags and code a run had: captured without importing any framework, and compared.
+
+What only a running framework knows (backend, devices) is added by the worker under `devices`.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("reprotui", "jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes", "orbax-checkpoint", "torch")
+"""Packages whose version can change the numbers. Plugins for accelerators are found by `_accelerator_packages`."""
+
+_VARIABLES = re.compile(
+    r"^(XLA_|JAX_|NPROC$|OMP_|MKL_|OPENBLAS_|KMP_|CUDA_|CUBLAS_|CUDNN_|NCCL_|NVIDIA_|TF_|TORCH_|PYTORCH_|HIP_|ROCR_|TPU_|"
+    r"LIBTPU_|ENABLE_PJRT|PYTHONHASHSEED$|MALLOC_|LD_PRELOAD$|TZ$|LANG$|LC_ALL$)"
+)
+_NEUTRAL_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+"""Recorded, but where the cache lies is not a difference between two runs."""
+
+GIT_SECONDS = 5
+"""How long git may take to answer: a repository on a slow file system must not hold up a run."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One entry that differs between two runs: `name` such as `packages.jaxlib`, and both values as text."""
+
+    name: str
+    a: str
+    b: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.a} → {self.b}"
+
+
+def capture_environment(directory: Path | None = None) -> dict[str, Any]:
+    """Describe this process: Python, packages, machine, CPU count and affinity, relevant variables, git state.
+
+    Args:
+        directory: where the code lives whose git commit is recorded; the working directory by default.
+
+    Returns:
+        A JSON object. Takes a few milliseconds and one call of git; imports no framework.
+    """
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "cpu": {
+            "model": cpu_model(),
+            "count": os.cpu_count(),
+            "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
+        "host": platform.node(),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.match(name)},
+        "git": git_state(directory or Path.cwd()),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that can change the numbers; absent ones are left out."""
+    versions = {}
+    for name in (*PACKAGES, *_accelerator_packages()):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_state(directory: Path) -> dict[str, Any] | None:
+    """Return commit, dirty flag and the SHA-256 of the uncommitted difference, or None outside a repository."""
+
+    def git(*arguments: str) -> bytes:
+        command = ["git", "-C", str(directory), *arguments]
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        result = subprocess.run(
+            command, capture_output=True, timeout=GIT_SECONDS, check=True, stdin=subprocess.DEVNULL, env=environment
+        )
+        return result.stdout
+
+    try:
+        commit = git("rev-parse", "HEAD").decode().strip()
+        status = git("status", "--porcelain", "--untracked-files=normal")
+        difference = git("diff", "HEAD") if status else b""
+    except (OSError, subprocess.SubprocessError):
+        return None
+    digest = hashlib.sha256(status + difference).hexdigest() if status else None
+    return {"commit": commit, "dirty": bool(status), "diff_digest": digest}
+
+
+def compare_environments(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """Return every entry in which two captured environments differ, named by its path, in a stable order."""
+    return [
+        Difference(name, _text(flat_a.get(name)), _text(flat_b.get(name)))
+        for flat_a, flat_b in [(dict(_flatten(a)), dict(_flatten(b)))]
+        for name in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(name) != flat_b.get(name) and name.removeprefix("variables.") not in _NEUTRAL_VARIABLES
+    ]
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            items += _flatten(entry, f"{prefix}{key}.")
+        else:
+            items.append((f"{prefix}{key}", entry))
+    return items
+
+
+def _text(value: Any) -> str:
+    return "unset" if value is None else str(value)
+
+
+@functools.cache
+def cpu_model() -> str:
+    """Return the processor's model name, or the machine type where the platform does not tell."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _accelerator_packages() -> list[str]:
+    prefixes = ("jax-cuda", "jax_cuda", "nvidia-cudnn", "nvidia-cublas", "jax-rocm", "jax_rocm", "libtpu")
+    names = {dist.metadata["Name"] for dist in importlib.metadata.distributions() if dist.metadata["Name"]}
+    return sorted(name for name in names if name.lower().startswith(prefixes))

@@ -1,0 +1,22 @@
+"""The record of a run: schema, writer, reader, live follower and seal. One SQLite file a run."""
+
+from reprotui.trace.follower import Follower, watch
+from reprotui.trace.phases import PHASES
+from reprotui.trace.reader import Event, StepRow, Trace
+from reprotui.trace.records import LeafTable, Record
+from reprotui.trace.verify import VerifiedTrace, verify_trace
+from reprotui.trace.writer import TraceWriter
+
+__all__ = [
+    "PHASES",
+    "Event",
+    "Follower",
+    "LeafTable",
+    "Record",
+    "StepRow",
+    "Trace",
+    "TraceWriter",
+    "VerifiedTrace",
+    "verify_trace",
+    "watch",
+]

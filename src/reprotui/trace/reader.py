@@ -1,0 +1,194 @@
+"""Read a trace: sealed or live, whole or row by row. Never writes."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reprotui.checksum import NAME, LeafSpec
+from reprotui.errors import BadInputError, CannotTellError
+from reprotui.trace.phases import PHASES, ROOT_BYTES
+from reprotui.trace.records import LeafTable
+from reprotui.trace.schema import APPLICATION_ID, SCHEMA_VERSION, connect_reader
+
+_STEP_COLUMNS = "step, time_ns, loss, loss_bits, metrics, version, roots, chain"
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One recorded step; see `Record` for the fields. `loss_bits` is unsigned here; `loss` is None for NaN and no loss."""
+
+    step: int
+    time_ns: int
+    loss: float | None
+    loss_bits: int | None
+    metrics: str | None
+    version: int
+    roots: bytes
+    chain: bytes
+
+    def root(self, phase: str) -> int:
+        """Return the root of a phase, 0 where the phase is absent."""
+        start = PHASES.index(phase) * ROOT_BYTES
+        return int.from_bytes(self.roots[start : start + ROOT_BYTES], "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the run, in words."""
+
+    id: int
+    time_ns: int
+    kind: str
+    text: str
+
+
+def _step_row(row: tuple[Any, ...]) -> StepRow:
+    bits = row[3]
+    return StepRow(*row[:3], bits + (1 << 64) if bits is not None and bits < 0 else bits, *row[4:])
+
+
+class Trace:
+    """A trace opened for reading; use as a context manager, and for short: a long reader keeps the journal growing.
+
+    Raises:
+        BadInputError: the file is missing, not a trace, or its beginning is damaged.
+        CannotTellError: it was written by a newer reprotui or with another checksum definition, or a page that is
+            needed is damaged; the message says up to which step it can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise BadInputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+        try:
+            self._connection = connect_reader(path)
+            application, version = (self._scalar(f"PRAGMA {name}") for name in ("application_id", "user_version"))
+        except sqlite3.DatabaseError as error:
+            raise BadInputError(f"{path} is not a trace, or its beginning is damaged: {error}") from None
+        try:
+            if application != APPLICATION_ID:
+                raise BadInputError(f"{path} is an SQLite file, but not a trace of reprotui")
+            if version > SCHEMA_VERSION:
+                raise CannotTellError(f"{path} has trace schema {version}, this reprotui reads {SCHEMA_VERSION}: upgrade reprotui")
+            with self._damage():
+                checksum = self._scalar("SELECT value FROM meta WHERE key = 'checksum'")
+            if checksum != NAME:
+                raise CannotTellError(f"{path} holds checksums {checksum}, this reprotui compares {NAME}")
+        except BaseException:
+            self._connection.close()
+            raise
+        self._tables: dict[int, LeafTable] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; reading afterwards is an error."""
+        self._connection.close()
+
+    def last_step(self) -> int | None:
+        """Return the newest committed step, None while there is none."""
+        with self._damage():
+            return self._scalar("SELECT max(step) FROM steps")
+
+    def row(self, step: int) -> StepRow | None:
+        """Return the record of a step, None where it was not recorded."""
+        with self._damage():
+            found = self._connection.execute(f"SELECT {_STEP_COLUMNS} FROM steps WHERE step = ?", (step,)).fetchone()
+        return _step_row(found) if found else None
+
+    def rows(self, after: int = -1, limit: int = -1) -> Iterator[StepRow]:
+        """Yield records with a step greater than `after`, in order, at most `limit` (-1: all)."""
+        query = f"SELECT {_STEP_COLUMNS} FROM steps WHERE step > ? ORDER BY step LIMIT ?"
+        with self._damage():
+            for found in self._connection.execute(query, (after, limit)):
+                yield _step_row(found)
+
+    def previous_step(self, step: int) -> int | None:
+        """Return the last recorded step before this one."""
+        with self._damage():
+            return self._scalar("SELECT max(step) FROM steps WHERE step < ?", step)
+
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint64]]:
+        """Return all steps, losses (NaN where there is none) and roots as uint64[steps, phases]."""
+        with self._damage():
+            found = self._connection.execute("SELECT step, loss, roots FROM steps ORDER BY step").fetchall()
+        steps = np.array([row[0] for row in found], np.int64)
+        losses = np.array([np.nan if row[1] is None else row[1] for row in found], np.float64)
+        roots = np.frombuffer(b"".join(row[2] for row in found), "<u8").reshape(-1, len(PHASES))
+        return steps, losses, roots
+
+    def tables(self) -> dict[int, bytes]:
+        """Return the digest of every version of the leaf table."""
+        with self._damage():
+            return dict(self._connection.execute("SELECT version, digest FROM leaf_tables").fetchall())
+
+    def table(self, version: int) -> LeafTable:
+        """Return a version of the leaf table."""
+        if version not in self._tables:
+            query = "SELECT phase, path, dtype, shape FROM leaves WHERE version = ? ORDER BY id"
+            with self._damage():
+                found = self._connection.execute(query, (version,)).fetchall()
+            specs = (LeafSpec(path, dtype, tuple(int(n) for n in shape.split(",") if n)) for _, path, dtype, shape in found)
+            self._tables[version] = LeafTable(tuple(row[0] for row in found), tuple(specs))
+        return self._tables[version]
+
+    def leaf_checksums(self, step: int) -> NDArray[np.uint64] | None:
+        """Return the checksums of a step's leaves in table order, None where leaf rows were not written."""
+        with self._damage():
+            blob = self._scalar("SELECT blob FROM leaf_checksums WHERE step = ?", step)
+        return None if blob is None else np.frombuffer(blob, "<u8")
+
+    def leaf_stats(self, step: int) -> NDArray[np.float32] | None:
+        """Return float32[leaves, 2] of L2 norm and max |x|, None where statistics were not taken."""
+        with self._damage():
+            blob = self._scalar("SELECT blob FROM leaf_stats WHERE step = ?", step)
+        return None if blob is None else np.frombuffer(blob, "<f4").reshape(-1, 2)
+
+    def events(self, after: int = 0) -> list[Event]:
+        """Return the events with an id greater than `after`, in order."""
+        query = "SELECT id, time_ns, kind, text FROM events WHERE id > ? ORDER BY id"
+        with self._damage():
+            return [Event(*row) for row in self._connection.execute(query, (after,))]
+
+    def attach(self, other: Path) -> sqlite3.Connection:
+        """Return this trace's connection with another trace attached read-only as `other`."""
+        self._connection.execute("ATTACH DATABASE ? AS other", (f"{other.absolute().as_uri()}?mode=ro",))
+        return self._connection
+
+    def detach(self) -> None:
+        """Undo `attach`."""
+        self._connection.execute("DETACH DATABASE other")
+
+    def readable_through(self) -> int | None:
+        """Return the last step up to which records can be read one after the other, in a damaged file."""
+        last = None
+        try:
+            for (step,) in self._connection.execute("SELECT step FROM steps WHERE length(chain) + length(roots) > 0 ORDER BY step"):
+                last = step
+        except sqlite3.DatabaseError:
+            pass
+        return last
+
+    def _scalar(self, query: str, *arguments: Any) -> Any:
+        found = self._connection.execute(query, arguments).fetchone()
+        return found[0] if found else None
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            last = self.readable_through()
+            readable = "no record can be read" if last is None else f"steps up to {last} can be read"
+            raise CannotTellError(f"{self.path} is damaged ({error}): {readable}") from None
