@@ -21,6 +21,8 @@ class News:
 
     rows: tuple[StepRow, ...]
     events: tuple[Event, ...]
+    tables: dict[int, bytes]
+    """Digest of every version of the leaf table so far."""
 
 
 class Follower:
@@ -34,15 +36,16 @@ class Follower:
     def poll(self) -> News:
         """Return what is new; nothing while the file does not exist yet or has no schema yet."""
         if not self.path.exists() or self.path.stat().st_size == 0:
-            return News((), ())
+            return News((), (), {})
         with Trace(self.path) as trace:
             rows = tuple(trace.rows(self._step, ROWS_A_LOOK))
             events = tuple(trace.events(self._event))
+            tables = trace.tables() if rows else {}
         if rows:
             self._step = rows[-1].step
         if events:
             self._event = events[-1].id
-        return News(rows, events)
+        return News(rows, events, tables)
 
 
 def watch(directory: Path, stop: StopEvent | None = None) -> Iterator[None]:

@@ -69,10 +69,13 @@ class Trace:
             raise BadInputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
         try:
             self._connection = connect_reader(path)
-            application, version = (self._scalar(f"PRAGMA {name}") for name in ("application_id", "user_version"))
         except sqlite3.DatabaseError as error:
-            raise BadInputError(f"{path} is not a trace, or its beginning is damaged: {error}") from None
+            raise BadInputError(f"{path} cannot be opened: {error}") from None
         try:
+            try:
+                application, version = (self._scalar(f"PRAGMA {name}") for name in ("application_id", "user_version"))
+            except sqlite3.DatabaseError as error:
+                raise BadInputError(f"{path} is not a trace, or its beginning is damaged: {error}") from None
             if application != APPLICATION_ID:
                 raise BadInputError(f"{path} is an SQLite file, but not a trace of reprotui")
             if version > SCHEMA_VERSION:
@@ -160,6 +163,11 @@ class Trace:
         query = "SELECT id, time_ns, kind, text FROM events WHERE id > ? ORDER BY id"
         with self._damage():
             return [Event(*row) for row in self._connection.execute(query, (after,))]
+
+    def find_root(self, offset: int, root: bytes) -> int | None:
+        """Return the first step whose roots hold these 8 bytes at this offset, None where none does."""
+        with self._damage():
+            return self._scalar("SELECT step FROM steps WHERE substr(roots, ?, ?) = ? LIMIT 1", offset + 1, len(root), root)
 
     def attach(self, other: Path) -> sqlite3.Connection:
         """Return this trace's connection with another trace attached read-only as `other`."""

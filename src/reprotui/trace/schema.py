@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -68,19 +69,25 @@ def journal_mode(path: Path) -> str:
     return "TRUNCATE" if file_system(path) in _NETWORK else "WAL"
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
-    """Create a trace file and return the one read-write connection to it."""
+def connect_writer(path: Path, meta: Mapping[str, str]) -> sqlite3.Connection:
+    """Create a trace file that holds `meta`, and return the one read-write connection to it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
-    # The schema comes first, in one transaction: a reader sees an empty file or a whole trace, never half of one.
-    connection.execute("BEGIN")
-    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    for statement in CREATE.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute("COMMIT")
-    connection.execute(f"PRAGMA journal_mode={journal_mode(path.parent)}")
-    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        # The schema comes first, in one transaction and before WAL: a reader sees an empty file or a whole trace, never
+        # half of one, and a copy of the file without its WAL is a trace still.
+        connection.execute("BEGIN")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        for statement in CREATE.split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA journal_mode={journal_mode(path.parent)}")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

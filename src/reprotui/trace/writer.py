@@ -33,7 +33,7 @@ class TraceWriter:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._connection = connect_writer(path)
+            self._connection = connect_writer(path, {"checksum": NAME, "created_ns": str(time.time_ns())})
         except sqlite3.Error as error:
             raise WorkerFailedError(f"{path} cannot be created: {error}") from None
         self._path = path
@@ -44,7 +44,6 @@ class TraceWriter:
         self._last_step: int | None = None
         self._count = 0
         self._in_transaction = False
-        self._connection.execute("INSERT INTO meta VALUES ('checksum', ?), ('created_ns', ?)", (NAME, str(time.time_ns())))
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
 
@@ -119,8 +118,9 @@ class TraceWriter:
                 rows = 0
                 item.set()
                 continue
-            self._guard(lambda item=item: self._write(item))
+            # Before the record is resolved: where that takes long, the commit is due right after it.
             since = since if rows else time.monotonic()
+            self._guard(lambda item=item: self._write(item))
             rows += 1
             if rows >= COMMIT_STEPS or time.monotonic() - since >= COMMIT_SECONDS:
                 self._guard(self._commit)
@@ -142,7 +142,11 @@ class TraceWriter:
             self._connection.execute("COMMIT")
 
     def _write(self, item: Callable[[], Record] | tuple[str, str, int]) -> None:
-        record = None if isinstance(item, tuple) else item()
+        try:
+            record = None if isinstance(item, tuple) else item()
+        except BaseException:
+            self._commit()  # the records before the one that failed are whole
+            raise
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN")
         if record is not None:

@@ -1,0 +1,215 @@
+"""Name the cause of a first difference, from the causal order of the phases and what differs around the runs.
+
+The phase that differs first had equal inputs, so what enters that phase is what differs: each config field says which
+phases it enters, each environment entry belongs to the computation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reprotui.compare.differences import FirstDifference
+from reprotui.compare.verdict import Cause
+from reprotui.environment import Difference, compare_environments
+
+COMPUTED = ("init", "forward", "grads", "update")
+"""Phases whose content a compiled program computes; batch and keys are made from config and data alone."""
+
+_NUMERIC_VARIABLES = ("XLA_FLAGS", "NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_NEUTRAL = ("executable", "host", "platform", "cpu.count", "cpu.affinity", "packages.reprotui", "packages.orbax-checkpoint", "packages.torch")
+_WITH_EQUAL_INPUTS = {
+    "init": "the first thing that is recorded differs",
+    "batch": "the state before the step is equal, its batch is not",
+    "rng": "state and batch are equal, the step's key is not",
+    "forward": "state, batch and key are equal, what the forward pass gives is not",
+    "grads": "state, batch, key and loss are equal, the gradients are not",
+    "update": "state, batch, key, loss and gradients are equal, the updated state is not",
+}
+
+
+@dataclass(frozen=True)
+class ConfigDifference:
+    """A config field with different values, and the phases that it can change."""
+
+    name: str
+    a: Any
+    b: Any
+    phases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_text(self.a)} → {_text(self.b)}"
+
+
+def config_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[ConfigDifference]:
+    """Return the differing config fields of two manifests; one that a manifest says nothing about may change any phase."""
+    values_a, values_b = a.get("config", {}), b.get("config", {})
+    phases = {**b.get("config_phases", {}), **a.get("config_phases", {})}
+    return [
+        ConfigDifference(name, values_a.get(name), values_b.get(name), tuple(phases.get(name, _WITH_EQUAL_INPUTS)))
+        for name in dict.fromkeys([*values_a, *values_b])
+        if values_a.get(name) != values_b.get(name)
+    ]
+
+
+def environment_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """Return the differing environment and device entries of two manifests."""
+    differences = compare_environments(a.get("environment") or {}, b.get("environment") or {})
+    return differences + compare_environments({"devices": a.get("devices") or {}}, {"devices": b.get("devices") or {}})
+
+
+def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifference, batch_found_at: int | None = None) -> Cause:
+    """Return the cause of a first difference.
+
+    Args:
+        a, b: the manifests of the runs.
+        first: where they first differ.
+        batch_found_at: a step of A whose batch equals B's at the first differing step, where there is one.
+    """
+    phase = first.phase
+    configs, environments = config_differences(a, b), environment_differences(a, b)
+    sources = _source_differences(a, b)
+    explaining = [item for item in configs if phase in item.phases and _active(item, first.step)]
+    around = [*_numeric(environments), *sources] if phase in COMPUTED else [*_hash_seed(environments), *sources]
+    explained_by = tuple(map(str, [*explaining, *around]))
+    unrelated = tuple(map(str, [*configs, *environments]))
+    unrelated = tuple(item for item in unrelated if item not in explained_by)
+    evidence = [*_place(first), *_programs(a, b, phase)]
+    kind, sentence, advice = _judge(a, b, first, explaining, around, batch_found_at)
+    if batch_found_at is not None:
+        evidence.append(f"B's batch of step {first.step} is A's batch of step {batch_found_at}")
+    if not first.exact:
+        evidence.append(f"steps between {first.previous} and {first.step} were not recorded: it began in one of them or here")
+    return Cause(kind, sentence, explained_by, tuple(evidence), unrelated, advice)
+
+
+def _judge(
+    a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifference, explaining: list[ConfigDifference],
+    around: list[Any], batch_found_at: int | None,
+) -> tuple[str, str, str]:  # fmt: skip
+    phase, names = first.phase, {item.name for item in explaining}
+    if "perturb" in names:
+        return "corruption", "a bit was flipped on purpose (perturb): a simulated silent data corruption", ""
+    listed = ", ".join(map(str, [*explaining, *around]))
+    structural = {leaf.kind for leaf in first.leaves} - {"bits"}
+    if structural and phase != "batch":
+        why = f"because of {listed}" if listed else "and no recorded difference of config or code explains it"
+        return "config", f"the trees differ ({', '.join(sorted(structural))}), {why}", ""
+    match phase:
+        case "init":
+            return _because("initialisation", "the initial state differs", listed, a, b, first)
+        case "batch":
+            data = a.get("data_digest") != b.get("data_digest")
+            content = "the data themselves differ" if data else "the data are the same, their order or selection is not"
+            if listed:
+                return ("data" if data else "data-order"), f"the batch differs, because of {listed}", ""
+            if data:
+                return "data", f"the batch differs: {content}", ""
+            kind = "data-order" if batch_found_at is not None else "data"
+            return kind, "the batch differs, and nothing recorded explains it: the data loader is not a pure function of the step", (
+                "seed the loader, or look for iteration over sets, racing threads and unseeded NumPy"
+            )
+        case "rng":
+            return _because("keys", "the step's key is derived differently", listed, a, b, first)
+        case "update" if {"optimizer", "lr", "momentum", "weight_decay"} & names:
+            return "optimizer", f"the optimizer differs: {listed}", ""
+        case "update":
+            if listed:
+                return "optimizer" if explaining else "computation", f"the update differs with equal gradients, because of {listed}", ""
+            return _corruption_or_nondeterminism(first)
+        case _:
+            if not listed and _only_state(first):
+                return _corruption_or_nondeterminism(first)
+            return _because("computation", "equal inputs give different results", listed, a, b, first)
+
+
+def _because(
+    kind: str, what: str, listed: str, a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifference
+) -> tuple[str, str, str]:
+    if listed:
+        return kind, f"{what}, because of {listed}", ""
+    if not first.exact:
+        return "unknown", f"{what}, but the steps before it were not recorded", "race again with --every 1"
+    if _program_of(a, first.phase) != _program_of(b, first.phase):
+        return kind, f"{what}: the programs differ, though config and environment do not", "compare the sources of the two runs"
+    return (
+        "nondeterminism",
+        f"{what}, and neither config, environment nor program explains it: the computation is not deterministic",
+        "race it against itself (--repeat 3), and with threads=1",
+    )
+
+
+def _corruption_or_nondeterminism(first: FirstDifference) -> tuple[str, str, str]:
+    if not first.exact:
+        return "unknown", "the state differs, but the steps before it were not recorded", "race again with --every 1"
+    where = first.leaves[0].path if len(first.leaves) == 1 else f"{len(first.leaves)} leaves"
+    return (
+        "corruption",
+        f"the state changed in {where} while all inputs of the step are equal: silent data corruption, or an update that "
+        "is not deterministic",
+        "race it against itself (--repeat 3): a chip that fails does so rarely, a program that is not deterministic often",
+    )
+
+
+def _only_state(first: FirstDifference) -> bool:
+    """Say whether `extra` leaves alone differ in the forward pass, with loss and gradients equal: they did not come from it."""
+    return first.phases == ("forward",) and bool(first.leaves) and all(leaf.path.startswith("extra/") for leaf in first.leaves)
+
+
+def _place(first: FirstDifference) -> list[str]:
+    lines = [f"step {first.step}: {_WITH_EQUAL_INPUTS[first.phase]}"]
+    if first.leaves:
+        shown = ", ".join(leaf.path for leaf in first.leaves[:3])
+        more = f" and {len(first.leaves) - 3} more" if len(first.leaves) > 3 else ""
+        lines.append(f"differing leaves of {first.phase}: {shown}{more}")
+    elif not first.leaves_known:
+        lines.append("leaf rows are not stored at this step")
+    return lines
+
+
+def _programs(a: Mapping[str, Any], b: Mapping[str, Any], phase: str) -> list[str]:
+    if phase not in COMPUTED:
+        return []
+    of_a, of_b = _program_of(a, phase), _program_of(b, phase)
+    if not of_a or not of_b:
+        return []
+    labels = {"jaxpr": "traced program (jaxpr)", "stablehlo": "lowered program (StableHLO)", "optimized_hlo": "compiled program (optimized HLO)"}
+    return [f"{label}: {'equal' if of_a.get(key) == of_b.get(key) else 'different'}" for key, label in labels.items()]
+
+
+def _program_of(manifest: Mapping[str, Any], phase: str) -> dict[str, str]:
+    return (manifest.get("program") or {}).get("init" if phase == "init" else "step") or {}
+
+
+def _source_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    of_a, of_b = a.get("experiment") or {}, b.get("experiment") or {}
+    if of_a.get("source_digest") == of_b.get("source_digest"):
+        return []
+    return [f"experiment source: {str(of_a.get('source_digest'))[:12]} → {str(of_b.get('source_digest'))[:12]}"]
+
+
+def _active(item: ConfigDifference, step: int) -> bool:
+    """Say whether a field that takes effect at a step of its own had taken effect by then."""
+    if item.name == "shuffle_from":
+        return min(value for value in (item.a, item.b) if value is not None) <= step
+    if item.name == "perturb":
+        return any(value is not None and int(value.split(":", 1)[0]) <= step for value in (item.a, item.b))
+    return True
+
+
+def _numeric(differences: list[Difference]) -> list[Difference]:
+    """Keep the environment entries that can change what a program computes."""
+    return [
+        item
+        for item in differences
+        if item.name not in _NEUTRAL
+        and (not item.name.startswith("variables.") or item.name.removeprefix("variables.") in _NUMERIC_VARIABLES)
+        and not item.name.startswith("git.")
+    ]
+
+
+def _hash_seed(differences: list[Difference]) -> list[Difference]:
+    return [item for item in differences if item.name == "variables.PYTHONHASHSEED"]
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)

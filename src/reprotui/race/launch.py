@@ -1,0 +1,80 @@
+"""Start one worker process with its environment complete: what XLA reads must be set before jax is imported."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.environment import cpu_model, package_versions
+from reprotui.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a worker records: nothing (`enabled` false), or every that many steps, with leaf rows and statistics."""
+
+    enabled: bool = True
+    every: int = 1
+    leaves_every: int = 1
+    statistics_every: int = 10
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the manifest keeps."""
+        return asdict(self)
+
+
+def launch_environment(config: Mapping[str, Any], inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a worker.
+
+    Args:
+        config: the run's config; `threads`, `deterministic` and `xla_flags` are read.
+        inherited: the environment to start from; its own XLA_FLAGS come first.
+    """
+    environment = dict(inherited)
+    flags = [environment.get("XLA_FLAGS", "")]
+    if config["deterministic"]:
+        flags.append("--xla_gpu_deterministic_ops=true")
+    flags.append(config["xla_flags"])
+    joined = " ".join(flag for flag in flags if flag)
+    if joined:
+        environment["XLA_FLAGS"] = joined
+    if config["threads"]:
+        # The size of the CPU backend's thread pool is an input of the numerics; NPROC sets it.
+        environment["NPROC"] = str(config["threads"])
+    environment.setdefault("PYTHONHASHSEED", "0")
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if "JAX_COMPILATION_CACHE_DIR" not in environment:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache(environment))
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    return environment
+
+
+def compilation_cache(environment: Mapping[str, str]) -> Path:
+    """Return the directory of compiled programs that the runs of a race share.
+
+    XLA's CPU backend compiles for the processor and for the number of threads, and the number is not part of jax's
+    cache key: a run with one thread would load the program of a run with two. So both are part of the directory.
+    """
+    import platformdirs
+
+    threads = environment.get("NPROC") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    versions = package_versions()
+    identity = [cpu_model(), threads, versions.get("jax", ""), versions.get("jaxlib", "")]
+    key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    return platformdirs.user_cache_path("reprotui") / "xla" / key
+
+
+def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start the worker of a prepared run, in a session of its own, with all output in its log."""
+    manifest = run.manifest()
+    with run.log_path.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "reprotui.worker", str(run.path.absolute())],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env=launch_environment(manifest["config"], os.environ if environment is None else environment),
+        )  # fmt: skip

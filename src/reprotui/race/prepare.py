@@ -1,0 +1,106 @@
+"""Make the directories of runs and races, with manifests from which a worker can start and anybody can repeat."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import reprotui
+from reprotui.errors import BadInputError
+from reprotui.experiments.discovery import ExperimentReference, ResolvedConfig, resolve_configs
+from reprotui.race.launch import Recording
+from reprotui.run_directory import MANIFEST_VERSION, RunDirectory, create_directory, read_json, write_json
+
+RACE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a race before it starts: its label and its overrides."""
+
+    label: str
+    overrides: dict[str, Any]
+
+
+def prepare_race(
+    runs: Path, name: str | None, reference: ExperimentReference, members: list[Member], recording: Recording, command: list[str]
+) -> tuple[Path, list[RunDirectory]]:
+    """Validate all configs, then create the race's directory with one run directory a member.
+
+    Args:
+        runs: the runs directory.
+        name: the race's name, or None for one made from experiment and time.
+        reference: the experiment.
+        members: two or more; the first is the reference, A.
+        recording: what workers record.
+        command: the command line that repeats the race.
+
+    Raises:
+        BadInputError: a config, the name or the place is unfit; nothing is left behind.
+    """
+    configs = resolve_configs(reference, [member.overrides for member in members])
+    path = create_directory(runs, name, reference.name)
+    try:
+        directories = []
+        for member, config in zip(members, configs, strict=True):
+            directory = RunDirectory(path / member.label)
+            directory.path.mkdir()
+            _write_manifest(directory, reference, config, recording, command, {"name": path.name, "label": member.label})
+            directories.append(directory)
+        race = {
+            "race_version": RACE_VERSION, "name": path.name, "experiment": reference.to_json(), "command": command,
+            "created_ns": time.time_ns(), "members": [member.label for member in members], "verdicts": None,
+        }  # fmt: skip
+        write_json(path / "race.json", race)
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise BadInputError(f"{path} cannot be written: {error.strerror}") from None
+    return path, directories
+
+
+def prepare_run(
+    runs: Path, name: str | None, reference: ExperimentReference, overrides: dict[str, Any], recording: Recording, command: list[str]
+) -> RunDirectory:
+    """Create the directory of a single run; see `prepare_race`."""
+    config = resolve_configs(reference, [overrides])[0]
+    directory = RunDirectory(create_directory(runs, name, reference.name))
+    try:
+        _write_manifest(directory, reference, config, recording, command, None)
+    except OSError as error:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise BadInputError(f"{directory.path} cannot be written: {error.strerror}") from None
+    return directory
+
+
+def members_of(path: Path) -> list[tuple[str, Path]]:
+    """Return (label, run directory) of a race's members.
+
+    Raises:
+        BadInputError: the directory is not a race.
+    """
+    race = read_json(path / "race.json")
+    labels = race.get("members")
+    if not isinstance(labels, list) or not all(isinstance(label, str) and "/" not in label for label in labels):
+        raise BadInputError(f"{path / 'race.json'} is not a race: it names no members")
+    return [(label, path / label) for label in labels]
+
+
+def _write_manifest(
+    directory: RunDirectory, reference: ExperimentReference, config: ResolvedConfig, recording: Recording, command: list[str],
+    race: dict[str, str] | None,
+) -> None:  # fmt: skip
+    manifest = {
+        "manifest_version": MANIFEST_VERSION,
+        "reprotui": reprotui.__version__,
+        "name": directory.path.name if race is None else f"{race['name']}/{race['label']}",
+        "race": race,
+        "created_ns": time.time_ns(),
+        "command": command,
+        "working_directory": str(Path.cwd()),
+        "experiment": reference.to_json(),
+        "config": config.values,
+        "config_phases": config.phases,
+        "recording": recording.to_json(),
+    }
+    write_json(directory.manifest_path, manifest)

@@ -1,0 +1,76 @@
+"""A worker's life: announce itself, train, and leave a sealed or at least a readable trace whatever happens."""
+
+import signal
+import sys
+import time
+import traceback
+from types import FrameType
+from typing import Any
+
+from reprotui.environment import capture_environment
+from reprotui.errors import SAME, USAGE, WORKER_FAILED, BadInputError, ReprotuiError
+from reprotui.run_directory import RunDirectory, this_process
+from reprotui.trace import TraceWriter
+from reprotui.worker.control import Control
+
+
+def run_worker(run: RunDirectory) -> int:
+    """Train the run that a directory's manifest describes.
+
+    Returns:
+        The process's exit code: 0 finished, or stopped on request; 2 the manifest asks for something that cannot be
+        (`result.error` says what); 4 anything else, with the traceback in the log.
+    """
+    control = Control(run.commands_path)
+    _stop_on_signals(control)
+    try:
+        manifest = run.update_manifest(process=this_process(), environment=capture_environment())
+        writer = TraceWriter(run.trace_path)
+    except (ReprotuiError, OSError) as error:
+        print(f"reprotui: {error}", file=sys.stderr)
+        _write_result(run, {"state": "failed", "error": str(error), "bad_input": False}, None)
+        return WORKER_FAILED
+    try:
+        writer.event("started", f"process {manifest['process']['pid']} on {manifest['process']['host']}")
+        from reprotui.worker.training import train  # imports jax, 0.6 s: after the trace is there to say so
+
+        result = train(run, manifest, writer, control)
+        writer.event(result["state"], control.reason if result["state"] == "stopped" else f"step {result['last_step']}")
+        _write_result(run, result, writer.seal())
+    except Exception as error:
+        return _fail(run, writer, error)
+    return SAME
+
+
+def _fail(run: RunDirectory, writer: TraceWriter, error: Exception) -> int:
+    bad_input = isinstance(error, BadInputError)
+    if bad_input:
+        print(f"reprotui: {error}", file=sys.stderr)
+        text = str(error)
+    else:
+        traceback.print_exc()
+        text = str(error) if isinstance(error, ReprotuiError) else f"{type(error).__name__}: {error}"
+    try:
+        writer.event("failed", text)
+        seal = writer.seal()
+    except ReprotuiError as second:
+        print(f"reprotui: {second}", file=sys.stderr)
+        writer.close()
+        seal = None
+    _write_result(run, {"state": "failed", "error": text, "bad_input": bad_input}, seal)
+    return USAGE if bad_input else WORKER_FAILED
+
+
+def _write_result(run: RunDirectory, result: dict[str, Any], seal: dict[str, Any] | None) -> None:
+    try:
+        run.update_manifest(result={**result, "ended_ns": time.time_ns()}, seal=seal)
+    except (ReprotuiError, OSError) as error:
+        print(f"reprotui: the result cannot be written to {run.manifest_path}: {error}", file=sys.stderr)
+
+
+def _stop_on_signals(control: Control) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        control.request_stop(signal.Signals(number).name)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, stop)
