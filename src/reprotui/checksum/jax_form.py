@@ -59,14 +59,28 @@ def named_leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
     Dictionary keys, sequence indices and field names are joined by `/`. The wrapper that flax nnx puts around an array
     leaves no trace in the path. Two leaves that would get the same path (a key may contain `/`) are told apart by `#2`.
     """
-    seen: dict[str, int] = {}
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    children: dict[Any, set[Any]] = {}
+    for key_path, _ in flat:
+        for depth, entry in enumerate(key_path):
+            children.setdefault(key_path[:depth], set()).add(entry)
+    seen: set[str] = set()
     result = []
-    for key_path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    for key_path, leaf in flat:
         parts = [prefix] if prefix else []
-        parts += [_entry_name(entry) for entry in key_path if not _is_wrapper(entry)]
-        path = "/".join(parts)
-        seen[path] = seen.get(path, 0) + 1
-        result.append((path if seen[path] == 1 else f"{path}#{seen[path]}", leaf))
+        parts += [
+            _entry_name(entry)
+            for depth, entry in enumerate(key_path)
+            # A wrapper has the array alone; optax's line searches have a field `value` among others.
+            if not (_is_wrapper(entry) and len(children[key_path[:depth]]) == 1)
+        ]
+        path = name = "/".join(parts)
+        number = 1
+        while path in seen:
+            number += 1
+            path = f"{name}#{number}"
+        seen.add(path)
+        result.append((path, leaf))
     return result
 
 

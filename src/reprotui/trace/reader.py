@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reprotui.checksum import NAME, LeafSpec
 from reprotui.errors import BadInputError, CannotTellError
-from reprotui.trace.phases import PHASES, ROOT_BYTES
+from reprotui.trace.phases import PHASES, ROOT_BYTES, ROOTS_BYTES
 from reprotui.trace.records import LeafTable
 from reprotui.trace.schema import APPLICATION_ID, SCHEMA_VERSION, connect_reader
 
@@ -50,7 +50,10 @@ class Event:
 
 
 def _step_row(row: tuple[Any, ...]) -> StepRow:
-    bits = row[3]
+    bits, roots = row[3], row[6]
+    # SQLite checks the types of a STRICT table where it writes, not where it reads a damaged page.
+    if not isinstance(bits, int | None) or not isinstance(roots, bytes) or len(roots) != ROOTS_BYTES:
+        raise ValueError(f"the record of step {row[0]} lost its form")
     return StepRow(*row[:3], bits + (1 << 64) if bits is not None and bits < 0 else bits, *row[4:])
 
 
@@ -108,7 +111,7 @@ class Trace:
         """Return the record of a step, None where it was not recorded."""
         with self._damage():
             found = self._connection.execute(f"SELECT {_STEP_COLUMNS} FROM steps WHERE step = ?", (step,)).fetchone()
-        return _step_row(found) if found else None
+            return _step_row(found) if found else None
 
     def rows(self, after: int = -1, limit: int = -1) -> Iterator[StepRow]:
         """Yield records with a step greater than `after`, in order, at most `limit` (-1: all)."""
@@ -126,10 +129,10 @@ class Trace:
         """Return all steps, losses (NaN where there is none) and roots as uint64[steps, phases]."""
         with self._damage():
             found = self._connection.execute("SELECT step, loss, roots FROM steps ORDER BY step").fetchall()
-        steps = np.array([row[0] for row in found], np.int64)
-        losses = np.array([np.nan if row[1] is None else row[1] for row in found], np.float64)
-        roots = np.frombuffer(b"".join(row[2] for row in found), "<u8").reshape(-1, len(PHASES))
-        return steps, losses, roots
+            steps = np.array([row[0] for row in found], np.int64)
+            losses = np.array([np.nan if row[1] is None else row[1] for row in found], np.float64)
+            roots = np.frombuffer(b"".join(row[2] for row in found), "<u8").reshape(len(found), len(PHASES))
+            return steps, losses, roots
 
     def tables(self) -> dict[int, bytes]:
         """Return the digest of every version of the leaf table."""
@@ -142,21 +145,21 @@ class Trace:
             query = "SELECT phase, path, dtype, shape FROM leaves WHERE version = ? ORDER BY id"
             with self._damage():
                 found = self._connection.execute(query, (version,)).fetchall()
-            specs = (LeafSpec(path, dtype, tuple(int(n) for n in shape.split(",") if n)) for _, path, dtype, shape in found)
-            self._tables[version] = LeafTable(tuple(row[0] for row in found), tuple(specs))
+                specs = [LeafSpec(path, dtype, tuple(map(int, filter(None, shape.split(","))))) for _, path, dtype, shape in found]
+                self._tables[version] = LeafTable(tuple(row[0] for row in found), tuple(specs))
         return self._tables[version]
 
     def leaf_checksums(self, step: int) -> NDArray[np.uint64] | None:
         """Return the checksums of a step's leaves in table order, None where leaf rows were not written."""
         with self._damage():
             blob = self._scalar("SELECT blob FROM leaf_checksums WHERE step = ?", step)
-        return None if blob is None else np.frombuffer(blob, "<u8")
+            return None if blob is None else np.frombuffer(blob, "<u8")
 
     def leaf_stats(self, step: int) -> NDArray[np.float32] | None:
         """Return float32[leaves, 2] of L2 norm and max |x|, None where statistics were not taken."""
         with self._damage():
             blob = self._scalar("SELECT blob FROM leaf_stats WHERE step = ?", step)
-        return None if blob is None else np.frombuffer(blob, "<f4").reshape(-1, 2)
+            return None if blob is None else np.frombuffer(blob, "<f4").reshape(-1, 2)
 
     def events(self, after: int = 0) -> list[Event]:
         """Return the events with an id greater than `after`, in order."""
@@ -196,7 +199,7 @@ class Trace:
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, AttributeError) as error:
             last = self.readable_through()
             readable = "no record can be read" if last is None else f"steps up to {last} can be read"
             raise CannotTellError(f"{self.path} is damaged ({error}): {readable}") from None

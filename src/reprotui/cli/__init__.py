@@ -1,0 +1,57 @@
+"""The command line: arguments → one call; one file a command. Loads numpy, jax or textual only where a command runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from reprotui import __version__
+from reprotui.cli import bench, compare, control, race, run, runs
+from reprotui.errors import INTERRUPTED, ReprotuiError
+
+COMMANDS = (race, run, compare, runs, control, bench)
+
+_EPILOG = """\
+examples:
+  reprotui race                                  the default experiment against itself
+  reprotui race --a seed=0 --b seed=1            two seeds
+  reprotui race digits-cnn steps=500 --repeat 3  the noise floor of an experiment
+  reprotui compare runs/x/a runs/x/b             two recorded runs
+
+exit codes: 0 same, 1 differs, 2 bad input, 3 cannot tell, 4 a worker failed, 130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="reprotui",
+        description="Find the step, the leaf and the cause when two training runs that should be the same are not.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"reprotui {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. Errors of the user's input are one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = build_parser().parse_args(arguments)
+    parsed.command_line = ["reprotui", *arguments]
+    try:
+        return parsed.call(parsed)
+    except ReprotuiError as error:
+        print(f"reprotui: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("reprotui: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away (`| head`): not an error, and nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,120 @@
+"""What several commands share: arguments, places, and output. Imports nothing heavy at the top."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from reprotui.errors import BadInputError
+from reprotui.run_directory import RUNS_VARIABLE, default_runs_directory
+
+
+def command(
+    subparsers: Any, name: str, summary: str, examples: str, description: str = "", **options: Any
+) -> argparse.ArgumentParser:
+    """Add a command with its help and examples."""
+    lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=description or f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+
+
+def add_runs_directory(parser: argparse.ArgumentParser) -> None:
+    """Add `--runs-dir`."""
+    parser.add_argument("--runs-dir", type=Path, metavar="DIR", help=f"where runs are kept (default: ${RUNS_VARIABLE}, else ./runs)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def add_recording(parser: argparse.ArgumentParser) -> None:
+    """Add what a worker records."""
+    group = parser.add_argument_group("recording")
+    group.add_argument("--every", type=positive, default=1, metavar="K", help="record every K-th step (default 1)")
+    group.add_argument("--leaves-every", type=positive, default=1, metavar="K", help="store leaf rows every K-th record (default 1)")
+    group.add_argument(
+        "--stats-every", type=positive, default=10, metavar="K", help="take norms and maxima every K-th record (default 10)"
+    )
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def runs_directory(parsed: argparse.Namespace) -> Path:
+    """Return the runs directory that was asked for."""
+    return parsed.runs_dir or default_runs_directory()
+
+
+def experiment_and_overrides(tokens: list[str]) -> tuple[str | None, list[str]]:
+    """Split `[EXPERIMENT] [key=value …]`.
+
+    Raises:
+        BadInputError: a second experiment is named.
+    """
+    names = [token for token in tokens if "=" not in token or token.endswith(".py")]
+    if len(names) > 1:
+        raise BadInputError(f"{names[1]!r} is neither key=value nor the only experiment ({names[0]!r} is named already)")
+    return (names[0] if names else None), [token for token in tokens if token not in names]
+
+
+def find_run(name: str, runs: Path) -> Path:
+    """Return the directory or file that an argument means: a path, or a name in the runs directory."""
+    path = Path(name).expanduser()
+    if not path.exists() and (runs / name).exists():
+        return runs / name
+    if not path.exists():
+        raise BadInputError(f"{name} does not exist, neither as a path nor as a run in {runs}")
+    return path
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON object on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def console(stderr: bool = False) -> Any:
+    """Return a rich console: colours on a terminal only, none under NO_COLOR, no wrapping in a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 10_000
+    return Console(stderr=stderr, highlight=False, width=width)
+
+
+def symbol(fancy: str, plain: str) -> str:
+    """Return the fancy symbol where stdout can encode it, the plain one elsewhere."""
+    try:
+        fancy.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return plain
+    return fancy
+
+
+def quote(arguments: list[str]) -> str:
+    """Return a command line that can be pasted into a shell."""
+    import shlex
+
+    return shlex.join(arguments)
+
+
+def short(path: Path) -> str:
+    """Return a path relative to the working directory where that is shorter."""
+    try:
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    except OSError:
+        return str(path)

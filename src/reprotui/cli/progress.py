@@ -1,0 +1,97 @@
+"""Show a race or a run while it trains: one live line a run on a terminal, a line now and then elsewhere. On stderr."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from reprotui.cli import common
+from reprotui.race import RunProgress, Snapshot, Supervisor
+
+LINE_SECONDS = 5.0
+"""How often a line is printed where there is no terminal: enough to see that it lives, few enough for a CI log."""
+
+
+def watch_race(supervisor: Supervisor, path: Path, parsed: argparse.Namespace) -> bool:
+    """Follow a race to its end; return whether it was interrupted. Stops or pauses at the first difference if asked."""
+    console = common.console(stderr=True)
+    console.print(f"racing in {common.short(path)}", style="dim")
+    acted = False
+
+    def react(snapshot: Snapshot) -> None:
+        nonlocal acted
+        if snapshot.first_step is None or acted:
+            return
+        acted = True
+        phase = f" · {snapshot.first_phase}" if snapshot.first_phase else ""
+        console.print(f"≠ first difference at step {snapshot.first_step}{phase}", style="bold #d55e00")
+        if parsed.stop_at_divergence:
+            supervisor.send("stop")
+        elif parsed.pause_at_divergence:
+            supervisor.send("pause")
+            console.print(f"pausing; go on with: reprotui control {common.short(path)} resume   (or advance, stop)")
+
+    return _watch(supervisor, console, react)
+
+
+def watch_run(supervisor: Supervisor, path: Path) -> bool:
+    """Follow a single run to its end; return whether it was interrupted."""
+    console = common.console(stderr=True)
+    console.print(f"training in {common.short(path)}", style="dim")
+    return _watch(supervisor, console, lambda snapshot: None)
+
+
+def _watch(supervisor: Supervisor, console: Any, react: Any) -> bool:
+    try:
+        if console.is_terminal:
+            _watch_live(supervisor, console, react)
+        else:
+            _watch_lines(supervisor, console, react)
+    except KeyboardInterrupt:
+        console.print("stopping: each run finishes its step and seals its trace (ctrl-C again to kill)", style="bold")
+        try:
+            supervisor.stop()
+        except KeyboardInterrupt:
+            supervisor.stop(seconds=0)
+        return True
+    return False
+
+
+def _watch_live(supervisor: Supervisor, console: Any, react: Any) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console, refresh_per_second=8, transient=False) as live:
+        for snapshot in supervisor.follow():
+            react(snapshot)
+            live.update(Text("\n").join(Text(describe(run), no_wrap=True, overflow="ellipsis") for run in snapshot.runs))
+
+
+def _watch_lines(supervisor: Supervisor, console: Any, react: Any) -> None:
+    printed = time.monotonic()
+    for snapshot in supervisor.follow():
+        react(snapshot)
+        if time.monotonic() - printed >= LINE_SECONDS:
+            printed = time.monotonic()
+            console.print("   ".join(describe(run, wide=False) for run in snapshot.runs))
+
+
+def describe(run: RunProgress, wide: bool = True) -> str:
+    """Return one line about a run: label, state, step of steps, rate, time left, loss."""
+    label = f"{run.label.upper()} " if run.label else ""
+    if run.step is None:
+        return f"{label}{run.state}"
+    rate = f"{run.rate:,.0f}/s" if run.rate and run.rate >= 10 else f"{run.rate:.2g}/s" if run.rate else ""
+    left = _duration((run.steps - run.step) / run.rate) if run.rate and run.state == "running" else ""
+    loss = "" if run.loss is None else f"loss {run.loss:.6g}"
+    share = run.step / run.steps
+    bar = f"{'━' * round(24 * share):<24} " if wide else ""
+    parts = [f"{label}{run.state:<8} {bar}{run.step:>{len(str(run.steps))}}/{run.steps}", rate, left and f"{left} left", loss]
+    return "  ".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"
