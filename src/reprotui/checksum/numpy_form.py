@@ -26,7 +26,11 @@ def words(array: NDArray) -> NDArray[np.unsignedinteger]:
     """
     array = np.asarray(array)
     name = array.dtype.name
-    if array.dtype.kind in "OSUTMm" or array.dtype.type is np.void or name in ("float128", "complex256", "longdouble", "clongdouble"):
+    if (
+        array.dtype.kind in "OSUTMm"
+        or array.dtype.type is np.void
+        or name in ("float128", "complex256", "longdouble", "clongdouble")
+    ):
         raise BadInputError(f"a leaf of dtype {array.dtype} has no checksum: only bool, integer, float and complex do")
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))

@@ -29,7 +29,9 @@ def command(
 
 def add_runs_directory(parser: argparse.ArgumentParser) -> None:
     """Add `--runs-dir`."""
-    parser.add_argument("--runs-dir", type=Path, metavar="DIR", help=f"where runs are kept (default: ${RUNS_VARIABLE}, else ./runs)")
+    parser.add_argument(
+        "--runs-dir", type=Path, metavar="DIR", help=f"where runs are kept (default: ${RUNS_VARIABLE}, else ./runs)"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +43,15 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
     """Add what a worker records."""
     group = parser.add_argument_group("recording")
     group.add_argument("--every", type=positive, default=1, metavar="K", help="record every K-th step (default 1)")
-    group.add_argument("--leaves-every", type=positive, default=1, metavar="K", help="store leaf rows every K-th record (default 1)")
     group.add_argument(
-        "--stats-every", type=positive, default=10, metavar="K", help="take norms and maxima every K-th record (default 10)"
+        "--leaves-every", type=positive, default=1, metavar="K", help="store leaf rows every K-th record (default 1)"
+    )
+    group.add_argument(
+        "--stats-every",
+        type=positive,
+        default=10,
+        metavar="K",
+        help="take norms and maxima every K-th record (default 10)",
     )
 
 

@@ -19,7 +19,12 @@ def add_parser(subparsers: Any) -> None:
         reprotui compare monday.json tuesday.json --metrics
         reprotui compare a b c --runs-dir /data/runs --json""",
     )
-    parser.add_argument("run", nargs="+", metavar="RUN", help="result file, run directory, race directory, or name in the runs directory")
+    parser.add_argument(
+        "run",
+        nargs="+",
+        metavar="RUN",
+        help="result file, run directory, race directory, or name in the runs directory",
+    )
     parser.add_argument("--metrics", action="store_true", help="final metrics must be equal too, not only the state")
     parser.add_argument("--verify", action="store_true", help="first verify every row of the traces against chain and seal")
     common.add_runs_directory(parser)
@@ -56,7 +61,10 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     if parsed.metrics:
         results = [summary(view.manifest) if (view.manifest.get("result") or {}).get("final") else {} for view in views]
         metrics = [metric_differences(results[0], result) for result in results[1:]]
-    codes = [DIFFERS if verdict.kind == "diverged" or differ else verdict.exit_code for verdict, differ in zip(verdicts, metrics, strict=True)]
+    codes = [
+        DIFFERS if verdict.kind == "diverged" or differ else verdict.exit_code
+        for verdict, differ in zip(verdicts, metrics, strict=True)
+    ]
     code = _worst(codes)
     if parsed.json:
         rows = [{**verdict.to_json(), "metrics": differ} for verdict, differ in zip(verdicts, metrics, strict=True)]

@@ -86,7 +86,12 @@ def describe(run: RunProgress, wide: bool = True) -> str:
     loss = "" if run.loss is None else f"loss {run.loss:.6g}"
     share = run.step / run.steps
     bar = f"{'━' * round(24 * share):<24} " if wide else ""
-    parts = [f"{label}{run.state:<8} {bar}{run.step:>{len(str(run.steps))}}/{run.steps}", rate, left and f"{left} left", loss]
+    parts = [
+        f"{label}{run.state:<8} {bar}{run.step:>{len(str(run.steps))}}/{run.steps}",
+        rate,
+        left and f"{left} left",
+        loss,
+    ]
     return "  ".join(part for part in parts if part)
 
 

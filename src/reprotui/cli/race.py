@@ -34,7 +34,10 @@ def add_parser(subparsers: Any) -> None:
         text = f"config of run {label.upper()}" if label in "ab" else argparse.SUPPRESS
         parser.add_argument(f"--{label}", nargs="*", metavar="key=value", help=text)
     parser.add_argument(
-        "--repeat", type=common.positive, metavar="N", help="start each config N times (without --a, --b …: 2 by default)"
+        "--repeat",
+        type=common.positive,
+        metavar="N",
+        help="start each config N times (without --a, --b …: 2 by default)",
     )
     parser.add_argument("--name", help="name of the race (default: experiment, date and time)")
     parser.add_argument("--stop-at-divergence", action="store_true", help="stop all runs when the first difference is seen")
@@ -108,7 +111,12 @@ def _judge(path: Path, labels: list[str]) -> tuple[list[Any], list[list[str]]]:
 
 
 def _report(
-    parsed: argparse.Namespace, path: Path, labels: list[str], verdicts: list[Any], groups: list[list[str]], interrupted: bool
+    parsed: argparse.Namespace,
+    path: Path,
+    labels: list[str],
+    verdicts: list[Any],
+    groups: list[list[str]],
+    interrupted: bool,
 ) -> int:
     from reprotui.cli.show import print_verdicts, race_to_json
     from reprotui.run_directory import RunDirectory

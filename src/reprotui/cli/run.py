@@ -21,13 +21,18 @@ def add_parser(subparsers: Any) -> None:
         reprotui run my_experiment.py --no-record""",
     )
     parser.add_argument(
-        "experiment", nargs="*", metavar="EXPERIMENT | key=value", help="digits-mlp (default), digits-cnn, transformer or a .py file; config"
+        "experiment",
+        nargs="*",
+        metavar="EXPERIMENT | key=value",
+        help="digits-mlp (default), digits-cnn, transformer or a .py file; config",
     )
     for name, text in FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", help=f"{text}, as {name}=N")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write hash, config and final metrics there")
     parser.add_argument("--name", help="name of the run (default: experiment, date and time)")
-    parser.add_argument("--no-record", action="store_true", help="train without recording steps; the result is the same to the bit")
+    parser.add_argument(
+        "--no-record", action="store_true", help="train without recording steps; the result is the same to the bit"
+    )
     common.add_runs_directory(parser)
     common.add_recording(parser)
     common.add_json(parser)
@@ -45,15 +50,22 @@ def call(parsed: argparse.Namespace) -> int:
     from reprotui.race import Recording, Supervisor, prepare_run
     from reprotui.run_directory import write_json
 
-    if parsed.out and (parsed.out.is_dir() or not parsed.out.absolute().parent.is_dir()):
-        raise BadInputError(f"--out {parsed.out} cannot be written: {'it is a directory' if parsed.out.is_dir() else 'its directory does not exist'}")
+    if parsed.out and parsed.out.is_dir():
+        raise BadInputError(f"--out {parsed.out} cannot be written: it is a directory")
+    if parsed.out and not parsed.out.absolute().parent.is_dir():
+        raise BadInputError(f"--out {parsed.out} cannot be written: its directory does not exist")
     name, tokens = common.experiment_and_overrides(parsed.experiment)
     overrides: dict[str, Any] = parse_overrides(tokens)
     overrides |= {key: value for key in FLAGS if (value := getattr(parsed, key)) is not None}
     recording = Recording(
-        enabled=not parsed.no_record, every=parsed.every, leaves_every=parsed.leaves_every, statistics_every=parsed.stats_every
+        enabled=not parsed.no_record,
+        every=parsed.every,
+        leaves_every=parsed.leaves_every,
+        statistics_every=parsed.stats_every,
     )
-    run = prepare_run(common.runs_directory(parsed), parsed.name, find_experiment(name), overrides, recording, parsed.command_line)
+    run = prepare_run(
+        common.runs_directory(parsed), parsed.name, find_experiment(name), overrides, recording, parsed.command_line
+    )
     with Supervisor([("", run)], run.path) as supervisor:
         supervisor.start()
         interrupted = watch_run(supervisor, run.path)

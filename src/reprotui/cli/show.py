@@ -7,7 +7,12 @@ from reprotui.cli import common
 from reprotui.compare import LeafDifference, Verdict
 from reprotui.run_directory import RunDirectory
 
-STYLES = {"identical": "bold #009e73", "diverged": "bold #d55e00", "incomplete": "bold #e69f00", "incomparable": "bold #e69f00"}
+STYLES = {
+    "identical": "bold #009e73",
+    "diverged": "bold #d55e00",
+    "incomplete": "bold #e69f00",
+    "incomparable": "bold #e69f00",
+}
 """Okabe-Ito: told apart by people who do not see red and green, and the words carry the meaning anyway."""
 LEAVES_SHOWN = 8
 LOG_LINES = 12
@@ -91,7 +96,9 @@ def print_failure(console: Any, label: str, run: RunDirectory) -> None:
         console.print(f"  | {line}", markup=False, soft_wrap=True)
 
 
-def race_to_json(path: Path, runs: dict[str, RunDirectory], verdicts: list[Verdict], groups: list[list[str]], code: int) -> dict[str, Any]:
+def race_to_json(
+    path: Path, runs: dict[str, RunDirectory], verdicts: list[Verdict], groups: list[list[str]], code: int
+) -> dict[str, Any]:
     """Return a race's outcome as a JSON object."""
     manifests = {label: run.manifest() for label, run in runs.items()}
     return {
@@ -100,10 +107,15 @@ def race_to_json(path: Path, runs: dict[str, RunDirectory], verdicts: list[Verdi
         "verdicts": [verdict.to_json() for verdict in verdicts],
         "groups": groups,
         "runs": {
-            label: {"path": str(runs[label].path), "state": runs[label].state(manifest), "config": manifest["config"], "result": manifest.get("result")}
+            label: {
+                "path": str(runs[label].path),
+                "state": runs[label].state(manifest),
+                "config": manifest["config"],
+                "result": manifest.get("result"),
+            }
             for label, manifest in manifests.items()
         },
-    }  # fmt: skip
+    }
 
 
 def _short_number(value: Any) -> str:

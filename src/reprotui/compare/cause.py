@@ -16,7 +16,16 @@ COMPUTED = ("init", "forward", "grads", "update")
 """Phases whose content a compiled program computes; batch and keys are made from config and data alone."""
 
 _NUMERIC_VARIABLES = ("XLA_FLAGS", "NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_NEUTRAL = ("executable", "host", "platform", "cpu.count", "cpu.affinity", "packages.reprotui", "packages.orbax-checkpoint", "packages.torch")
+_NEUTRAL = (
+    "executable",
+    "host",
+    "platform",
+    "cpu.count",
+    "cpu.affinity",
+    "packages.reprotui",
+    "packages.orbax-checkpoint",
+    "packages.torch",
+)
 _WITH_EQUAL_INPUTS = {
     "init": "the first thing that is recorded differs",
     "batch": "the state before the step is equal, its batch is not",
@@ -25,6 +34,14 @@ _WITH_EQUAL_INPUTS = {
     "grads": "state, batch, key and loss are equal, the gradients are not",
     "update": "state, batch, key, loss and gradients are equal, the updated state is not",
 }
+
+
+_ECHOES = {
+    "threads": ("variables.NPROC", "devices.cpu_threads"),
+    "xla_flags": ("variables.XLA_FLAGS",),
+    "deterministic": ("variables.XLA_FLAGS",),
+}
+"""Environment entries that a config field sets: said once, by the field's name."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,9 @@ def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifferenc
         batch_found_at: a step of A whose batch equals B's at the first differing step, where there is one.
     """
     phase = first.phase
-    configs, environments = config_differences(a, b), environment_differences(a, b)
+    configs = config_differences(a, b)
+    echoes = {name for item in configs for name in _ECHOES.get(item.name, ())}
+    environments = [item for item in environment_differences(a, b) if item.name not in echoes]
     sources = _source_differences(a, b)
     explaining = [item for item in configs if phase in item.phases and _active(item, first.step)]
     around = [*_numeric(environments), *sources] if phase in COMPUTED else [*_hash_seed(environments), *sources]
@@ -105,8 +124,10 @@ def _judge(
             if data:
                 return "data", f"the batch differs: {content}", ""
             kind = "data-order" if batch_found_at is not None else "data"
-            return kind, "the batch differs, and nothing recorded explains it: the data loader is not a pure function of the step", (
-                "seed the loader, or look for iteration over sets, racing threads and unseeded NumPy"
+            return (
+                kind,
+                "the batch differs, and nothing recorded explains it: the data loader is not a pure function of the step",
+                ("seed the loader, or look for iteration over sets, racing threads and unseeded NumPy"),
             )
         case "rng":
             return _because("keys", "the step's key is derived differently", listed, a, b, first)
@@ -114,7 +135,11 @@ def _judge(
             return "optimizer", f"the optimizer differs: {listed}", ""
         case "update":
             if listed:
-                return "optimizer" if explaining else "computation", f"the update differs with equal gradients, because of {listed}", ""
+                return (
+                    "optimizer" if explaining else "computation",
+                    f"the update differs with equal gradients, because of {listed}",
+                    "",
+                )
             return _corruption_or_nondeterminism(first)
         case _:
             if not listed and _only_state(first):
@@ -130,7 +155,11 @@ def _because(
     if not first.exact:
         return "unknown", f"{what}, but the steps before it were not recorded", "race again with --every 1"
     if _program_of(a, first.phase) != _program_of(b, first.phase):
-        return kind, f"{what}: the programs differ, though config and environment do not", "compare the sources of the two runs"
+        return (
+            kind,
+            f"{what}: the programs differ, though config and environment do not",
+            "compare the sources of the two runs",
+        )
     return (
         "nondeterminism",
         f"{what}, and neither config, environment nor program explains it: the computation is not deterministic",
@@ -172,7 +201,11 @@ def _programs(a: Mapping[str, Any], b: Mapping[str, Any], phase: str) -> list[st
     of_a, of_b = _program_of(a, phase), _program_of(b, phase)
     if not of_a or not of_b:
         return []
-    labels = {"jaxpr": "traced program (jaxpr)", "stablehlo": "lowered program (StableHLO)", "optimized_hlo": "compiled program (optimized HLO)"}
+    labels = {
+        "jaxpr": "traced program (jaxpr)",
+        "stablehlo": "lowered program (StableHLO)",
+        "optimized_hlo": "compiled program (optimized HLO)",
+    }
     return [f"{label}: {'equal' if of_a.get(key) == of_b.get(key) else 'different'}" for key, label in labels.items()]
 
 

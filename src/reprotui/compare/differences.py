@@ -115,9 +115,14 @@ def _last_common(a: Trace, b: Trace, connection: sqlite3.Connection) -> int | No
 def _compare_by_leaf(a: Trace, b: Trace, common_last: int) -> TraceComparison:
     notes: dict[str, None] = {}
     for row_a, row_b in _common_rows(a, b):
-        params = [{spec.path for spec in trace.table(row.version).specs if spec.path.startswith("params/")} for trace, row in ((a, row_a), (b, row_b))]
+        params = [
+            {spec.path for spec in trace.table(row.version).specs if spec.path.startswith("params/")}
+            for trace, row in ((a, row_a), (b, row_b))
+        ]
         if all(params) and not params[0] & params[1]:
-            return TraceComparison(common_last, None, incomparable="they have no parameter leaf in common: these are different models")
+            return TraceComparison(
+                common_last, None, incomparable="they have no parameter leaf in common: these are different models"
+            )
         first, new_notes = _difference_at(a, b, row_a.step)
         notes.update(dict.fromkeys(new_notes))
         if first is not None:
@@ -146,9 +151,7 @@ def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | Non
     bounds_b = {phase: (start, end) for phase, start, end in table_b.slices}
     sums_a, sums_b = a.leaf_checksums(step), b.leaf_checksums(step)
     known = sums_a is not None and sums_b is not None
-    notes = [
-        f"phase {phase} is recorded in one run only" for phase in PHASES if (phase in bounds_a) != (phase in bounds_b)
-    ]
+    notes = [f"phase {phase} is recorded in one run only" for phase in PHASES if (phase in bounds_a) != (phase in bounds_b)]
     phases, leaves = [], []
     for index, phase in enumerate(PHASES):
         if phase not in bounds_a or phase not in bounds_b:

@@ -65,4 +65,8 @@ def compare_results(a: dict[str, Any], b: dict[str, Any], metrics: bool) -> Resu
 def metric_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """Return the final metrics that differ, by exact value; two NaN are equal here, their bits are in the trace."""
     of_a, of_b = a.get("final") or {}, b.get("final") or {}
-    return [f"{name}: {of_a.get(name)} → {of_b.get(name)}" for name in dict.fromkeys([*of_a, *of_b]) if of_a.get(name) != of_b.get(name)]
+    return [
+        f"{name}: {of_a.get(name)} → {of_b.get(name)}"
+        for name in dict.fromkeys([*of_a, *of_b])
+        if of_a.get(name) != of_b.get(name)
+    ]

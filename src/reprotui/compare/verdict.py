@@ -8,7 +8,12 @@ from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
 
 Kind = Literal["identical", "diverged", "incomplete", "incomparable"]
 
-EXIT_CODES: dict[Kind, int] = {"identical": SAME, "diverged": DIFFERS, "incomplete": CANNOT_TELL, "incomparable": CANNOT_TELL}
+EXIT_CODES: dict[Kind, int] = {
+    "identical": SAME,
+    "diverged": DIFFERS,
+    "incomplete": CANNOT_TELL,
+    "incomparable": CANNOT_TELL,
+}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,10 @@ class ExperimentConfig(BaseModel):
     )
     shuffle_from: int | None = phase_field(None, ("batch",), "change the batch order from this step on", group="data", ge=1)
     perturb: str | None = phase_field(
-        None, ("init", "forward", "update"), "flip one bit of the state after a step: STEP:LEAF:INDEX:BIT", group="execution"
+        None,
+        ("init", "forward", "update"),
+        "flip one bit of the state after a step: STEP:LEAF:INDEX:BIT",
+        group="execution",
     )
     prng: Literal["threefry2x32", "rbg", "unsafe_rbg"] = phase_field(
         "threefry2x32", ("init", "batch", "rng"), "implementation of the PRNG keys", group="execution"
@@ -87,7 +90,6 @@ class ExperimentConfig(BaseModel):
         if wrong := [flag for flag in value.split() if not flag.startswith("--xla")]:
             raise ValueError(f"{wrong[0]!r} is not an XLA flag: each starts with --xla")
         return value
-
 
 
 class ModelConfig(ExperimentConfig):
@@ -172,18 +174,18 @@ def make_config(model: type[ExperimentConfig], overrides: dict[str, Any], name: 
         for key, value in overrides.items()
     }
     try:
-        return model(**values)
+        return model.model_validate(values)
     except ValidationError as error:
         raise BadInputError(f"config of {name}: " + "; ".join(_explain(model, item) for item in error.errors())) from None
 
 
 def field_phases(model: type[ExperimentConfig]) -> dict[str, list[str]]:
     """Return for every field the phases that it can change; a user's plain field may change any."""
-    phases = {}
+    phases: dict[str, list[str]] = {}
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
         declared = extra.get("phases") if isinstance(extra, dict) else None
-        phases[name] = list(declared) if isinstance(declared, list) else list(EVERYTHING)
+        phases[name] = [str(phase) for phase in declared] if isinstance(declared, list) else list(EVERYTHING)
     return phases
 
 

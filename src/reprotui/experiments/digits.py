@@ -8,7 +8,7 @@ import optax
 from flax import linen as nn
 
 from reprotui.experiments.config import CnnConfig, DigitsConfig, MlpConfig
-from reprotui.experiments.datasets import BatchOrder, load_digits_or_synthetic
+from reprotui.experiments.datasets import BatchOrder, arrays_digest, load_digits_or_synthetic
 from reprotui.experiments.optimizers import make_optimizer
 from reprotui.experiments.protocol import State, StepOutput
 
@@ -43,11 +43,13 @@ class Cnn(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = x[..., None].astype(self.dtype)
         for layer in range(self.depth):
-            x = nn.Conv(
-                self.width << min(layer, 3), (3, 3), dtype=self.dtype, param_dtype=self.dtype, name=f"conv_{layer}"
-            )(x)
+            x = nn.Conv(self.width << min(layer, 3), (3, 3), dtype=self.dtype, param_dtype=self.dtype, name=f"conv_{layer}")(x)
             x = nn.BatchNorm(
-                use_running_average=not train, momentum=0.9, dtype=self.dtype, param_dtype=self.dtype, name=f"norm_{layer}"
+                use_running_average=not train,
+                momentum=0.9,
+                dtype=self.dtype,
+                param_dtype=self.dtype,
+                name=f"norm_{layer}",
             )(x)
             x = nn.relu(x)
             if min(x.shape[1:3]) > 1:
@@ -65,6 +67,7 @@ class DigitsExperiment:
     def __init__(self, config: Any) -> None:
         self.config = config
         train, self.test = load_digits_or_synthetic(config)
+        self.data_digest = arrays_digest(train.x, train.y)
         self.order = BatchOrder(config, len(train.y), "training digits")
         self.train = {"x": jnp.asarray(train.x), "y": jnp.asarray(train.y)}
         self.model: nn.Module = self.make_model(config)
@@ -108,7 +111,7 @@ class DigitsExperiment:
         """Return accuracy on the training and on the test digits."""
 
         def accuracy(params: Any, extra: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-            logits = self.model.apply({"params": params, "batch_stats": extra or {}}, x, train=False)
+            logits: Any = self.model.apply({"params": params, "batch_stats": extra or {}}, x, train=False)
             return jnp.mean((jnp.argmax(logits, -1) == y).astype(jnp.float32))
 
         compiled = jax.jit(accuracy)

@@ -44,8 +44,8 @@ class Experiment(Protocol):
     """What a worker trains.
 
     `init` and `train_step` are compiled by the worker and must be pure. `batch` is a pure function of the step (from 1
-    on): the same step gives the same arrays in every process, in any order. An optional
-    `evaluate(self, state) -> dict[str, float]` runs once at the end.
+    on): the same step gives the same arrays in every process, in any order. Two parts are optional:
+    `evaluate(self, state) -> dict[str, float]` runs once at the end, and `data_digest`, a text, identifies the data.
     """
 
     Config: ClassVar[type[ExperimentConfig]]

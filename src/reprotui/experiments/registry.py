@@ -24,6 +24,9 @@ BUILT_IN = {
         CnnConfig, "reprotui.experiments.digits", "DigitsCnn", "convolutions with dropout and batch normalisation"
     ),
     "transformer": BuiltIn(
-        TransformerConfig, "reprotui.experiments.transformer", "Transformer", "small decoder: modular addition, or text=FILE"
+        TransformerConfig,
+        "reprotui.experiments.transformer",
+        "Transformer",
+        "small decoder: modular addition, or text=FILE",
     ),
 }

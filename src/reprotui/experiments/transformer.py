@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from reprotui.errors import BadInputError
 from reprotui.experiments.config import TransformerConfig
-from reprotui.experiments.datasets import BatchOrder, load_text
+from reprotui.experiments.datasets import BatchOrder, arrays_digest, load_text
 from reprotui.experiments.optimizers import make_optimizer
 from reprotui.experiments.protocol import State, StepOutput
 
@@ -65,15 +65,16 @@ class Transformer:
             a, b = (grid.reshape(-1) for grid in np.meshgrid(numbers, numbers, indexing="ij"))
             tokens = np.stack([a, b, np.full_like(a, config.modulus)], axis=1)
             self.data: Any = {"tokens": jnp.asarray(tokens), "answer": jnp.asarray((a + b) % config.modulus)}
+            self.data_digest = arrays_digest(tokens)
             vocabulary, length, count, what = config.modulus + 1, 3, len(a), "pairs of numbers"
         else:
             text, alphabet = load_text(config.text)
             count, vocabulary, length = len(text) - config.context, len(alphabet), config.context
             if count < 1:
                 raise BadInputError(
-                    f"text={config.text} has {len(text)} characters: context={config.context} needs at least "
-                    f"{config.context + 1}"
+                    f"text={config.text} has {len(text)} characters: context={config.context} needs at least {config.context + 1}"
                 )
+            self.data_digest = arrays_digest(text)
             self.text, what = jnp.asarray(text), "windows of the text"
             self.data = {"start": jnp.arange(count, dtype=jnp.int32)}
         self.order = BatchOrder(config, count, what)
@@ -98,7 +99,7 @@ class Transformer:
         """Return the state after one update; loss is the mean cross entropy. The model draws nothing from `key`."""
 
         def loss_function(params: Any) -> tuple[jax.Array, jax.Array]:
-            logits = self.model.apply({"params": params}, batch["tokens"])
+            logits: Any = self.model.apply({"params": params}, batch["tokens"])
             logits = logits[:, -1] if self.config.text is None else logits
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["answer"]).mean()
             return loss, jnp.mean((jnp.argmax(logits, -1) == batch["answer"]).astype(jnp.float32))

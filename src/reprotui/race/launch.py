@@ -62,7 +62,9 @@ def compilation_cache(environment: Mapping[str, str]) -> Path:
     """
     import platformdirs
 
-    threads = environment.get("NPROC") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    threads = environment.get("NPROC") or str(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
     versions = package_versions()
     identity = [cpu_model(), threads, versions.get("jax", ""), versions.get("jaxlib", "")]
     key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]

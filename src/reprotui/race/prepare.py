@@ -24,7 +24,12 @@ class Member:
 
 
 def prepare_race(
-    runs: Path, name: str | None, reference: ExperimentReference, members: list[Member], recording: Recording, command: list[str]
+    runs: Path,
+    name: str | None,
+    reference: ExperimentReference,
+    members: list[Member],
+    recording: Recording,
+    command: list[str],
 ) -> tuple[Path, list[RunDirectory]]:
     """Validate all configs, then create the race's directory with one run directory a member.
 
@@ -60,7 +65,12 @@ def prepare_race(
 
 
 def prepare_run(
-    runs: Path, name: str | None, reference: ExperimentReference, overrides: dict[str, Any], recording: Recording, command: list[str]
+    runs: Path,
+    name: str | None,
+    reference: ExperimentReference,
+    overrides: dict[str, Any],
+    recording: Recording,
+    command: list[str],
 ) -> RunDirectory:
     """Create the directory of a single run; see `prepare_race`."""
     config = resolve_configs(reference, [overrides])[0]

@@ -169,15 +169,14 @@ class Supervisor:
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End all workers: finish the step and seal; what has not ended after `seconds` is killed with its group."""
-        alive = [watched for watched in self._watched if watched.process is not None and watched.process.poll() is None]
-        for watched in alive:
-            with contextlib.suppress(OSError):
-                watched.run.send("stop")
-                os.kill(watched.process.pid, signal.SIGTERM)  # type: ignore[union-attr]
-        deadline = time.monotonic() + seconds
-        for watched in alive:
+        alive = []
+        for watched in self._watched:
             process = watched.process
-            assert process is not None
+            if process is not None and process.poll() is None:
+                process.terminate()
+                alive.append(process)
+        deadline = time.monotonic() + seconds
+        for process in alive:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -56,9 +56,7 @@ class Layout:
         ]
         self._positions = sorted(range(len(leaves)), key=lambda index: (ranks[index], index))
         chosen = [leaves[index] for index in self._positions]
-        self.table = LeafTable(
-            tuple(phase for phase, *_ in chosen), tuple(leaf_spec(path, leaf) for _, _, path, leaf in chosen)
-        )
+        self.table = LeafTable(tuple(phase for phase, *_ in chosen), tuple(leaf_spec(path, leaf) for _, _, path, leaf in chosen))
         self._on_host = [not isinstance(leaf, jax.Array) for *_, leaf in chosen]
         self._readable = [
             index
@@ -88,9 +86,7 @@ class Layout:
 
     def _pack(self, device: list[jax.Array], host_lanes: jax.Array) -> jax.Array:
         remaining, host_rows = list(device), list(range(len(host_lanes)))
-        rows = [
-            host_lanes[host_rows.pop(0)] if host else jnp.stack(jax_form.lanes(remaining.pop(0))) for host in self._on_host
-        ]
+        rows = [host_lanes[host_rows.pop(0)] if host else jnp.stack(jax_form.lanes(remaining.pop(0))) for host in self._on_host]
         if not rows:
             return jnp.zeros(0, jnp.uint32)
         lanes = jnp.stack(rows)
@@ -101,9 +97,7 @@ class Layout:
 
     def _stack_statistics(self, device: list[jax.Array], host_statistics: jax.Array) -> jax.Array:
         remaining, host_rows = list(device), list(range(len(host_statistics)))
-        rows = [
-            host_statistics[host_rows.pop(0)] if host else _device_statistics(remaining.pop(0)) for host in self._on_host
-        ]
+        rows = [host_statistics[host_rows.pop(0)] if host else _device_statistics(remaining.pop(0)) for host in self._on_host]
         return jnp.stack(rows) if rows else jnp.zeros((0, 2), jnp.float32)
 
     def unpack(self, packed: np.ndarray) -> tuple[bytes, bytes, dict[str, np.generic]]:

@@ -1,7 +1,7 @@
 """Read a trace: sealed or live, whole or row by row. Never writes."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,9 @@ class Trace:
             if application != APPLICATION_ID:
                 raise BadInputError(f"{path} is an SQLite file, but not a trace of reprotui")
             if version > SCHEMA_VERSION:
-                raise CannotTellError(f"{path} has trace schema {version}, this reprotui reads {SCHEMA_VERSION}: upgrade reprotui")
+                raise CannotTellError(
+                    f"{path} has trace schema {version}, this reprotui reads {SCHEMA_VERSION}: upgrade reprotui"
+                )
             with self._damage():
                 checksum = self._scalar("SELECT value FROM meta WHERE key = 'checksum'")
             if checksum != NAME:
@@ -145,7 +147,9 @@ class Trace:
             query = "SELECT phase, path, dtype, shape FROM leaves WHERE version = ? ORDER BY id"
             with self._damage():
                 found = self._connection.execute(query, (version,)).fetchall()
-                specs = [LeafSpec(path, dtype, tuple(map(int, filter(None, shape.split(","))))) for _, path, dtype, shape in found]
+                specs = [
+                    LeafSpec(path, dtype, tuple(map(int, filter(None, shape.split(","))))) for _, path, dtype, shape in found
+                ]
                 self._tables[version] = LeafTable(tuple(row[0] for row in found), tuple(specs))
         return self._tables[version]
 
@@ -185,7 +189,9 @@ class Trace:
         """Return the last step up to which records can be read one after the other, in a damaged file."""
         last = None
         try:
-            for (step,) in self._connection.execute("SELECT step FROM steps WHERE length(chain) + length(roots) > 0 ORDER BY step"):
+            for (step,) in self._connection.execute(
+                "SELECT step FROM steps WHERE length(chain) + length(roots) > 0 ORDER BY step"
+            ):
                 last = step
         except sqlite3.DatabaseError:
             pass
@@ -196,7 +202,7 @@ class Trace:
         return found[0] if found else None
 
     @contextmanager
-    def _damage(self) -> Iterator[None]:
+    def _damage(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -37,7 +37,9 @@ class TraceWriter:
         except sqlite3.Error as error:
             raise WorkerFailedError(f"{path} cannot be created: {error}") from None
         self._path = path
-        self._queue: queue.Queue[Callable[[], Record] | tuple[str, str, int] | threading.Event | None] = queue.Queue(PENDING_RECORDS)
+        self._queue: queue.Queue[Callable[[], Record] | tuple[str, str, int] | threading.Event | None] = queue.Queue(
+            PENDING_RECORDS
+        )
         self._error: BaseException | None = None
         self._chain = GENESIS
         self._tables: dict[bytes, int] = {}

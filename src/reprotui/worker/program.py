@@ -42,14 +42,17 @@ class Program:
             self.initial = init.call(init_key)
             # The state's buffers are handed on: donation halves the memory, and changes no bit.
             step = _compile(
-                jax.jit(experiment.train_step, donate_argnums=0), (self.initial, self.batch(1), self.key(1)), _step_paths
+                jax.jit(experiment.train_step, donate_argnums=0),
+                (self.initial, self.batch(1), self.key(1)),
+                _step_paths,
             )
         self.step = step.call
         self.order: Order = {**init.order, **step.order}
+        self.compilation = "loaded from cache" if watch.hits and not watch.misses else "compiled"
         self.description = {
             "init": init.hashes,
             "step": step.hashes,
-            "compilation": "loaded from cache" if watch.hits and not watch.misses else "compiled",
+            "compilation": self.compilation,
         }
 
 

@@ -42,7 +42,7 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
     program = prepare(experiment_class, config)
     data_digest = getattr(program.experiment, "data_digest", None)
     run.update_manifest(devices=describe_devices(), program=program.description, data_digest=data_digest)
-    writer.event("compiled", program.description["compilation"])
+    writer.event("compiled", program.compilation)
     return run_loop(program, config, manifest["recording"], writer, control)
 
 
@@ -118,7 +118,9 @@ def check_perturbation(perturbation: Perturbation, state: State, steps: int) -> 
     if perturbation.index >= array.size:
         raise BadInputError(f"{what}: {perturbation.leaf} has {array.size} elements, index {perturbation.index} is past its end")
     if perturbation.bit >= 8 * array.itemsize:
-        raise BadInputError(f"{what}: an element of {perturbation.leaf} has {8 * array.itemsize} bits, there is no bit {perturbation.bit}")
+        raise BadInputError(
+            f"{what}: an element of {perturbation.leaf} has {8 * array.itemsize} bits, there is no bit {perturbation.bit}"
+        )
 
 
 def flip_bit(state: State, perturbation: Perturbation) -> State:
@@ -143,7 +145,7 @@ def state_digest(state: State) -> str:
     def content() -> Iterator[tuple[LeafSpec, memoryview]]:
         for path, leaf in _state_leaves(state):
             array = np.ascontiguousarray(_bits_of(leaf))
-            yield jax_form.leaf_spec(path, leaf), memoryview(array.reshape(-1).view(np.uint8))
+            yield jax_form.leaf_spec(path, leaf), array.reshape(-1).view(np.uint8).data
 
     return content_digest(content())
 
