@@ -519,6 +519,7 @@ EDITS = {
     "no shape": ("UPDATE leaves SET shape = 'a,b' WHERE version = 1 AND id = 5", "damaged.*steps up to 19 can be read"),
     "unknown phase": ("UPDATE leaves SET phase = 'x' WHERE version = 1 AND id = 5", "damaged.*steps up to 19 can be read"),
     "deleted leaf": ("DELETE FROM leaves WHERE version = 1 AND id = 5", "the chain breaks at step 1"),
+    "deleted leaf row": ("DELETE FROM leaf_checksums WHERE step = 7", "the seal counts 20 leaf rows, the trace holds 19"),
     "lost tail": ("DELETE FROM steps WHERE step > 15", "the seal says step 19"),
 }  # fmt: skip
 

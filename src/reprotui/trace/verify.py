@@ -31,9 +31,10 @@ def verify_trace(path: Path, seal: dict[str, Any] | None = None) -> VerifiedTrac
 
     Returns:
         The first problem: an edited, lost, inserted or reordered row, a leaf row that does not give its roots, an
-        end that is not the sealed one. A lost tail cannot be noticed without a seal.
+        end that is not the sealed one, lost leaf rows. A lost tail or leaf row cannot be noticed without a seal; times,
+        statistics and the readable loss and metrics are for the eye and not protected.
     """
-    records, last, chain = 0, None, GENESIS
+    records, leaf_rows, last, chain = 0, 0, None, GENESIS
 
     def result(problem: str | None) -> VerifiedTrace:
         return VerifiedTrace(path, records, last, chain.hex(), problem)
@@ -48,11 +49,13 @@ def verify_trace(path: Path, seal: dict[str, Any] | None = None) -> VerifiedTrac
                 leaves = trace.leaf_checksums(row.step)
                 if leaves is not None and roots_of(leaves.tobytes(), table) != row.roots:
                     return result(f"the leaf checksums of step {row.step} do not give its roots: that row was edited")
-                records, last = records + 1, row.step
+                records, leaf_rows, last = records + 1, leaf_rows + (leaves is not None), row.step
     except CannotTellError as error:
         return result(str(error))
     if seal and (seal["last_step"], seal["chain"]) != (last, chain.hex()):
         return result(f"the seal says step {seal['last_step']} and chain {seal['chain']}, the trace ends otherwise")
+    if seal and seal["leaf_rows"] != leaf_rows:
+        return result(f"the seal counts {seal['leaf_rows']} leaf rows, the trace holds {leaf_rows}: some were deleted")
     return result(None)
 
 

@@ -44,7 +44,7 @@ class TraceWriter:
         self._chain = GENESIS
         self._tables: dict[bytes, int] = {}
         self._last_step: int | None = None
-        self._count = 0
+        self._count = self._leaf_rows = 0
         self._in_transaction = False
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
@@ -83,6 +83,7 @@ class TraceWriter:
         return {
             "last_step": self._last_step,
             "records": self._count,
+            "leaf_rows": self._leaf_rows,
             "chain": self._chain.hex(),
             "leaf_tables": [digest.hex() for digest in self._tables],
             "journal": journal,
@@ -171,6 +172,7 @@ class TraceWriter:
         )
         if record.leaf_checksums is not None:
             execute("INSERT INTO leaf_checksums VALUES (?, ?)", (record.step, record.leaf_checksums))
+            self._leaf_rows += 1
         if record.leaf_stats is not None:
             execute("INSERT INTO leaf_stats VALUES (?, ?)", (record.step, record.leaf_stats))
         self._chain = chain
