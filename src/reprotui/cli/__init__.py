@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reprotui import __version__
 from reprotui.cli import bench, compare, control, race, run, runs
-from reprotui.errors import INTERRUPTED, ReprotuiError
+from reprotui.errors import INTERRUPTED, USAGE, ReprotuiError
 
 COMMANDS = (race, run, compare, runs, control, bench)
 
@@ -48,10 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReprotuiError as error:
         print(f"reprotui: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("reprotui: interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe went away (`| head`): not an error, and nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"reprotui: {place}{error.strerror or error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("reprotui: interrupted", file=sys.stderr)
+        return INTERRUPTED

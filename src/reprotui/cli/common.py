@@ -4,11 +4,12 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
-from reprotui.run_directory import RUNS_VARIABLE, default_runs_directory
+from reprotui.run_directory import RUNS_VARIABLE, RunDirectory, default_runs_directory
 
 
 def command(
@@ -88,6 +89,24 @@ def find_run(name: str, runs: Path) -> Path:
     if not path.exists():
         raise BadInputError(f"{name} does not exist, neither as a path nor as a run in {runs}")
     return path
+
+
+def refuse_bad_input(runs: Mapping[str, RunDirectory], path: Path) -> None:
+    """Raise what workers found wrong with their configs; where no run trained, remove the directory, so the name is free.
+
+    Some input can only be judged where the experiment is: a text file, the size of the data, a leaf's name.
+    """
+    import shutil
+
+    results = {label: run.manifest().get("result") or {} for label, run in runs.items()}
+    errors = {label: result["error"] for label, result in results.items() if result.get("bad_input")}
+    if not errors:
+        return
+    if len(errors) == len(runs):
+        shutil.rmtree(path, ignore_errors=True)
+    same = len(set(errors.values())) == 1 and len(errors) == len(runs)
+    texts = list(errors.values())[:1] if same else [f"{label.upper()}: {text}" for label, text in errors.items()]
+    raise BadInputError("; ".join(texts))
 
 
 def print_json(value: Any) -> None:

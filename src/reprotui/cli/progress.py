@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,7 @@ def watch_run(supervisor: Supervisor, path: Path) -> bool:
 
 def _watch(supervisor: Supervisor, console: Any, react: Any) -> bool:
     try:
-        if console.is_terminal:
-            _watch_live(supervisor, console, react)
-        else:
-            _watch_lines(supervisor, console, react)
+        (_watch_live if console.is_terminal else _watch_lines)(_until_refused(supervisor), console, react)
     except KeyboardInterrupt:
         console.print("stopping: each run finishes its step and seals its trace (ctrl-C again to kill)", style="bold")
         try:
@@ -57,19 +55,26 @@ def _watch(supervisor: Supervisor, console: Any, react: Any) -> bool:
     return False
 
 
-def _watch_live(supervisor: Supervisor, console: Any, react: Any) -> None:
+def _until_refused(supervisor: Supervisor) -> Iterator[Snapshot]:
+    for snapshot in supervisor.follow():
+        yield snapshot
+        if any(run.state == "failed" for run in snapshot.runs) and supervisor.refused():
+            return
+
+
+def _watch_live(snapshots: Iterator[Snapshot], console: Any, react: Any) -> None:
     from rich.live import Live
     from rich.text import Text
 
     with Live(console=console, refresh_per_second=8, transient=False) as live:
-        for snapshot in supervisor.follow():
+        for snapshot in snapshots:
             react(snapshot)
             live.update(Text("\n").join(Text(describe(run), no_wrap=True, overflow="ellipsis") for run in snapshot.runs))
 
 
-def _watch_lines(supervisor: Supervisor, console: Any, react: Any) -> None:
+def _watch_lines(snapshots: Iterator[Snapshot], console: Any, react: Any) -> None:
     printed = time.monotonic()
-    for snapshot in supervisor.follow():
+    for snapshot in snapshots:
         react(snapshot)
         if time.monotonic() - printed >= LINE_SECONDS:
             printed = time.monotonic()

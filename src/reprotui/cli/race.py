@@ -66,6 +66,7 @@ def call(parsed: argparse.Namespace) -> int:
     with supervisor:
         supervisor.start()
         interrupted = watch_race(supervisor, path, parsed)
+    common.refuse_bad_input(dict(zip(labels, directories, strict=True)), path)
     verdicts, groups = _judge(path, labels)
     race = read_json(path / "race.json")
     write_json(path / "race.json", {**race, "verdicts": [verdict.to_json() for verdict in verdicts], "groups": groups})
@@ -85,7 +86,7 @@ def _members(parsed: argparse.Namespace, overrides: list[str]) -> list[Any]:
         repeat = parsed.repeat or 2
         if repeat < 2:
             raise BadInputError("--repeat 1 leaves nothing to compare: a race has at least two runs; for one, use reprotui run")
-        given, repeat = [(LABELS[index], []) for index in range(min(repeat, len(LABELS) + 1))], 1
+        given, repeat = [(label, []) for label in _labels(repeat)], 1
     else:
         repeat = parsed.repeat or 1
         if len(given) == 1 and repeat == 1:
@@ -97,9 +98,14 @@ def _members(parsed: argparse.Namespace, overrides: list[str]) -> list[Any]:
         for label, tokens in given
         for number in range(repeat)
     ]
-    if len(members) > len(LABELS):
-        raise BadInputError(f"a race has at most {len(LABELS)} runs")
+    _labels(len(members))
     return members
+
+
+def _labels(count: int) -> str:
+    if count > len(LABELS):
+        raise BadInputError(f"a race has at most {len(LABELS)} runs, this one would have {count}")
+    return LABELS[:count]
 
 
 def _judge(path: Path, labels: list[str]) -> tuple[list[Any], list[list[str]]]:

@@ -69,6 +69,7 @@ def call(parsed: argparse.Namespace) -> int:
     with Supervisor([("", run)], run.path) as supervisor:
         supervisor.start()
         interrupted = watch_run(supervisor, run.path)
+    common.refuse_bad_input({"": run}, run.path)
     manifest = run.manifest()
     code = exit_code([], [manifest], interrupted)
     result = summary(manifest) if (manifest.get("result") or {}).get("digests") else None

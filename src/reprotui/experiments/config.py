@@ -191,7 +191,7 @@ def field_phases(model: type[ExperimentConfig]) -> dict[str, list[str]]:
 
 def _optional(model: type[ExperimentConfig], key: str) -> bool:
     field = model.model_fields.get(key)
-    return field is not None and (type(None) in getattr(field.annotation, "__args__", ()) or field.default == "")
+    return field is not None and type(None) in getattr(field.annotation, "__args__", ())
 
 
 def _explain(model: type[ExperimentConfig], item: Any) -> str:

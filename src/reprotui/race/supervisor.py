@@ -163,6 +163,10 @@ class Supervisor:
             if over:
                 return
 
+    def refused(self) -> bool:
+        """Say whether a worker found its config unfit: then there is nothing to wait for."""
+        return any((watched.run.manifest().get("result") or {}).get("bad_input") for watched in self._watched)
+
     def exit_codes(self) -> list[int | None]:
         """Return the exit codes of the workers that this supervisor started."""
         return [watched.process.poll() if watched.process else None for watched in self._watched]
