@@ -1,13 +1,12 @@
 """The command line: arguments → one call; one file a command. Loads numpy, jax or textual only where a command runs."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from reprotui import __version__
-from reprotui.cli import bench, compare, control, race, run, runs
-from reprotui.errors import INTERRUPTED, USAGE, ReprotuiError
+from reprotui.cli import bench, common, compare, control, race, run, runs
+from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
 COMMANDS = (race, run, compare, runs, control, bench)
 
@@ -40,7 +39,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. Errors of the user's input are one line on stderr."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    code = SAME
+    try:
+        try:
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            # Here and not at the interpreter's end, where a reader that went away would become exit code 120.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        common.discard_stdout()
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     parsed = build_parser().parse_args(arguments)
     parsed.command_line = ["reprotui", *arguments]
     try:
@@ -49,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reprotui: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of a pipe went away (`| head`): not an error, and nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"reprotui: {place}{error.strerror or error}", file=sys.stderr)

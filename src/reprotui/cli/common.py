@@ -118,9 +118,19 @@ def console(stderr: bool = False) -> Any:
     """Return a rich console: colours on a terminal only, none under NO_COLOR, no wrapping in a pipe."""
     from rich.console import Console
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would exit with 1, which says `differs` here.
+            discard_stdout()
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 10_000
-    return Console(stderr=stderr, highlight=False, width=width)
+    return Output(stderr=stderr, highlight=False, width=width)
+
+
+def discard_stdout() -> None:
+    """Send what is still printed nowhere: its reader went away (`| head`), which is no error and changes no verdict."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def symbol(fancy: str, plain: str) -> str:
