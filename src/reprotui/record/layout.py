@@ -54,71 +54,67 @@ class Layout:
             (PHASE_INDEX[phase], group, order.get(phase, {}).get(path, index))
             for index, (phase, group, path, _) in enumerate(leaves)
         ]
-        self._positions = sorted(range(len(leaves)), key=lambda index: (ranks[index], index))
-        chosen = [leaves[index] for index in self._positions]
+        positions = sorted(range(len(leaves)), key=lambda index: (ranks[index], index))
+        chosen = [leaves[index] for index in positions]
         self.table = LeafTable(tuple(phase for phase, *_ in chosen), tuple(leaf_spec(path, leaf) for _, _, path, leaf in chosen))
         self._on_host = [not isinstance(leaf, jax.Array) for *_, leaf in chosen]
-        self._readable = [
-            index
-            for index, spec in enumerate(self.table.specs)
-            if self.table.phases[index] == "forward" and spec.path.split("/")[0] in READABLE
-            and spec.shape == () and not self._on_host[index]
-        ]  # fmt: skip
+        self._device_positions = [position for position, host in zip(positions, self._on_host, strict=True) if not host]
+        self._host_positions = [position for position, host in zip(positions, self._on_host, strict=True) if host]
+        readable = [index for index in range(len(chosen)) if _is_readable(self.table.phases[index], self.table.specs[index])]
+        self._readable_device = [index for index in readable if not self._on_host[index]]
+        self._readable_host = [(self.table.specs[index].path, positions[index]) for index in readable if self._on_host[index]]
         self._checksums = jax.jit(self._pack, compiler_options=checksum_compiler_options())
         self._statistics = jax.jit(self._stack_statistics)
 
     def observe(self, leaves: Sequence[Any], statistics: bool) -> "Observation":
         """Dispatch the checksums of a record's leaves (in flattening order); does not wait for the device."""
-        chosen = [leaves[index] for index in self._positions]
-        device = [leaf for leaf, host in zip(chosen, self._on_host, strict=True) if not host]
+        device = [leaves[position] for position in self._device_positions]
         # Host arrays can be overwritten by their owner at any time, so they are read now.
-        host = [np.asarray(leaf) for leaf, on_host in zip(chosen, self._on_host, strict=True) if on_host]
-        host_lanes = np.array([numpy_form.lanes(leaf) for leaf in host], np.uint32).reshape(-1, 2)
-        host_statistics = np.array([_host_statistics(leaf) for leaf in host], np.float32).reshape(-1, 2)
+        host = [np.asarray(leaves[position]) for position in self._host_positions]
+        host_lanes = np.array([numpy_form.lanes(leaf) for leaf in host], np.uint32) if host else None
         packed = self._checksums(device, host_lanes)
-        stacked = self._statistics(device, host_statistics) if statistics else None
-        scalars = {
-            spec.path: leaf
-            for spec, leaf, on_host in zip(self.table.specs, chosen, self._on_host, strict=True)
-            if on_host and spec.shape == () and spec.path.split("/")[0] in READABLE
-        }
-        return Observation(self, packed, stacked, {path: np.asarray(leaf) for path, leaf in scalars.items()})
+        stacked = None
+        if statistics:
+            host_statistics = np.array([_host_statistics(leaf) for leaf in host], np.float32) if host else None
+            stacked = self._statistics(device, host_statistics)
+        scalars = {path: np.asarray(leaves[position]) for path, position in self._readable_host}
+        return Observation(self, packed, stacked, scalars)
 
-    def _pack(self, device: list[jax.Array], host_lanes: jax.Array) -> jax.Array:
-        remaining, host_rows = list(device), list(range(len(host_lanes)))
-        rows = [host_lanes[host_rows.pop(0)] if host else jnp.stack(jax_form.lanes(remaining.pop(0))) for host in self._on_host]
-        if not rows:
+    def _pack(self, device: list[jax.Array], host_lanes: jax.Array | None) -> jax.Array:
+        if not self._on_host:
             return jnp.zeros(0, jnp.uint32)
-        lanes = jnp.stack(rows)
+        lanes = self._stack([jnp.stack(jax_form.lanes(leaf)) for leaf in device], host_lanes)
         roots = [jnp.stack(jax_form.root_lanes(lanes[start:end])) for _, start, end in self.table.slices]
-        device_index = [index for index, host in enumerate(self._on_host) if not host]
-        scalars = [jax_form.scalar_words(device[device_index.index(index)]) for index in self._readable]
+        of_device = [index for index, host in enumerate(self._on_host) if not host]
+        scalars = [jax_form.scalar_words(device[of_device.index(index)]) for index in self._readable_device]
         return jnp.concatenate([lanes.reshape(-1), *roots, *scalars])
 
-    def _stack_statistics(self, device: list[jax.Array], host_statistics: jax.Array) -> jax.Array:
-        remaining, host_rows = list(device), list(range(len(host_statistics)))
-        rows = [host_statistics[host_rows.pop(0)] if host else _device_statistics(remaining.pop(0)) for host in self._on_host]
-        return jnp.stack(rows) if rows else jnp.zeros((0, 2), jnp.float32)
+    def _stack_statistics(self, device: list[jax.Array], host_statistics: jax.Array | None) -> jax.Array:
+        if not self._on_host:
+            return jnp.zeros((0, 2), jnp.float32)
+        return self._stack([_device_statistics(leaf) for leaf in device], host_statistics)
+
+    def _stack(self, device_rows: list[jax.Array], host_rows: jax.Array | None) -> jax.Array:
+        """Put the rows of device and host leaves into table order."""
+        of_device, of_host = iter(device_rows), iter(() if host_rows is None else host_rows)
+        return jnp.stack([next(of_host) if host else next(of_device) for host in self._on_host])
 
     def unpack(self, packed: np.ndarray) -> tuple[bytes, bytes, dict[str, np.generic]]:
         """Return leaf checksums, roots and readable scalars from what the compiled call gave."""
-        count, phases = len(self.table.specs), self.table.slices
         # [lane0, lane1] as little-endian uint32 is the little-endian uint64 of the checksum.
-        leaf_checksums = packed[: 2 * count].astype("<u4").tobytes()
-        roots = bytearray(ROOTS_BYTES)
-        for number, (phase, _, _) in enumerate(phases):
-            at = 2 * (count + number)
+        raw = packed.astype("<u4", copy=False).tobytes()
+        at = ROOT_BYTES * len(self.table.specs)
+        leaf_checksums, roots = raw[:at], bytearray(ROOTS_BYTES)
+        for phase, _, _ in self.table.slices:
             start = PHASE_INDEX[phase] * ROOT_BYTES
-            roots[start : start + ROOT_BYTES] = packed[at : at + 2].astype("<u4").tobytes()
-        at = 2 * (count + len(phases))
+            roots[start : start + ROOT_BYTES] = raw[at : at + ROOT_BYTES]
+            at += ROOT_BYTES
         scalars: dict[str, np.generic] = {}
-        for index in self._readable:
+        for index in self._readable_device:
             spec = self.table.specs[index]
             dtype = jnp.dtype(spec.dtype)
-            used = 2 if dtype.itemsize == 8 else 1
-            raw = packed[at : at + used].astype("<u4").tobytes()[: dtype.itemsize]
-            scalars[spec.path] = np.frombuffer(raw, dtype)[0]
-            at += used
+            scalars[spec.path] = np.frombuffer(raw, dtype, 1, at)[0]
+            at += max(4, dtype.itemsize)
         return leaf_checksums, bytes(roots), scalars
 
 
@@ -141,6 +137,11 @@ def leaf_spec(path: str, leaf: Any) -> LeafSpec:
         return jax_form.leaf_spec(path, leaf)
     array = np.asarray(leaf)
     return LeafSpec(path, array.dtype.name, array.shape)
+
+
+def _is_readable(phase: str, spec: LeafSpec) -> bool:
+    number = spec.dtype.startswith(("float", "bfloat", "int", "uint", "bool"))
+    return phase == "forward" and spec.shape == () and number and spec.path.split("/")[0] in READABLE
 
 
 def _host_statistics(leaf: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,96 @@
+"""Throughput of the checksum in its three forms, against a plain sum, a copy and SHA-256."""
+
+import hashlib
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reprotui.bench.common import at_least, interleaved, ratio
+from reprotui.checksum import jax_form, numpy_form
+from reprotui.record.layout import checksum_compiler_options
+
+SIDE = 4096
+"""Side of the square float32 leaf: 64 MiB, larger than any cache, and of the shape that a large layer's kernel has."""
+ROUNDS = 9
+CALLS_IN_FLIGHT = 20
+"""Calls between two waits on an accelerator: 64 MiB take it less time than a dispatch."""
+SUM_BAR, SHA_BAR = 0.4, 8.0
+"""Lowest acceptable throughput of the compiled checksum, as a multiple of jnp.sum's and of SHA-256's."""
+
+JAX, SUM, SHA = "checksum, jax compiled", "jnp.sum, compiled", "SHA-256, hashlib"
+
+
+def run(count: int | None = None, seed: int = 0, *, side: int = SIDE) -> dict[str, Any]:
+    """Measure all forms on one leaf, in turns.
+
+    Args:
+        count: rounds.
+        seed: of the leaf's content.
+        side: rows and columns of the leaf.
+
+    Returns:
+        A row a form: GB/s (10^9 bytes of the leaf a second; medians), and multiples of jnp.sum and of SHA-256.
+    """
+    host = np.random.default_rng(seed).standard_normal((side, side), np.float32)
+    accelerator = jax.default_backend() != "cpu"
+    calls = CALLS_IN_FLIGHT if accelerator else 1
+    device, target = jnp.asarray(host), np.empty_like(host)
+    compiled = jax.jit(lambda leaf: jnp.stack(jax_form.lanes(leaf)), compiler_options=checksum_compiler_options())
+    forms: dict[str, Callable[[], float]] = {
+        JAX: lambda: _on_device(compiled, device, calls),
+        SUM: lambda: _on_device(_sum, device, calls),
+        "checksum, numpy": lambda: _on_host(lambda: numpy_form.lanes(host)),
+        "np.copyto": lambda: _on_host(lambda: np.copyto(target, host)),
+        SHA: lambda: _on_host(lambda: hashlib.sha256(host.data).digest()),
+    }
+    notes = [f"one float32 leaf of {side} × {side}, {host.nbytes / 2**20:.4g} MiB; backend {jax.default_backend()}"]
+    if accelerator:
+        forms["copy on the device"] = lambda: _on_device(_copy, device, calls)
+    else:
+        notes.append("GPU: not measured")
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        from reprotui.checksum import torch_form
+
+        tensor = torch.from_numpy(host)
+        forms["checksum, torch on the CPU"] = lambda: _on_host(lambda: torch_form.lanes(tensor))
+    else:
+        notes.append("torch: not installed")
+    for form in forms.values():
+        form()
+    seconds = interleaved(forms, count or ROUNDS, "checksum")
+    rows = [
+        {
+            "form": name,
+            "GB/s": host.nbytes / statistics.median(times) / 1e9,
+            "× jnp.sum": ratio(seconds[SUM], times),
+            "× SHA-256": ratio(seconds[SHA], times),
+        }
+        for name, times in seconds.items()
+    ]
+    notes.append(at_least("compiled checksum against jnp.sum", ratio(seconds[SUM], seconds[JAX]), SUM_BAR, " ×"))
+    notes.append(at_least("compiled checksum against SHA-256", ratio(seconds[SHA], seconds[JAX]), SHA_BAR, " ×"))
+    return {"rows": rows, "notes": notes}
+
+
+_sum = jax.jit(jnp.sum)
+_copy = jax.jit(jnp.copy)
+
+
+def _on_device(function: Any, leaf: jax.Array, calls: int) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready([function(leaf) for _ in range(calls)])
+    return (time.perf_counter() - start) / calls
+
+
+def _on_host(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
