@@ -4,7 +4,6 @@ import random
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from reprotui.bench.common import Progress, say
 from reprotui.checksum import jax_form
@@ -13,7 +12,6 @@ from reprotui.experiments.config import ExperimentConfig, Perturbation
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.protocol import State
 from reprotui.race import Recording
-from reprotui.record import Recorder
 from reprotui.trace import Trace, TraceWriter
 from reprotui.worker import training
 from reprotui.worker.control import Control
@@ -65,7 +63,6 @@ class _Campaign:
 
     def __init__(self, name: str, overrides: dict[str, Any], folder: Path) -> None:
         self._name, self._folder = name, folder
-        self._layouts: dict[Any, Any] = {}
         experiment_class = load_experiment_class(ExperimentReference(name, None))
         self._config: ExperimentConfig = experiment_class.Config(**overrides)
         self._program: Program = training.prepare(experiment_class, self._config)
@@ -115,19 +112,12 @@ class _Campaign:
         config = self._config.model_copy(update={"perturb": None if flip is None else ":".join(map(str, flip))})
         writer = TraceWriter(path)
         try:
-            with mock.patch.object(training, "Recorder", self._recorder):
-                training.run_loop(self._program, config, Recording().to_json(), writer, Control(path.with_name("commands.jsonl")))
+            training.run_loop(self._program, config, Recording().to_json(), writer, Control(path.with_name("commands.jsonl")))
             writer.seal()
         except BaseException:
             writer.close()
             raise
         return path
-
-    def _recorder(self, *arguments: Any, **options: Any) -> Recorder:
-        """Make a recorder that shares what the runs before it compiled: that takes ten times as long as the run."""
-        recorder = Recorder(*arguments, **options)
-        recorder._layouts = self._layouts
-        return recorder
 
 
 def _phase(flip: Perturbation) -> str:

@@ -56,17 +56,9 @@ def lanes(array: NDArray, base: int = 0) -> tuple[int, int]:
         x = all_words[start : start + CHUNK_WORDS].astype(np.uint32)
         t = _offsets(x.size)
         t = t + np.uint32((base + start) * INDEX_STEP & MASK)
-        x ^= t
-        x ^= x >> np.uint32(16)
-        x *= np.uint32(MIX_1)
-        x ^= x >> np.uint32(15)
-        x *= np.uint32(MIX_2)
-        x ^= x >> np.uint32(16)
+        x, y = _mix(x, t)
         lane0 += int(x.sum(dtype=np.uint64))
-        x += t
-        x *= np.uint32(MIX_3)
-        x ^= x >> np.uint32(15)
-        lane1 += int(x.sum(dtype=np.uint64))
+        lane1 += int(y.sum(dtype=np.uint64))
     return lane0 & MASK, lane1 & MASK
 
 
@@ -78,6 +70,27 @@ def checksum(array: NDArray) -> int:
 def root(checksums: NDArray[np.uint64]) -> int:
     """Return the root of the checksums of a phase's leaves, in leaf order; 0 where there are none."""
     return checksum(np.ascontiguousarray(checksums, dtype="<u8").view("<u4"))
+
+
+def roots(checksums: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the root of every row of uint64[rows, leaves]; as `root`, for many records at once."""
+    leaf_lanes = np.ascontiguousarray(checksums, dtype="<u8").view("<u4")
+    t = np.arange(leaf_lanes.shape[1], dtype=np.uint32) * np.uint32(INDEX_STEP) + np.uint32(INDEX_START)
+    x, y = _mix(leaf_lanes.astype(np.uint32), t)
+    lane0, lane1 = (lane.sum(axis=1, dtype=np.uint64) & np.uint64(MASK) for lane in (x, y))
+    return lane1 << np.uint64(32) | lane0
+
+
+def _mix(x: NDArray[np.uint32], t: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return x and y of the definition for words `x`, which are overwritten, and offsets `t`."""
+    x ^= t
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(MIX_1)
+    x ^= x >> np.uint32(15)
+    x *= np.uint32(MIX_2)
+    x ^= x >> np.uint32(16)
+    y = (x + t) * np.uint32(MIX_3)
+    return x, y ^ (y >> np.uint32(15))
 
 
 _TABLE = (np.arange(CHUNK_WORDS, dtype=np.uint32) * np.uint32(INDEX_STEP)) + np.uint32(INDEX_START)

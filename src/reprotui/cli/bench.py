@@ -52,13 +52,20 @@ def _print(name: str, result: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = common.console()
-    table = Table(title=f"{name}: {BENCHMARKS[name]}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    console.print(f"{name}: {BENCHMARKS[name]}", style="bold")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     rows = result["rows"]
     for index, column in enumerate(rows[0] if rows else []):
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
     for note in result.get("notes", []):
         console.print(f"  {note}", style="dim")
     console.print()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)

@@ -44,6 +44,9 @@ _ECHOES = {
 """Environment entries that a config field sets: said once, by the field's name."""
 
 
+_OPTIMIZER = {"optimizer", "lr", "momentum", "weight_decay"}
+
+
 @dataclass(frozen=True)
 class ConfigDifference:
     """A config field with different values, and the phases that it can change."""
@@ -87,7 +90,7 @@ def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifferenc
     echoes = {name for item in configs for name in _ECHOES.get(item.name, ())}
     environments = [item for item in environment_differences(a, b) if item.name not in echoes]
     sources = _source_differences(a, b)
-    explaining = [item for item in configs if phase in item.phases and _active(item, first.step)]
+    explaining = [item for item in configs if _explains(item, first)]
     around = [*_numeric(environments), *sources] if phase in COMPUTED else [*_hash_seed(environments), *sources]
     explained_by = tuple(map(str, [*explaining, *around]))
     unrelated = tuple(map(str, [*configs, *environments]))
@@ -113,6 +116,10 @@ def _judge(
     if structural and phase != "batch":
         why = f"because of {listed}" if listed else "and no recorded difference of config or code explains it"
         return "config", f"the trees differ ({', '.join(sorted(structural))}), {why}", ""
+    if _began_unseen(first) and listed:
+        kind = "optimizer" if _OPTIMIZER & names else "computation"
+        what = f"the runs came to differ after step {first.previous}, because of {listed}"
+        return kind, what, "to see where it began, race again with --every 1"
     match phase:
         case "init":
             return _because("initialisation", "the initial state differs", listed, a, b, first)
@@ -131,7 +138,7 @@ def _judge(
             )
         case "rng":
             return _because("keys", "the step's key is derived differently", listed, a, b, first)
-        case "update" if {"optimizer", "lr", "momentum", "weight_decay"} & names:
+        case "update" if _OPTIMIZER & names:
             return "optimizer", f"the optimizer differs: {listed}", ""
         case "update":
             if listed:
@@ -185,7 +192,8 @@ def _only_state(first: FirstDifference) -> bool:
 
 
 def _place(first: FirstDifference) -> list[str]:
-    lines = [f"step {first.step}: {_WITH_EQUAL_INPUTS[first.phase]}"]
+    unseen = f"the first recorded difference is in {first.phase}; the state that the step started from is not recorded"
+    lines = [f"step {first.step}: {unseen if _began_unseen(first) else _WITH_EQUAL_INPUTS[first.phase]}"]
     if first.leaves:
         shown = ", ".join(leaf.path for leaf in first.leaves[:3])
         more = f" and {len(first.leaves) - 3} more" if len(first.leaves) > 3 else ""
@@ -218,6 +226,18 @@ def _source_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]
     if of_a.get("source_digest") == of_b.get("source_digest"):
         return []
     return [f"experiment source: {str(of_a.get('source_digest'))[:12]} → {str(of_b.get('source_digest'))[:12]}"]
+
+
+def _explains(item: ConfigDifference, first: FirstDifference) -> bool:
+    """Say whether a field can be behind a first difference: it enters that phase, or any phase of a step not recorded."""
+    if not _active(item, first.step):
+        return False
+    return first.phase in item.phases or (_began_unseen(first) and any(phase != "init" for phase in item.phases))
+
+
+def _began_unseen(first: FirstDifference) -> bool:
+    """Say whether the state that the first differing step started from may differ already; batch and keys need no state."""
+    return not first.exact and first.phase in ("forward", "grads", "update")
 
 
 def _active(item: ConfigDifference, step: int) -> bool:

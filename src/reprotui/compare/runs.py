@@ -62,6 +62,9 @@ def compare_runs(a: RunView, b: RunView, verify: bool = False) -> Verdict:
                 problem = verify_trace(view.run.trace_path, view.manifest.get("seal")).problem
                 if problem:
                     return replace(verdict, reason=f"the trace of {view.label} does not verify: {problem}")
+        without = [view for view in (a, b) if view.state in ("created", "running", "killed") and not _has_trace(view)]
+        if without:
+            return replace(verdict, kind="incomplete", reason=_why(without) + " before its first record")
         with Trace(a.run.trace_path) as trace_a, Trace(b.run.trace_path) as trace_b:
             return _compare(a, b, trace_a, trace_b, verdict)
     except ReprotuiError as error:
@@ -78,13 +81,15 @@ def agreement(views: list[RunView]) -> list[list[str]]:
         traces: dict[str, Trace] = {}
         for view in views:
             try:
-                traces[view.label] = stack.enter_context(Trace(view.run.trace_path))
+                trace = stack.enter_context(Trace(view.run.trace_path))
+                if trace.last_step() is not None:
+                    traces[view.label] = trace
             except ReprotuiError:
-                groups[view.label.encode()] = [view.label]
+                continue
         last = _last_shared(list(traces.values()))
-        for label, trace in traces.items():
-            row = None if last is None else trace.row(last)
-            groups.setdefault(row.chain if row else label.encode(), []).append(label)
+        for view in views:
+            row = None if last is None or view.label not in traces else traces[view.label].row(last)
+            groups.setdefault(row.chain if row else view.label.encode(), []).append(view.label)
     return list(groups.values())
 
 
@@ -131,6 +136,10 @@ def _compare(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Ve
             "a manifest was changed, or the state changed after the last record"
         )
     return replace(verdict, kind="identical")
+
+
+def _has_trace(view: RunView) -> bool:
+    return view.run.trace_path.exists() and view.run.trace_path.stat().st_size > 0
 
 
 def _why(unfinished: list[RunView]) -> str:

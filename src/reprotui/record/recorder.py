@@ -27,16 +27,17 @@ class Recorder:
         leaves_every: write leaf rows every that many records; the roots are always written.
         statistics_every: take L2 norms and maxima every that many records.
         order: the order in which the program produces leaves, see `reprotui.record.layout.Order`.
+        layouts: compiled checksum calls, shared by the recorders of one program; each fills in what is missing.
     """
 
     def __init__(
         self, writer: TraceWriter, *, every: int = 1, leaves_every: int = 1, statistics_every: int = STATISTICS_EVERY,
-        order: Order | None = None,
+        order: Order | None = None, layouts: dict[Any, Layout] | None = None,
     ) -> None:  # fmt: skip
         self._writer = writer
         self._every, self._leaves_every, self._statistics_every = every, leaves_every, statistics_every
         self._order = order or {}
-        self._layouts: dict[Any, Layout] = {}
+        self._layouts: dict[Any, Layout] = {} if layouts is None else layouts
         self._latest: tuple[Any, list[Any], Layout] | None = None
         self._records = 0
 

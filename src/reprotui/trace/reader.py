@@ -159,6 +159,11 @@ class Trace:
             blob = self._scalar("SELECT blob FROM leaf_checksums WHERE step = ?", step)
             return None if blob is None else np.frombuffer(blob, "<u8")
 
+    def leaf_rows(self) -> int:
+        """Return how many steps have leaf checksums."""
+        with self._damage():
+            return self._scalar("SELECT count(*) FROM leaf_checksums")
+
     def leaf_stats(self, step: int) -> NDArray[np.float32] | None:
         """Return float32[leaves, 2] of L2 norm and max |x|, None where statistics were not taken."""
         with self._damage():

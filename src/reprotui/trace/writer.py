@@ -17,8 +17,9 @@ COMMIT_SECONDS = 0.1
 """A reader is at most this far behind the newest record."""
 COMMIT_STEPS = 100
 """Rows a commit: 16-23 k rows/s of 8 KB instead of 10 k."""
-PENDING_RECORDS = 8
-"""Records that wait for the device or the disk before `put` blocks: bounds the memory that they keep alive."""
+PENDING_RECORDS = 64
+"""Records that wait for the device or the disk before `put` blocks: a pending record holds a few
+kilobytes, and with room for some the two threads do not take turns at every step."""
 
 _SIGN = 1 << 63
 _WRAP = 1 << 64

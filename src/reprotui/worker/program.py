@@ -13,7 +13,7 @@ from reprotui.checksum import jax_form
 from reprotui.experiments.config import ExperimentConfig
 from reprotui.experiments.protocol import State, StepOutput
 from reprotui.experiments.random import purpose_key, root_key, step_key
-from reprotui.record.layout import Order
+from reprotui.record.layout import Layout, Order
 
 Paths = list[tuple[str, str]]
 """(phase, path) of a function's outputs in flattening order."""
@@ -47,6 +47,7 @@ class Program:
                 _step_paths,
             )
         self.step = step.call
+        self.layouts: dict[Any, Layout] = {}
         self.order: Order = {**init.order, **step.order}
         self.compilation = "loaded from cache" if watch.hits and not watch.misses else "compiled"
         self.description = {
@@ -71,9 +72,18 @@ def _compile(function: Any, arguments: tuple[Any, ...], paths: Any) -> Compiled:
         # Addresses of functions would make the text differ between processes.
         "jaxpr": _hash(re.sub(r"0x[0-9a-f]+", "0x", str(traced.jaxpr))),
         "stablehlo": _hash(lowered.as_text()),
-        "optimized_hlo": _hash(re.sub(r", metadata=\{[^}]*\}", "", optimized)),
+        "optimized_hlo": _hash(_without_source(optimized)),
     }
     return Compiled(function, hashes, order)
+
+
+def _without_source(hlo: str) -> str:
+    """Return a program without the places in source files that it came from.
+
+    They differ with the folder of the installation, and between a program compiled here and the same from the cache.
+    """
+    tables = r"^(FileNames|FunctionNames|FileLocations|StackFrames)\n(?:.+\n)*\n*"
+    return re.sub(r", metadata=\{[^}]*\}", "", re.sub(tables, "", hlo, flags=re.MULTILINE))
 
 
 def _production_ranks(jaxpr: Any) -> list[tuple[int, ...]]:

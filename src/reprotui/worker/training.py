@@ -68,7 +68,10 @@ def run_loop(
     recorder = None
     if recording["enabled"]:
         every, leaves_every, statistics = (recording[key] for key in ("every", "leaves_every", "statistics_every"))
-        recorder = Recorder(writer, every=every, leaves_every=leaves_every, statistics_every=statistics, order=program.order)
+        recorder = Recorder(
+            writer, every=every, leaves_every=leaves_every, statistics_every=statistics, order=program.order,
+            layouts=program.layouts,
+        )  # fmt: skip
 
     def perturbed(state: State, step: int) -> State:
         return flip_bit(state, perturbation) if perturbation is not None and perturbation.step == step else state
@@ -135,7 +138,8 @@ def flip_bit(state: State, perturbation: Perturbation) -> State:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaves[position] = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
     else:
-        leaves[position] = jax.device_put(array, leaf.sharding)
+        # An array that was free to move stays so: placing it would compile the step anew, in the middle of the run.
+        leaves[position] = jax.device_put(array, leaf.sharding) if leaf.committed else jnp.asarray(array)
     return jax.tree.unflatten(structure, leaves)
 
 
