@@ -1,0 +1,209 @@
+"""What the tests share: the command line as a process, a warm compilation cache, and races that are run once."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprotui.run_directory import RunDirectory
+from reprotui.trace import StepRow, Trace
+
+SAMPLES = Path(__file__).resolve().parent.parent / "sample_runs"
+MLP = ("digits-mlp", "width=32", "depth=1", "steps=20")
+"""Small programs that most tests train: compiled once in a session."""
+CNN = ("digits-cnn", "width=4", "depth=1", "steps=20")
+TRANSFORMER = ("transformer", "width=16", "heads=2", "depth=1", "modulus=11", "steps=20")
+ENDLESS = ("digits-mlp", "width=32", "depth=1", "steps=100000000")
+"""The same program, for tests that end it themselves."""
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""Halves the time to compile, which is most of what these tests take; equal bits stay equal."""
+os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)  # for tests that compile in their own process, before jax is there
+PATIENCE = 120.0
+"""Seconds after which something awaited counts as never coming; far more than any of it takes."""
+_INHERITED = ("XLA_", "JAX_", "REPROTUI_", "PYTHON", "NPROC", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
+
+
+def eventually(what: str, condition: Callable[[], Any]) -> Any:
+    """Return the first true value of a condition; fail where there is none within `PATIENCE`."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"never came: {what}")
+
+
+def rows_of(path: Path) -> list[StepRow]:
+    """Return all records of a run directory's trace."""
+    with Trace(path / "trace.db") as trace:
+        return list(trace.rows())
+
+
+def events_of(path: Path) -> list[tuple[str, str]]:
+    """Return kind and text of all events of a run directory's trace."""
+    with Trace(path / "trace.db") as trace:
+        return [(event.kind, event.text) for event in trace.events()]
+
+
+def last_step(path: Path) -> int:
+    """Return the newest record of a run that may not have started; -1 before the first."""
+    trace = path / "trace.db"
+    if not trace.exists() or not trace.stat().st_size:
+        return -1
+    with Trace(trace) as opened:
+        step = opened.last_step()
+    return -1 if step is None else step
+
+
+def edit_manifest(path: Path, **changes: Any) -> None:
+    """Change top-level entries of a run's manifest; a value that is a function gets the old entry."""
+    manifest = json.loads((path / "run.json").read_text())
+    for key, value in changes.items():
+        manifest[key] = value(manifest.get(key)) if callable(value) else value
+    (path / "run.json").write_text(json.dumps(manifest))
+
+
+class Cli:
+    """The command `reprotui` in a working directory of its own, with runs in `runs`."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.directory, self.environment = directory, environment
+        self.runs = directory / "runs"
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        """Start a command and return its process."""
+        options = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+        command = [sys.executable, "-m", "reprotui", *map(str, arguments)]
+        return subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, **options)
+
+    def __call__(self, *arguments: object, exit_code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end and check its exit code; no command may end in a traceback."""
+        process = self.start(*arguments, **options)
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+        said = f"{arguments}\n{out}\n{err}"
+        assert exit_code is None or process.returncode == exit_code, f"exit code {process.returncode}: {said}"
+        assert "Traceback" not in err, said
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def race(self, *arguments: object, exit_code: int | None = 0, name: str = "race", **options: Any) -> dict[str, Any]:
+        """Race with `--json` and return the object."""
+        done = self("race", *arguments, "--name", name, "--json", exit_code=exit_code, **options)
+        return json.loads(done.stdout)
+
+    def compare(self, *arguments: object, exit_code: int | None = 0) -> dict[str, Any]:
+        """Compare with `--json` and return the object."""
+        return json.loads(self("compare", *arguments, "--json", exit_code=exit_code).stdout)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file into the working directory."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+
+def _shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    # Under xdist every worker has its own base; what lies above is the session's.
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Path]:
+    """Return a function that makes a directory once in a session, however many processes test."""
+    shared = _shared_directory(tmp_path_factory)
+    shared.mkdir(exist_ok=True)
+
+    def make(name: str, build: Callable[[Path], Any]) -> Path:
+        path = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (path / "complete").exists():
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir()
+                build(path)
+                (path / "complete").touch()
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment free of whatever the outside set for XLA, jax and reprotui."""
+    shared = _shared_directory(tmp_path_factory)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_INHERITED)}
+    return {**inherited, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(shared / "home-cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="session")
+def environment(once: Any, bare_environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment with a compilation cache that holds the small programs.
+
+    jax's cache key does not contain the number of threads: runs with `threads=N` take `bare_environment`.
+    """
+
+    def with_cache(path: Path) -> dict[str, str]:
+        return {
+            **bare_environment,
+            "XLA_FLAGS": QUICK_COMPILATION,
+            "JAX_COMPILATION_CACHE_DIR": str(path / "xla"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+
+    def warm(path: Path) -> None:
+        cli = Cli(path, with_cache(path))
+        for number, experiment in enumerate((MLP, CNN, TRANSFORMER)):
+            cli("run", *experiment, "--name", f"warm-{number}")
+
+    return with_cache(once("cache", warm))
+
+
+@pytest.fixture
+def reprotui(tmp_path: Path, environment: dict[str, str]) -> Iterator[Cli]:
+    """Return the command line in the test's own directory; workers that a failed test leaves behind are killed."""
+    cli = Cli(tmp_path, environment)
+    yield cli
+    for manifest in cli.runs.glob("**/run.json"):
+        process = json.loads(manifest.read_text()).get("process") or {}
+        if RunDirectory(manifest.parent).state() == "running":
+            os.kill(process["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def race_once(once: Any, environment: dict[str, str]) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """Return a function that runs a race once in a session and gives its directory and its JSON. Only read it."""
+
+    def run(name: str, *arguments: str, exit_code: int) -> tuple[Path, dict[str, Any]]:
+        def build(path: Path) -> None:
+            found = Cli(path, environment).race(*arguments, exit_code=exit_code)
+            (path / "race.json").write_text(json.dumps(found))
+
+        path = once(name, build)
+        return path / "runs" / "race", json.loads((path / "race.json").read_text())
+
+    return run
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that copies a recorded race of `sample_runs` into the test's directory."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(SAMPLES / name, tmp_path / name))
+
+    return copy

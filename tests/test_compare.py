@@ -1,0 +1,470 @@
+"""Comparison of traces written by hand: what comes first, what is only a note, and what a difference is put down to."""
+
+import json
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import rows_of
+from reprotui.checksum import LeafSpec
+from reprotui.compare import FirstDifference, LeafDifference, LiveComparison, compare_runs, compare_traces, open_run
+from reprotui.compare.cause import find_cause
+from reprotui.compare.differences import TraceComparison
+from reprotui.compare.runs import agreement
+from reprotui.experiments.config import MlpConfig, field_phases
+from reprotui.run_directory import write_json
+from reprotui.trace import PHASES, LeafTable, Record, Trace, TraceWriter
+from reprotui.trace.verify import roots_of
+
+Leaves = dict[str, Any]
+History = dict[int, Leaves]
+FLOAT = ("float32", (2,))
+
+
+def history(last: int, every: int = 1) -> History:
+    """Return leaves by step: `phase:path` to its content, in the order in which the program produces them."""
+    state = ["params/w", "params/b"]
+    steps: History = {0: {f"init:{path}": number for number, path in enumerate(state)}}
+    for step in range(every, last + 1, every):
+        names = ["batch:batch/x", "rng:rng", "forward:loss", "forward:metrics/accuracy", "grads:grads/w", "grads:grads/b"]
+        names += ["update:opt_state/m", *(f"update:{path}" for path in state)]
+        steps[step] = {name: 1000 * step + number for number, name in enumerate(names)}
+    return steps
+
+
+def changed(steps: History, step: int, *names: str, value: Any = -1, until: int | None = None) -> History:
+    """Return a history in which leaves have another content from a step on."""
+    last = max(steps) if until is None else until
+    return {
+        number: {name: value if name in names and step <= number <= last else old for name, old in leaves.items()}
+        for number, leaves in steps.items()
+    }
+
+
+def without(steps: History, *names: str) -> History:
+    """Return a history without some leaves."""
+    return {step: {name: value for name, value in leaves.items() if name not in names} for step, leaves in steps.items()}
+
+
+def to_record(step: int, leaves: Leaves, with_leaves: bool) -> Record:
+    """Return the record of a step; a content may be (number, dtype, shape)."""
+    contents = [value if isinstance(value, tuple) else (value, *FLOAT) for value in leaves.values()]
+    names = [name.split(":", 1) for name in leaves]
+    specs = [LeafSpec(path, dtype, shape) for (_, path), (_, dtype, shape) in zip(names, contents, strict=True)]
+    table = LeafTable(tuple(phase for phase, _ in names), tuple(specs))
+    blob = np.array([number % (1 << 64) for number, *_ in contents], "<u8").tobytes()
+    return Record(step, step, table, roots_of(blob, table), loss=0.5, loss_bits=7, leaf_checksums=blob if with_leaves else None)
+
+
+def write(path: Path, steps: History, leaves_every: int = 1) -> Path:
+    """Write a history as a sealed trace."""
+    writer = TraceWriter(path)
+    for number, (step, leaves) in enumerate(steps.items()):
+        record = to_record(step, leaves, number % leaves_every == 0)
+        writer.put(lambda record=record: record)
+    writer.seal()
+    return path
+
+
+@pytest.fixture
+def compare(tmp_path: Path) -> Callable[..., TraceComparison]:
+    """Return a function that writes two histories and compares their traces."""
+    numbers = iter(range(1000))
+
+    def run(a: History, b: History, leaves_every: int = 1) -> TraceComparison:
+        paths = [write(tmp_path / f"{next(numbers)}.db", steps, leaves_every) for steps in (a, b)]
+        with Trace(paths[0]) as trace_a, Trace(paths[1]) as trace_b:
+            return compare_traces(trace_a, trace_b)
+
+    return run
+
+
+def place(found: TraceComparison) -> tuple[int, tuple[str, ...], list[str]]:
+    """Return step, phases and leaves of the first difference."""
+    assert found.first is not None
+    return found.first.step, found.first.phases, [leaf.path for leaf in found.first.leaves]
+
+
+# Where they first differ
+
+
+def test_equal_traces_have_no_difference(compare: Any) -> None:
+    assert compare(history(9), history(9)) == TraceComparison(9, None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_controls_have_no_difference_and_one_change_is_found_exactly(compare: Any, seed: int) -> None:
+    draw = random.Random(seed)
+    steps = history(draw.randrange(1, 30), draw.choice([1, 1, 3]))
+    steps = {step: {name: draw.getrandbits(64) for name in leaves} for step, leaves in steps.items()}
+    assert compare(steps, steps).first is None
+    step = draw.choice(list(steps))
+    name = draw.choice(list(steps[step]))
+    flipped = changed(steps, step, name, value=steps[step][name] ^ 1 << draw.randrange(64), until=step)
+    phase, _, path = name.partition(":")
+    assert place(compare(steps, flipped)) == (step, (phase,), [path])
+
+
+def test_a_difference_that_heals_is_reported_where_it_began(compare: Any) -> None:
+    assert place(compare(history(9), changed(history(9), 4, "update:params/b", until=5))) == (4, ("update",), ["params/b"])
+
+
+def test_all_differing_phases_are_told_and_the_leaves_of_the_first(compare: Any) -> None:
+    b = changed(history(9), 4, "grads:grads/b", "update:params/w", "forward:loss")
+    assert place(compare(history(9), b)) == (4, ("forward", "grads", "update"), ["loss"])
+
+
+def test_leaves_come_in_the_order_of_the_program_not_of_the_alphabet(compare: Any) -> None:
+    names = ("update:opt_state/m", "update:params/w", "update:params/b")
+    assert place(compare(history(3), changed(history(3), 2, *names)))[2] == ["opt_state/m", "params/w", "params/b"]
+
+
+def test_a_leaf_that_one_run_lacks_is_a_difference(compare: Any) -> None:
+    found = compare(history(9), without(history(9), "update:opt_state/m"))
+    assert place(found) == (1, ("update",), ["opt_state/m"])
+    assert found.first.leaves[0].kind == "only in A"
+    assert compare(without(history(9), "update:opt_state/m"), history(9)).first.leaves[0].kind == "only in B"
+
+
+def test_other_shapes_and_dtypes_differ_even_with_equal_checksums(compare: Any) -> None:
+    steps = changed(history(3), 2, "update:params/b", value=(5, "float32", (2,)))
+    for spec, kind in (("float32", (2, 1)), "shape"), (("bfloat16", (2,)), "dtype"):
+        other = changed(history(3), 2, "update:params/b", value=(5, *spec))
+        found = compare(steps, other)
+        assert place(found) == (2, ("update",), ["params/b"])
+        assert found.first.leaves[0].kind == kind
+
+
+def test_a_metric_that_one_run_lacks_is_only_a_note(compare: Any) -> None:
+    found = compare(history(9), without(history(9), "forward:metrics/accuracy"))
+    assert found == TraceComparison(9, None, ("metrics/accuracy is only in A",))
+    flipped = changed(without(history(9), "forward:metrics/accuracy"), 6, "rng:rng")
+    assert place(compare(history(9), flipped)) == (6, ("rng",), ["rng"])
+
+
+def test_a_metric_that_both_have_is_compared(compare: Any) -> None:
+    found = compare(history(9), changed(history(9), 3, "forward:metrics/accuracy"))
+    assert place(found) == (3, ("forward",), ["metrics/accuracy"])
+
+
+def test_a_phase_that_one_run_did_not_record_is_only_a_note(compare: Any) -> None:
+    b = without(history(9), "grads:grads/w", "grads:grads/b")
+    assert compare(history(9), b) == TraceComparison(9, None, ("phase grads is recorded in one run only",))
+    assert place(compare(history(9), changed(b, 5, "update:params/w"))) == (5, ("update",), ["params/w"])
+
+
+def test_no_parameter_in_common_is_incomparable(compare: Any) -> None:
+    b = {
+        step: {name.replace("params/", "params/other_"): value for name, value in leaves.items()}
+        for step, leaves in history(3).items()
+    }
+    assert "different models" in compare(history(3), b).incomparable
+
+
+def test_equal_is_only_what_both_recorded(compare: Any) -> None:
+    assert compare(history(9), history(5)).common_last == 5
+    assert compare(history(9), changed(history(5), 5, "rng:rng")).first.step == 5
+    assert compare(history(9), {}) == TraceComparison(None, None)
+
+
+def test_records_of_unequal_spacing_are_aligned_by_step(compare: Any) -> None:
+    a, b = history(12, 2), history(12, 3)
+    assert compare(a, b) == TraceComparison(12, None)
+    found = compare(a, changed(b, 5, "update:params/w"))
+    assert (found.first.step, found.first.previous, found.first.exact) == (6, 0, False)
+    assert compare(history(9), changed(history(9), 6, "rng:rng")).first.exact
+
+
+def test_a_difference_without_leaf_rows_is_placed_by_phase(compare: Any) -> None:
+    found = compare(history(9), changed(history(9), 6, "update:params/w"), leaves_every=5)
+    assert place(found) == (6, ("update",), [])
+    assert not found.first.leaves_known
+
+
+# Live
+
+
+def live(a: list[Any], b: list[Any], tables: tuple[dict[int, bytes], ...], draw: random.Random) -> LiveComparison:
+    """Feed two lists of rows in a random interleaving."""
+    comparison, rest = LiveComparison(), [list(a), list(b)]
+    while rest[0] or rest[1]:
+        side = draw.choice([number for number in (0, 1) if rest[number]])
+        count = draw.randrange(1, 6)
+        comparison.feed(side, rest[side][:count], tables[side])
+        del rest[side][:count]
+    return comparison
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_live_says_what_the_whole_says_in_any_interleaving(compare: Any, tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    a = history(draw.randrange(2, 40), draw.choice([1, 1, 2]))
+    b = history(draw.randrange(2, 40), draw.choice([1, 1, 3]))
+    if seed % 3:
+        step = draw.choice(list(b))
+        b = changed(b, step, draw.choice(list(b[step])))
+    paths = [write(tmp_path / name, steps) for name, steps in (("a.db", a), ("b.db", b))]
+    with Trace(paths[0]) as trace_a, Trace(paths[1]) as trace_b:
+        whole = compare_traces(trace_a, trace_b)
+        rows, tables = [list(trace.rows()) for trace in (trace_a, trace_b)], (trace_a.tables(), trace_b.tables())
+    for _ in range(5):
+        found = live(*rows, tables, draw)
+        first = whole.first
+        assert (found.first_step, found.first_phase) == ((first.step, first.phase) if first else (None, None))
+        assert found.equal_through == (first.previous if first else whole.common_last)
+
+
+def test_live_holds_only_rows_whose_other_half_is_to_come(tmp_path: Path) -> None:
+    write(tmp_path / "trace.db", history(50))
+    rows, comparison = rows_of(tmp_path), LiveComparison()
+    comparison.feed(0, rows, {})
+    comparison.feed(1, rows[:40:2], {})
+    assert sorted(comparison._waiting[0]) == list(range(39, 51))
+
+
+# Runs
+
+
+def run(path: Path, steps: History | None, **manifest: Any) -> Any:
+    """Write a run directory and open it; the manifest is that of a run that finished."""
+    path.mkdir()
+    if steps is not None:
+        write(path / "trace.db", steps)
+    result = {"state": "finished", "digests": {"state": "same"}}
+    whole = {"manifest_version": 1, "config": {}, "config_phases": field_phases(MlpConfig), "result": result}
+    write_json(path / "run.json", whole | manifest)
+    return open_run(path, path.name.upper())
+
+
+def test_runs_of_unequal_length_are_never_called_equal(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", history(9)), run(tmp_path / "b", history(5))
+    for verdict in (compare_runs(a, b), compare_runs(b, a)):
+        assert (verdict.kind, verdict.equal_through) == ("incomplete", 5)
+        assert verdict.headline == "INCOMPLETE · equal up to step 5; B stops there, A goes on to step 9"
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed"])
+def test_a_run_that_did_not_finish_is_incomplete(tmp_path: Path, state: str) -> None:
+    a, b = run(tmp_path / "a", history(9)), run(tmp_path / "b", history(9), result={"state": state})
+    assert compare_runs(a, b).reason.startswith("B ")
+    assert compare_runs(a, a).kind == "identical"
+
+
+def test_equal_traces_with_unequal_digests_cannot_be_told(tmp_path: Path) -> None:
+    result = {"state": "finished", "digests": {"state": "another"}}
+    verdict = compare_runs(run(tmp_path / "a", history(9)), run(tmp_path / "b", history(9), result=result))
+    assert verdict.kind == "incomparable"
+    assert "the content digests of the final states do not" in verdict.reason
+
+
+def test_a_run_without_a_trace_is_incomparable(tmp_path: Path) -> None:
+    assert "does not exist" in compare_runs(run(tmp_path / "a", history(9)), run(tmp_path / "b", None)).reason
+
+
+def test_agreement_is_by_history_and_a_run_without_records_is_alone(tmp_path: Path) -> None:
+    other = changed(history(9), 3, "rng:rng", until=3)
+    kinds = {"a": history(9), "b": other, "c": history(7), "d": other, "e": {}, "f": None}
+    views = [run(tmp_path / name, steps) for name, steps in kinds.items()]
+    assert agreement(views) == [["A", "C"], ["B", "D"], ["E"], ["F"]]
+    assert agreement([views[0], run(tmp_path / "g", history(2))]) == [["A", "G"]]
+
+
+def test_a_batch_that_came_at_another_step_is_an_order(tmp_path: Path) -> None:
+    a = history(9)
+    swapped = changed(a, 4, "batch:batch/x", value=a[6]["batch:batch/x"])
+    b = run(tmp_path / "b", swapped)
+    cause = compare_runs(run(tmp_path / "a", a), b).cause
+    assert cause is not None
+    assert cause.kind == "data-order"
+    assert "B's batch of step 4 is A's batch of step 6" in cause.evidence
+    cause = compare_runs(run(tmp_path / "a2", a), run(tmp_path / "b2", changed(a, 4, "batch:batch/x"))).cause
+    assert cause is not None
+    assert cause.kind == "data"
+
+
+def test_a_verdict_is_json(tmp_path: Path) -> None:
+    verdict = compare_runs(run(tmp_path / "a", history(3)), run(tmp_path / "b", changed(history(3), 2, "update:params/w")))
+    leaf = json.loads(json.dumps(verdict.to_json()))["leaves"][0]
+    assert leaf["a"] == {"dtype": "float32", "shape": [2], "checksum": f"{2007:016x}"}
+    assert leaf["b"]["checksum"] == "f" * 16
+
+
+# Cause
+
+ENVIRONMENT = {
+    "python": "CPython 3.11.7", "executable": "/x/python", "platform": "Linux", "packages": {"jax": "0.9.0", "torch": "2.13.0"},
+    "cpu": {"model": "Processor 1", "count": 8, "affinity": 8}, "host": "one",
+    "variables": {"XLA_FLAGS": "--xla_a=1", "PYTHONHASHSEED": "0", "LANG": "C"}, "git": {"commit": "abc", "dirty": False},
+}  # fmt: skip
+PROGRAM = {part: {"jaxpr": "1", "stablehlo": "2", "optimized_hlo": "3"} for part in ("init", "step")}
+MANIFEST = {
+    "config": MlpConfig().model_dump(mode="json"), "config_phases": field_phases(MlpConfig), "environment": ENVIRONMENT,
+    "devices": {"backend": "cpu", "kinds": ["cpu"], "count": 1, "cpu_threads": 8}, "program": PROGRAM, "data_digest": "d",
+    "experiment": {"name": "x", "source_digest": "e" * 64},
+}  # fmt: skip
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    """Return the manifest with one entry replaced, named by its path."""
+    manifest = json.loads(json.dumps(MANIFEST))
+    *parents, last = path.split("/")
+    entry = manifest
+    for parent in parents:
+        entry = entry[parent]
+    entry[last] = value
+    return manifest
+
+
+def first(phase: str, *paths: str, step: int = 5, previous: int | None = 4) -> FirstDifference:
+    """Return a first difference in one phase, of bits."""
+    spec = LeafSpec("w", *FLOAT)
+    leaves = tuple(LeafDifference(phase, path, spec, spec, 1, 2) for path in paths or ("params/w",))
+    return FirstDifference(step, previous, (phase,), leaves, True)
+
+
+COMPUTED = [
+    ("config/threads", 2, "threads: 0 → 2"),
+    ("config/xla_flags", "--xla_b", "xla_flags:  → --xla_b"),
+    ("config/deterministic", False, "deterministic: True → False"),
+    ("config/matmul_precision", "high", "matmul_precision: default → high"),
+    ("environment/variables/XLA_FLAGS", "--xla_a=2", "variables.XLA_FLAGS: --xla_a=1 → --xla_a=2"),
+    ("environment/variables/NPROC", "2", "variables.NPROC: unset → 2"),
+    ("environment/packages/jax", "0.9.1", "packages.jax: 0.9.0 → 0.9.1"),
+    ("environment/packages/libtpu", "1", "packages.libtpu: unset → 1"),
+    ("environment/python", "CPython 3.12.1", "python: CPython 3.11.7 → CPython 3.12.1"),
+    ("environment/cpu/model", "Processor 2", "cpu.model: Processor 1 → Processor 2"),
+    ("devices/backend", "gpu", "devices.backend: cpu → gpu"),
+    ("devices/count", 4, "devices.count: 1 → 4"),
+    ("devices/cpu_threads", 2, "devices.cpu_threads: 8 → 2"),
+    ("experiment/source_digest", "f" * 64, f"experiment source: {'e' * 12} → {'f' * 12}"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "named"), COMPUTED, ids=[path for path, *_ in COMPUTED])
+def test_what_a_computation_depends_on_is_named(path: str, value: Any, named: str) -> None:
+    for phase in ("init", "forward", "grads", "update"):
+        cause = find_cause(MANIFEST, edited(path, value), first(phase))
+        assert cause.explained_by == (named,), phase
+        assert named in cause.sentence
+        assert cause.unrelated == ()
+
+
+UNRELATED = [
+    ("environment/host", "two", "host: one → two"),
+    ("environment/variables/LANG", "de", "variables.LANG: C → de"),
+    ("environment/packages/torch", "2.14", "packages.torch: 2.13.0 → 2.14"),
+    ("environment/git/commit", "def", "git.commit: abc → def"),
+    ("config/steps", 7, "steps: 200 → 7"),
+    ("config/lr", 0.1, "lr: 0.05 → 0.1"),
+    ("config/shuffle_from", 6, "shuffle_from: none → 6"),
+    ("config/perturb", "6:params/w:0:0", "perturb: none → 6:params/w:0:0"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "named"), UNRELATED, ids=[path for path, *_ in UNRELATED])
+def test_a_difference_that_does_not_explain_it_is_listed_as_such(path: str, value: Any, named: str) -> None:
+    cause = find_cause(MANIFEST, edited(path, value), first("grads"))
+    assert (cause.kind, cause.explained_by, cause.unrelated) == ("nondeterminism", (), (named,))
+
+
+def test_a_cache_elsewhere_is_no_difference() -> None:
+    cause = find_cause(MANIFEST, edited("environment/variables/JAX_COMPILATION_CACHE_DIR", "/c"), first("grads"))
+    assert (cause.explained_by, cause.unrelated) == ((), ())
+
+
+def test_threads_are_said_once_and_not_again_by_what_they_set() -> None:
+    b = edited("config/threads", 2)
+    b["environment"]["variables"]["NPROC"] = "2"
+    b["devices"]["cpu_threads"] = 2
+    cause = find_cause(MANIFEST, b, first("grads"))
+    assert (cause.explained_by, cause.unrelated) == (("threads: 0 → 2",), ())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "kind"),
+    [
+        ("config/seed", 1, first("init", step=0, previous=None), "initialisation"),
+        ("config/prng", "rbg", first("rng", "rng"), "keys"),
+        ("config/seed", 1, first("rng", "rng"), "keys"),
+        ("config/shuffle", "sequential", first("batch", "batch/x"), "data-order"),
+        ("config/shuffle_from", 5, first("batch", "batch/x"), "data-order"),
+        ("data_digest", "other", first("batch", "batch/x"), "data"),
+        ("environment/variables/PYTHONHASHSEED", "1", first("batch", "batch/x"), "data-order"),
+        ("config/lr", 0.1, first("update"), "optimizer"),
+        ("config/momentum", 0.5, first("update"), "optimizer"),
+        ("environment/packages/jax", "1", first("update"), "computation"),
+        ("config/width", 3, first("forward", "loss"), "computation"),
+        ("config/perturb", "5:params/w:0:0", first("update"), "corruption"),
+        ("config/perturb", "5:extra/m:0:0", first("forward", "extra/m"), "corruption"),
+    ],
+    ids=str,
+)
+def test_the_kind_of_cause_follows_the_phase(path: str, value: Any, where: FirstDifference, kind: str) -> None:
+    assert find_cause(MANIFEST, edited(path, value), where).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        (first("init", step=0, previous=None), "nondeterminism"),
+        (first("batch", "batch/x"), "data"),
+        (first("rng", "rng"), "nondeterminism"),
+        (first("forward", "loss"), "nondeterminism"),
+        (first("forward", "extra/norm/mean"), "corruption"),
+        (first("forward", "extra/norm/mean", "loss"), "nondeterminism"),
+        (first("grads", "grads/w"), "nondeterminism"),
+        (first("update"), "corruption"),
+        (first("update", previous=2), "unknown"),
+        (first("grads", previous=2), "unknown"),
+    ],
+    ids=str,
+)
+def test_where_nothing_differs_around_the_runs_the_advice_is_to_look_again(where: FirstDifference, kind: str) -> None:
+    cause = find_cause(MANIFEST, MANIFEST, where)
+    assert cause.kind == kind
+    assert cause.explained_by == ()
+    assert cause.advice
+
+
+def test_programs_that_differ_without_a_reason_are_told() -> None:
+    cause = find_cause(MANIFEST, edited("program/step/jaxpr", "9"), first("grads"))
+    assert "the programs differ" in cause.sentence
+    assert "traced program (jaxpr): different" in cause.evidence
+    assert "lowered program (StableHLO): equal" in cause.evidence
+    # The step's program has no say in the initial state.
+    assert find_cause(MANIFEST, edited("program/step/jaxpr", "9"), first("init", step=0)).kind == "nondeterminism"
+
+
+def test_trees_that_differ_are_put_down_to_the_config() -> None:
+    where = first("init", step=0, previous=None)
+    leaf = replace(where.leaves[0], b=LeafSpec("w", "float32", (3,)))
+    cause = find_cause(MANIFEST, edited("config/width", 3), replace(where, leaves=(leaf,)))
+    assert (cause.kind, cause.sentence) == ("config", "the trees differ (shape), because of width: 512 → 3")
+    assert "no recorded difference" in find_cause(MANIFEST, MANIFEST, replace(where, leaves=(leaf,))).sentence
+
+
+@pytest.mark.parametrize("phase", ["forward", "grads", "update"])
+def test_a_field_of_any_phase_explains_what_began_in_steps_that_were_not_recorded(phase: str) -> None:
+    cause = find_cause(MANIFEST, edited("config/lr", 0.1), first(phase, step=10, previous=0))
+    assert (cause.kind, cause.explained_by, cause.unrelated) == ("optimizer", ("lr: 0.05 → 0.1",), ())
+    assert "after step 0" in cause.sentence
+    assert not any("are equal" in line for line in cause.evidence)
+    # Batches are functions of the step alone: the learning rate explains none.
+    assert find_cause(MANIFEST, edited("config/lr", 0.1), first("batch", step=10, previous=0)).explained_by == ()
+
+
+def test_manifests_that_say_nothing_still_give_a_cause() -> None:
+    unknown: Iterable[dict[str, Any]] = ({}, {"config": {"mine": 1}})
+    for manifest in unknown:
+        assert find_cause({}, manifest, first("grads")).sentence
+    assert find_cause({}, {"config": {"mine": 1}}, first("rng")).explained_by == ("mine: none → 1",)
+
+
+def test_every_phase_has_words() -> None:
+    for phase in PHASES:
+        assert find_cause(MANIFEST, MANIFEST, first(phase)).evidence[0].startswith("step 5: ")
