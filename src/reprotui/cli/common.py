@@ -52,7 +52,7 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=10,
         metavar="K",
-        help="take norms and maxima every K-th record (default 10)",
+        help="take norms and maxima every K-th record (default 20)",
     )
 
 

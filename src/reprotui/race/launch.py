@@ -20,7 +20,7 @@ class Recording:
     enabled: bool = True
     every: int = 1
     leaves_every: int = 1
-    statistics_every: int = 10
+    statistics_every: int = 20
 
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest keeps."""
