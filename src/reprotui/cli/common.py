@@ -50,7 +50,7 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stats-every",
         type=positive,
-        default=10,
+        default=20,
         metavar="K",
         help="take norms and maxima every K-th record (default 20)",
     )
