@@ -75,10 +75,12 @@ def run_line(run: RunDirectory) -> str:
         parts.append(f"step {result['last_step']}")
     if final.get("loss") is not None:
         parts.append(f"loss {_short_number(final['loss'])}")
-    parts += [f"{name} {_short_number(value)}" for name, value in (final.get("evaluation") or {}).items()]
+    # Short enough for 80 columns; `--json` and run.json hold every digit.
+    evaluation = final.get("evaluation") or {}
+    parts += [f"{name.removesuffix('_accuracy')} {_short_number(value, 3)}" for name, value in evaluation.items()]
     digest = (result.get("digests") or {}).get("params")
     if digest:
-        parts.append(f"params {digest[:16]}")
+        parts.append(f"params {digest[:12]}")
     return "  ".join(parts)
 
 
@@ -118,5 +120,5 @@ def race_to_json(
     }
 
 
-def _short_number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _short_number(value: Any, digits: int = 6) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

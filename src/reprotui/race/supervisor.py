@@ -83,7 +83,8 @@ class _Watched:
         self.events += news.events
         if news.rows:
             self.newest = news.rows[-1]
-            self.window += [(row.time_ns, row.step) for row in (news.rows[0], news.rows[-1])]
+            # Record 0 is taken before the first step is compiled: counted in, the rate would start at nothing.
+            self.window += [(row.time_ns, row.step) for row in (news.rows[0], news.rows[-1]) if row.step]
             newest_ns = self.newest.time_ns
             self.window = [entry for entry in self.window if newest_ns - entry[0] <= RATE_SECONDS * 1e9]
         return news.rows, news.tables
