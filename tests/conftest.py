@@ -72,6 +72,14 @@ def edit_manifest(path: Path, **changes: Any) -> None:
     (path / "run.json").write_text(json.dumps(manifest))
 
 
+LIMITED = """
+import os, resource, sys
+size = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 class Cli:
     """The command `reprotui` in a working directory of its own, with runs in `runs`."""
 
@@ -79,10 +87,16 @@ class Cli:
         self.directory, self.environment = directory, environment
         self.runs = directory / "runs"
 
-    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-        """Start a command and return its process."""
+    def start(self, *arguments: object, file_size: int | None = None, **options: Any) -> subprocess.Popen[str]:
+        """Start a command and return its process.
+
+        With `file_size`, every write past that many bytes fails in it and its children, as on a full disk. The limit is set
+        by a process in between: forking this one, once jax has threads in it, would be an error of its own.
+        """
         options = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         command = [sys.executable, "-m", "reprotui", *map(str, arguments)]
+        if file_size is not None:
+            command = [sys.executable, "-c", LIMITED, str(file_size), *command]
         return subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, **options)
 
     def __call__(self, *arguments: object, exit_code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:

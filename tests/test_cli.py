@@ -2,12 +2,10 @@
 
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +120,8 @@ def test_the_runs_directory_comes_from_flag_then_variable(reprotui: Any) -> None
     assert "no runs in runs" in reprotui("runs").stdout
 
 
-def limited(size: int) -> Callable[[], None]:
-    """Return what makes every write past a file size fail, as on a full disk; for processes and their children."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 def test_a_disk_that_fills_up_fails_the_run_and_leaves_it_readable(reprotui: Any) -> None:
-    done = reprotui("run", *ENDLESS, "--name", "full", exit_code=4, preexec_fn=limited(1 << 18))
+    done = reprotui("run", *ENDLESS, "--name", "full", exit_code=4, file_size=1 << 18)
     assert "trace.db cannot be written" in done.stdout
     run = reprotui.runs / "full"
     assert json.loads((run / "run.json").read_text())["result"]["state"] == "failed"
@@ -137,7 +130,7 @@ def test_a_disk_that_fills_up_fails_the_run_and_leaves_it_readable(reprotui: Any
 
 
 def test_a_disk_that_is_full_is_told_at_once(reprotui: Any) -> None:
-    done = reprotui("race", *MLP, "--name", "full", exit_code=2, preexec_fn=limited(100))
+    done = reprotui("race", *MLP, "--name", "full", exit_code=2, file_size=100)
     assert "cannot be written" in done.stderr
     assert list(reprotui.runs.iterdir()) == []
 
