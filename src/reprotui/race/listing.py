@@ -1,5 +1,6 @@
 """List the runs and races of a runs directory."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,18 @@ def _entry(path: Path, name: str) -> dict[str, Any]:
         return _unreadable(name, error)
 
 
-def _last(run: RunDirectory) -> tuple[int | None, float | None]:
+def _last(run: RunDirectory) -> tuple[int | None, float | str | None]:
+    """Return the last step and its loss; text where it is not finite (SQLite keeps NaN as NULL), None where there is none."""
     if not run.trace_path.exists() or run.trace_path.stat().st_size == 0:
         return None, None
     with Trace(run.trace_path) as trace:
         step = trace.last_step()
         row = None if step is None else trace.row(step)
-    return step, row.loss if row else None
+    if row is None or row.loss_bits is None:
+        return step, None
+    if row.loss is None:
+        return step, "nan"
+    return step, row.loss if math.isfinite(row.loss) else str(row.loss)
 
 
 def _unreadable(name: str, error: ReprotuiError) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from reprotui.trace.schema import connect_writer
 
 GATHER_SECONDS = 0.05
 """How long the writer lets records gather: 20 commits a second at most, and a reader is this far behind the newest one.
-Taking turns with the training thread at every step instead costs a step of 2 ms another 0.3 ms."""
+The training thread keeps the interpreter meanwhile, instead of taking turns with this one at every step."""
 COMMIT_SECONDS = 0.1
 """A record is committed at the latest so long after the one before it was there, however slow the device is."""
 PENDING_RECORDS = 1024
