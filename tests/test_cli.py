@@ -414,3 +414,12 @@ def test_control_of_what_is_not_alive_is_told(reprotui: Any, sample: Any) -> Non
     assert "no run is alive" in reprotui("control", path, "pause", exit_code=3).stderr
     assert "does not exist" in reprotui("control", "nothing", "pause", exit_code=2).stderr
     assert not (path / "a" / "commands.jsonl").exists()
+
+
+def test_a_loss_that_is_nan_is_listed_as_nan(reprotui: Any, sample: Any) -> None:
+    sample("nan-loss")
+    sample("identical")
+    listed = json.loads(reprotui("runs", "--runs-dir", ".", "--json").stdout)["runs"]
+    losses = {entry["name"]: entry["loss"] for entry in listed}
+    assert losses["nan-loss/a"] == losses["nan-loss/b"] == "nan"
+    assert isinstance(losses["identical/a"], float)
