@@ -2,7 +2,7 @@
 
 from reprotui.trace.follower import Follower, watch
 from reprotui.trace.phases import PHASES
-from reprotui.trace.reader import Event, StepRow, Trace
+from reprotui.trace.reader import Event, Span, StepRow, Trace
 from reprotui.trace.records import LeafTable, Record
 from reprotui.trace.verify import VerifiedTrace, verify_trace
 from reprotui.trace.writer import TraceWriter
@@ -13,6 +13,7 @@ __all__ = [
     "Follower",
     "LeafTable",
     "Record",
+    "Span",
     "StepRow",
     "Trace",
     "TraceWriter",

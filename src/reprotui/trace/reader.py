@@ -1,7 +1,7 @@
 """Read a trace: sealed or live, whole or row by row. Never writes."""
 
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,22 @@ class Event:
     time_ns: int
     kind: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Records in a row: their steps, and float32 losses for the eye (NaN where there is none; equality rests on bits)."""
+
+    steps: range | NDArray[np.int64]
+    losses: NDArray[np.float32]
+
+
+_DECODERS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float32]]] = {
+    "float64": lambda bits: bits.view(np.float64).astype(np.float32),
+    "float32": lambda bits: bits.astype(np.uint32).view(np.float32),
+    "float16": lambda bits: bits.astype(np.uint16).view(np.float16).astype(np.float32),
+    "bfloat16": lambda bits: (bits.astype(np.uint32) << 16).view(np.float32),
+}
 
 
 def _step_row(row: tuple[Any, ...]) -> StepRow:
@@ -135,6 +151,67 @@ class Trace:
             losses = np.array([np.nan if row[1] is None else row[1] for row in found], np.float64)
             roots = np.frombuffer(b"".join(row[2] for row in found), "<u8").reshape(len(found), len(PHASES))
             return steps, losses, roots
+
+    def span(self, after: int, limit: int) -> Span | None:
+        """Describe at most `limit` records behind step `after`, without a Python object a row; None where there is none.
+
+        A million rows take a third of a second this way, and a second row by row.
+        """
+        query = (
+            "SELECT min(step), max(step), count(*), group_concat(coalesce(loss_bits, 'x')), count(loss_bits) FROM "
+            "(SELECT step, loss_bits FROM steps WHERE step > ? ORDER BY step LIMIT ?)"
+        )
+        with self._damage():
+            first, last, count, bits, with_loss = self._connection.execute(query, (after, limit)).fetchone()
+            if not count:
+                return None
+            steps = self._steps_between(first, last, count)
+            if with_loss == count and (decode := self._loss_decoder(last)):
+                return Span(steps, decode(np.fromstring(bits, np.int64, sep=",")))
+            found = self._connection.execute("SELECT loss FROM steps WHERE step BETWEEN ? AND ? ORDER BY step", (first, last))
+            return Span(steps, np.array([np.nan if loss is None else loss for (loss,) in found], np.float32))
+
+    def roots_between(self, first: int, last: int) -> tuple[range | NDArray[np.int64], NDArray[np.uint64]]:
+        """Return the steps recorded from `first` to `last`, both included, and their roots as uint64[steps, phases]."""
+        query = (
+            "SELECT min(step), max(step), count(*), CAST(group_concat(roots, '') AS BLOB) FROM "
+            "(SELECT step, roots FROM steps WHERE step BETWEEN ? AND ? ORDER BY step)"
+        )
+        with self._damage():
+            low, high, count, roots = self._connection.execute(query, (first, last)).fetchone()
+            if not count:
+                return range(0), np.zeros((0, len(PHASES)), np.uint64)
+            return self._steps_between(low, high, count), np.frombuffer(roots, "<u8").reshape(count, len(PHASES))
+
+    def versions_between(self, first: int, last: int) -> NDArray[np.int64]:
+        """Return the version of the leaf table of each step recorded from `first` to `last`."""
+        with self._damage():
+            found = self._connection.execute("SELECT version FROM steps WHERE step BETWEEN ? AND ? ORDER BY step", (first, last))
+            return np.array([version for (version,) in found], np.int64)
+
+    def rows_between(self, first: int, last: int) -> list[StepRow]:
+        """Return the records from step `first` to `last`, both included."""
+        query = f"SELECT {_STEP_COLUMNS} FROM steps WHERE step BETWEEN ? AND ? ORDER BY step"
+        with self._damage():
+            return [_step_row(found) for found in self._connection.execute(query, (first, last))]
+
+    def _steps_between(self, first: int, last: int, count: int) -> range | NDArray[np.int64]:
+        """Return these recorded steps: a range where they are evenly spaced, which takes no memory."""
+        stride, rest = divmod(last - first, count - 1) if count > 1 else (1, 0)
+        if rest == 0:
+            if stride == 1:
+                return range(first, last + 1)
+            query = "SELECT count(*) FROM steps WHERE step BETWEEN ? AND ? AND (step - ?) % ? <> 0"
+            if not self._scalar(query, first, last, first, stride):
+                return range(first, last + 1, stride)
+        found = self._connection.execute("SELECT step FROM steps WHERE step BETWEEN ? AND ? ORDER BY step", (first, last))
+        return np.array([step for (step,) in found], np.int64)
+
+    def _loss_decoder(self, step: int) -> Callable[[NDArray[np.int64]], NDArray[np.float32]] | None:
+        """Return how the loss bits of these records become float32, None where the loss is not a float leaf."""
+        version = self._scalar("SELECT version FROM steps WHERE step = ?", step)
+        dtype = next((spec.dtype for spec in self.table(version).specs if spec.path == "loss"), "")
+        return _DECODERS.get(dtype)
 
     def tables(self) -> dict[int, bytes]:
         """Return the digest of every version of the leaf table."""

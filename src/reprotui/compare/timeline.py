@@ -1,0 +1,239 @@
+"""Runs over all their steps, as columns: losses for the chart, and which phases differ. Grows with the traces."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reprotui.errors import ReprotuiError
+from reprotui.trace import PHASES, Trace
+
+SPAN = 65_536
+"""Records read at once: 3 MB of roots a run, and some 20 ms."""
+TABLE_DIFFERS = 1 << len(PHASES)
+"""Bit of a step whose leaves differ in path, dtype, shape or order; the lower bits are the phases in causal order."""
+
+Steps = range | NDArray[np.int64]
+"""Steps in order; a range where they are evenly spaced, which is nearly always, and takes no memory."""
+
+
+def index_of(steps: Steps, step: int) -> int:
+    """Return the index of the first step that is not below `step`."""
+    if isinstance(steps, range):
+        return min(len(steps), max(0, -((steps.start - step) // steps.step)))
+    return int(np.searchsorted(steps, step))
+
+
+def union(several: Sequence[Steps]) -> Steps:
+    """Return all steps of several runs, in order."""
+    ranges = [steps for steps in several if isinstance(steps, range) and len(steps)]
+    if len(ranges) == sum(len(steps) > 0 for steps in several):
+        if len({(steps.start, steps.step) for steps in ranges}) <= 1:
+            return max(ranges, key=len, default=range(0))
+    return np.unique(np.concatenate([np.asarray(steps, np.int64) for steps in several]))
+
+
+def join(a: Steps, b: Steps) -> Steps:
+    """Return the steps of `a`, then those of `b`, which are all later."""
+    if not len(a) or not len(b):
+        return b if len(b) else a
+    if isinstance(a, range) and isinstance(b, range):
+        gap = b.start - a[-1]
+        if (len(a) == 1 or gap == a.step) and (len(b) == 1 or gap == b.step):
+            return range(a.start, b[-1] + 1, gap)
+    return np.concatenate([np.asarray(a, np.int64), np.asarray(b, np.int64)])
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run over its steps: float32 losses, NaN where there is none."""
+
+    steps: Steps
+    losses: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PairLine:
+    """A run against the reference, over the steps that both have: uint8 with a bit for every phase that differs.
+
+    `first` is the first step with a bit, None while there is none.
+    """
+
+    steps: Steps
+    differs: NDArray[np.uint8]
+    first: int | None
+
+    def next_difference(self, after: int, backwards: bool = False) -> int | None:
+        """Return the nearest differing step behind (or before) `after`, None where there is none."""
+        if backwards:
+            found = np.flatnonzero(self.differs[: index_of(self.steps, after)])
+            return int(self.steps[int(found[-1])]) if len(found) else None
+        start = index_of(self.steps, after + 1)
+        rest = self.differs[start:]
+        index = int(np.argmax(rest != 0)) if len(rest) else 0
+        return int(self.steps[start + index]) if len(rest) and rest[index] else None
+
+    def mask(self, step: int) -> int | None:
+        """Return the bits of a step, None where it was not compared."""
+        index = index_of(self.steps, step)
+        return int(self.differs[index]) if index < len(self.steps) and self.steps[index] == step else None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """All runs at one moment; `steps` are those that any run recorded. `complete` says that nothing more could be read."""
+
+    runs: tuple[RunLine, ...] = ()
+    pairs: tuple[PairLine, ...] = ()
+    steps: Steps = range(0)
+    complete: bool = False
+
+    @property
+    def last(self) -> int | None:
+        """Return the last step that any run recorded."""
+        return int(self.steps[-1]) if len(self.steps) else None
+
+    @property
+    def equal_through(self) -> int | None:
+        """Return the last step up to which all pairs are equal, None where there is none."""
+        through = []
+        for pair in self.pairs:
+            count = len(pair.steps) if pair.first is None else index_of(pair.steps, pair.first)
+            if not count:
+                return None
+            through.append(int(pair.steps[count - 1]))
+        return min(through, default=None)
+
+
+def phases_of(mask: int) -> tuple[str, ...]:
+    """Return the phases of a mask in causal order; `leaves` where only the leaf tables differ."""
+    phases = tuple(phase for index, phase in enumerate(PHASES) if mask >> index & 1)
+    return phases or (("leaves",) if mask & TABLE_DIFFERS else ())
+
+
+class _Column:
+    """A growing array: what was handed out stays valid, because rows are only added."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._data = np.empty(1024, dtype)
+        self._count = 0
+
+    def extend(self, values: NDArray[Any]) -> None:
+        needed = self._count + len(values)
+        if needed > len(self._data):
+            grown = np.empty(max(needed, len(self._data) * 3 // 2), self._data.dtype)
+            grown[: self._count] = self.values
+            self._data = grown
+        self._data[self._count : needed] = values
+        self._count = needed
+
+    @property
+    def values(self) -> NDArray[Any]:
+        return self._data[: self._count]
+
+
+class TimelineReader:
+    """Read traces into a `Timeline`, a span at a time; each file is opened for the look alone, so that it can be sealed.
+
+    Args:
+        paths: the traces, the reference first. One that does not exist yet has no steps yet.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._steps: list[Steps] = [range(0) for _ in paths]
+        self._losses = [_Column(np.float32) for _ in paths]
+        self._common: list[Steps] = [range(0) for _ in paths[1:]]
+        self._differs = [_Column(np.uint8) for _ in paths[1:]]
+        self._first: list[int | None] = [None for _ in paths[1:]]
+        self.problems: dict[int, str] = {}
+        """What cannot be read, by the index of the run; such a run keeps what was read before."""
+
+    def advance(self, spans: int = 1) -> Timeline:
+        """Read up to so many spans of every run, compare what is new, and return all of it."""
+        complete = True
+        for index in range(len(self._paths)):
+            if index not in self.problems:
+                complete &= self._guarded(index, spans)
+        runs = tuple(RunLine(steps, losses.values) for steps, losses in zip(self._steps, self._losses, strict=True))
+        pairs = tuple(
+            PairLine(steps, differs.values, first)
+            for steps, differs, first in zip(self._common, self._differs, self._first, strict=True)
+        )
+        return Timeline(runs, pairs, union(self._steps), complete)
+
+    def _guarded(self, index: int, spans: int) -> bool:
+        try:
+            return self._look(index, spans)
+        except ReprotuiError as error:
+            self.problems[index] = str(error)
+        return True
+
+    def _look(self, index: int, spans: int) -> bool:
+        path = self._paths[index]
+        if not path.exists() or path.stat().st_size == 0:
+            return True
+        complete = False
+        with Trace(path) as trace:
+            for _ in range(spans):
+                steps = self._steps[index]
+                span = trace.span(int(steps[-1]) if len(steps) else -1, SPAN)
+                if span is None:
+                    complete = True
+                    break
+                self._steps[index] = join(steps, span.steps)
+                self._losses[index].extend(span.losses)
+                if len(span.losses) < SPAN:
+                    complete = True
+                    break
+            if index and 0 not in self.problems:
+                self._compare(index, trace)
+        return complete
+
+    def _compare(self, index: int, trace: Trace) -> None:
+        """Compare what both runs have recorded since the last look."""
+        reference, own, pair = self._steps[0], self._steps[index], index - 1
+        done = self._common[pair]
+        after = int(done[-1]) if len(done) else -1
+        if not len(reference) or not len(own):
+            return
+        through = min(int(reference[-1]), int(own[-1]))
+        if through <= after:
+            return
+        with Trace(self._paths[0]) as other:
+            tables = other.tables(), trace.tables()
+            while after < through:
+                # Bounded in records, not in steps: the reference may have recorded every hundredth step only.
+                end = min(index_of(reference, after + 1) + SPAN, len(reference)) - 1
+                last = min(through, max(int(reference[end]), after + 1))
+                steps, mask = _compare_span(other, trace, tables, after + 1, last)
+                self._common[pair] = join(self._common[pair], steps)
+                self._differs[pair].extend(mask)
+                if self._first[pair] is None and mask.any():
+                    self._first[pair] = int(steps[int(np.argmax(mask != 0))])
+                after = last
+
+
+def _compare_span(
+    a: Trace, b: Trace, tables: tuple[dict[int, bytes], dict[int, bytes]], first: int, last: int
+) -> tuple[Steps, NDArray[np.uint8]]:
+    (steps_a, roots_a), (steps_b, roots_b) = a.roots_between(first, last), b.roots_between(first, last)
+    steps: Steps = steps_a
+    at_a: Any = slice(None)
+    at_b: Any = slice(None)
+    if not (isinstance(steps_a, range) and steps_a == steps_b):
+        steps, at_a, at_b = np.intersect1d(steps_a, steps_b, assume_unique=True, return_indices=True)
+    mask = np.zeros(len(steps), np.uint8)
+    for index in range(len(PHASES)):
+        mask |= (roots_a[at_a, index] != roots_b[at_b, index]).astype(np.uint8) << np.uint8(index)
+    if tables[0] != tables[1] or len(tables[0]) > 1:
+        # One digest a version: equal roots of leaves with other paths, dtypes or shapes are not equal.
+        digests = [
+            np.array([of[version].hex() for version in trace.versions_between(first, last)])
+            for trace, of in ((a, tables[0]), (b, tables[1]))
+        ]
+        mask |= (digests[0][at_a] != digests[1][at_b]).astype(np.uint8) * np.uint8(TABLE_DIFFERS)
+    return steps, mask

@@ -1,0 +1,202 @@
+"""A list of any length that draws only the lines that are seen: the step table and the leaf table are made of it."""
+
+from typing import ClassVar, NamedTuple
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from reprotui.tui.symbols import Symbols
+
+
+class Cell(NamedTuple):
+    """A text and the name of its colour: a component class without the `rows--` before it."""
+
+    text: str
+    colour: str = ""
+
+
+class Rows(ScrollView, can_focus=True):
+    """Rows that a subclass gives one by one; the first line of the widget is a heading that does not scroll.
+
+    A subclass implements `cells` and `heading`, and sets `count` when it has more rows.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"rows--{name}"
+        for name in (
+            "heading", "cursor", "first", "differs", "equal", "unknown", "muted", "strong", "a", "b", "c", "d", "e", "f", "g", "h",
+        )
+    }  # fmt: skip
+    DEFAULT_CSS = """
+    Rows {
+        background: $background; color: $foreground; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
+        .rows--heading { color: $muted; text-style: bold; }
+        .rows--cursor { background: $block-cursor-background; }
+        .rows--first { background: $differs 22%; text-style: bold; }
+        .rows--differs { color: $differs; }
+        .rows--equal { color: $equal; }
+        .rows--unknown { color: $unknown; }
+        .rows--muted { color: $muted; }
+        .rows--strong { text-style: bold; }
+        .rows--a { color: $run-a; } .rows--b { color: $run-b; } .rows--c { color: $run-c; } .rows--d { color: $run-d; }
+        .rows--e { color: $run-e; } .rows--f { color: $run-f; } .rows--g { color: $run-g; } .rows--h { color: $run-h; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", show=False),
+        Binding("down,j", "move(1)", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", show=False),
+        Binding("pagedown,ctrl+f", "page(1)", show=False),
+        Binding("ctrl+u", "page(-0.5)", show=False),
+        Binding("home,g", "go(0)", show=False),
+        Binding("end,G", "go(-1)", show=False),
+    ]
+
+    class Moved(Message):
+        """The cursor stands on another row; `by_hand` says that a person did it."""
+
+        def __init__(self, rows: "Rows", index: int, by_hand: bool) -> None:
+            super().__init__()
+            self.rows, self.index, self.by_hand = rows, index, by_hand
+
+        @property
+        def control(self) -> "Rows":
+            return self.rows
+
+    class Chosen(Message):
+        """A row was clicked twice, or clicked where it stood already."""
+
+        def __init__(self, rows: "Rows", index: int) -> None:
+            super().__init__()
+            self.rows, self.index = rows, index
+
+        @property
+        def control(self) -> "Rows":
+            return self.rows
+
+    class Scrolled(Message):
+        """A person scrolled, by wheel, bar or key."""
+
+        def __init__(self, rows: "Rows") -> None:
+            super().__init__()
+            self.rows = rows
+
+    def __init__(self, symbols: Symbols, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.symbols = symbols
+        self.cursor = 0
+        self._count = 0
+        self._styles_by_name: dict[str, Style] = {}
+
+    def cells(self, index: int, width: int) -> list[Cell]:
+        """Return what stands in a row."""
+        raise NotImplementedError
+
+    def heading(self, width: int) -> list[Cell]:
+        """Return what stands above the rows."""
+        raise NotImplementedError
+
+    def emphasis(self, index: int) -> str:
+        """Return the colour name of a whole row, empty for none."""
+        return ""
+
+    @property
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return self._count
+
+    @count.setter
+    def count(self, count: int) -> None:
+        self._count = count
+        self.cursor = max(0, min(self.cursor, count - 1))
+        self.virtual_size = Size(0, count + 1)  # one more for the heading, which covers the first line
+
+    @property
+    def page_rows(self) -> int:
+        """Return how many rows are seen at once."""
+        return max(1, self.scrollable_content_region.height - 1)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        if y == 0:
+            return self._strip(self.heading(width), width, "heading")
+        index = self.scroll_offset.y + y - 1
+        if index >= self._count:
+            return Strip.blank(width, self.rich_style)
+        emphasis = self.emphasis(index)
+        if index == self.cursor and (self.has_focus or not emphasis):
+            emphasis = "cursor"
+        return self._strip(self.cells(index, width), width, emphasis).apply_meta({"row": index})
+
+    def _strip(self, cells: list[Cell], width: int, emphasis: str) -> Strip:
+        base = self.rich_style + self._style(emphasis) if emphasis else self.rich_style
+        segments = [Segment(cell.text, base + self._style(cell.colour) if cell.colour else base) for cell in cells]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _style(self, name: str) -> Style:
+        if name not in self._styles_by_name:
+            self._styles_by_name[name] = self.get_component_rich_style(f"rows--{name}", partial=True)
+        return self._styles_by_name[name]
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles_by_name = {}
+
+    def refresh_row(self, index: int) -> None:
+        """Draw one row again."""
+        self.refresh(Region(0, index - self.scroll_offset.y + 1, self.size.width, 1))
+
+    def go_to(self, index: int, by_hand: bool = False) -> None:
+        """Put the cursor on a row and bring it into view, in the middle where it was out of view."""
+        if not self._count:
+            return
+        index = max(0, min(index, self._count - 1))
+        before, self.cursor = self.cursor, index
+        top = self.scroll_offset.y
+        if not top <= index < top + self.page_rows:
+            near = abs(index - before) <= 1
+            target = (index if index < top else index - self.page_rows + 1) if near else index - self.page_rows // 2
+            self.scroll_to(y=max(0, target), animate=False)
+        if before != index:
+            self.refresh_row(before)
+        self.refresh_row(index)
+        self.post_message(self.Moved(self, index, by_hand))
+
+    def action_move(self, rows: int) -> None:
+        self.go_to(self.cursor + rows, by_hand=True)
+
+    def action_page(self, pages: float) -> None:
+        rows = int(pages * self.page_rows)
+        self.scroll_to(y=max(0, self.scroll_offset.y + rows), animate=False)
+        self.go_to(self.cursor + rows, by_hand=True)
+
+    def action_go(self, index: int) -> None:
+        self.go_to(index if index >= 0 else self._count - 1, by_hand=True)
+
+    def on_click(self, event: events.Click) -> None:
+        index = event.style.meta.get("row")
+        if index is None:
+            return
+        event.stop()
+        chosen = event.chain > 1 or index == self.cursor
+        self.go_to(index, by_hand=True)
+        if chosen:
+            self.post_message(self.Chosen(self, index))
+
+    def on_mouse_scroll_up(self) -> None:
+        self.post_message(self.Scrolled(self))
+
+    def on_mouse_scroll_down(self) -> None:
+        self.post_message(self.Scrolled(self))
+
+    def on_focus(self) -> None:
+        self.refresh_row(self.cursor)
+
+    def on_blur(self) -> None:
+        self.refresh_row(self.cursor)
