@@ -3,6 +3,42 @@
 Knows formats and bytes, no framework.
 """
 
+from reprotui.integrity.content import ContentDigest, LeafDigest, digest_leaf, digest_state
 from reprotui.integrity.digest import content_digest, file_digest, leaf_digest
+from reprotui.integrity.files import FileEntry, Progress, sync_tree
+from reprotui.integrity.manifest import (
+    Identity,
+    Manifest,
+    build_manifest,
+    check_files,
+    identity_of_run,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from reprotui.integrity.status import Finding, IntegrityError, Result, Status
 
-__all__ = ["content_digest", "file_digest", "leaf_digest"]
+__all__ = [
+    "ContentDigest",
+    "FileEntry",
+    "Finding",
+    "Identity",
+    "IntegrityError",
+    "LeafDigest",
+    "Manifest",
+    "Progress",
+    "Result",
+    "Status",
+    "build_manifest",
+    "check_files",
+    "content_digest",
+    "digest_leaf",
+    "digest_state",
+    "file_digest",
+    "identity_of_run",
+    "leaf_digest",
+    "manifest_path",
+    "read_manifest",
+    "sync_tree",
+    "write_manifest",
+]
