@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,28 @@ def create_directory(runs: Path, name: str | None, stem: str) -> Path:
     except OSError as error:
         raise BadInputError(f"{runs} cannot be written: {error.strerror}; choose another with --runs-dir") from None
     raise BadInputError(f"{runs / str(name)} exists already: choose another --name, or delete it first")
+
+
+def members_of(path: Path) -> list[tuple[str, Path]]:
+    """Return (label, run directory) of a race's members.
+
+    Raises:
+        BadInputError: the directory is not a race.
+    """
+    race = read_json(path / "race.json")
+    labels = race.get("members")
+    if not isinstance(labels, list) or not all(isinstance(label, str) and "/" not in label for label in labels):
+        raise BadInputError(f"{path / 'race.json'} is not a race: it names no members")
+    return [(label, path / label) for label in labels]
+
+
+def expand_races(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths with every race replaced by the run directories of its members."""
+    expanded: list[Path] = []
+    for path in paths:
+        is_race = path.is_dir() and (path / "race.json").exists()
+        expanded += [member for _, member in members_of(path)] if is_race else [path]
+    return expanded
 
 
 @dataclass(frozen=True)

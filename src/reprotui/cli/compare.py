@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
-from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, BadInputError
+from reprotui.errors import DIFFERS, SAME, BadInputError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,14 +34,10 @@ def add_parser(subparsers: Any) -> None:
 
 def call(parsed: argparse.Namespace) -> int:
     """Compare, and print what differs."""
-    from reprotui.race import members_of
+    from reprotui.run_directory import expand_races
 
     runs = common.runs_directory(parsed)
-    paths: list[Path] = []
-    for name in parsed.run:
-        path = common.find_run(name, runs)
-        is_race = path.is_dir() and (path / "race.json").exists()
-        paths += [member for _, member in members_of(path)] if is_race else [path]
+    paths = expand_races([common.find_run(name, runs) for name in parsed.run])
     if len(paths) < 2:
         raise BadInputError(f"{parsed.run[0]} alone cannot be compared: name two or more runs, or a race")
     if all(path.is_dir() for path in paths):
@@ -51,11 +47,11 @@ def call(parsed: argparse.Namespace) -> int:
 
 def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     from reprotui.cli.show import print_verdict
-    from reprotui.compare import compare_runs, open_run
+    from reprotui.compare import compare_runs, open_run, worst
     from reprotui.compare.results import metric_differences, summary
-    from reprotui.compare.runs import agreement
+    from reprotui.compare.runs import agreement, labels_of
 
-    views = [open_run(path, label) for path, label in zip(paths, _labels(paths), strict=True)]
+    views = [open_run(path, label) for path, label in zip(paths, labels_of(paths), strict=True)]
     verdicts = [compare_runs(views[0], view, verify=parsed.verify) for view in views[1:]]
     metrics: list[list[str]] = [[] for _ in verdicts]
     if parsed.metrics:
@@ -65,7 +61,7 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
         DIFFERS if verdict.kind == "diverged" or differ else verdict.exit_code
         for verdict, differ in zip(verdicts, metrics, strict=True)
     ]
-    code = _worst(codes)
+    code = worst(codes)
     if parsed.json:
         rows = [{**verdict.to_json(), "metrics": differ} for verdict, differ in zip(verdicts, metrics, strict=True)]
         common.print_json({"exit_code": code, "verdicts": rows, "groups": agreement(views)})
@@ -82,12 +78,14 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
 
 
 def _compare_results(parsed: argparse.Namespace, paths: list[Path]) -> int:
+    from reprotui.compare import worst
     from reprotui.compare.results import compare_results, read_result
+    from reprotui.compare.runs import labels_of
 
     results = [read_result(path) for path in paths]
     comparisons = [compare_results(results[0], result, metrics=parsed.metrics) for result in results[1:]]
-    code = _worst([DIFFERS if item.differs else SAME for item in comparisons])
-    labels = _labels(paths)
+    code = worst([DIFFERS if item.differs else SAME for item in comparisons])
+    labels = labels_of(paths)
     if parsed.json:
         rows = [
             {"a": labels[0], "b": label, "match": not item.differs, "differences": item.differs, "notes": item.notes}
@@ -104,19 +102,6 @@ def _compare_results(parsed: argparse.Namespace, paths: list[Path]) -> int:
         for line in item.notes:
             console.print(f"  note: {line}", soft_wrap=True)
     return code
-
-
-def _labels(paths: list[Path]) -> list[str]:
-    """Return short labels: the last part of the path, more of it where that is not unique."""
-    for parts in range(1, 6):
-        labels = ["/".join(path.resolve().parts[-parts:]) for path in paths]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [str(path) for path in paths]
-
-
-def _worst(codes: list[int]) -> int:
-    return DIFFERS if DIFFERS in codes else CANNOT_TELL if any(codes) else SAME
 
 
 def _banner(code: int) -> str:

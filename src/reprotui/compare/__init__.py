@@ -3,7 +3,7 @@
 from reprotui.compare.differences import FirstDifference, LeafDifference, compare_traces
 from reprotui.compare.live import LiveComparison
 from reprotui.compare.runs import RunView, compare_runs, open_run
-from reprotui.compare.verdict import Cause, Verdict
+from reprotui.compare.verdict import Cause, Verdict, worst
 
 __all__ = [
     "Cause",
@@ -15,4 +15,5 @@ __all__ = [
     "compare_runs",
     "compare_traces",
     "open_run",
+    "worst",
 ]

@@ -99,6 +99,12 @@ def compare_traces(a: Trace, b: Trace) -> TraceComparison:
     return _compare_by_leaf(a, b, common_last)
 
 
+def phases_at(a: Trace, b: Trace, step: int) -> tuple[str, ...]:
+    """Return the phases that differ at a step that both recorded, in causal order."""
+    first, _ = _difference_at(a, b, step)
+    return first.phases if first else ()
+
+
 def _compare_by_root(
     a: Trace, b: Trace, connection: sqlite3.Connection, one_table: bool
 ) -> tuple[FirstDifference | None, tuple[str, ...]]:

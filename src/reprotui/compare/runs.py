@@ -1,5 +1,6 @@
 """Compare run directories: N runs with the reference, and which of them agree with which."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +70,15 @@ def compare_runs(a: RunView, b: RunView, verify: bool = False) -> Verdict:
             return _compare(a, b, trace_a, trace_b, verdict)
     except ReprotuiError as error:
         return replace(verdict, reason=str(error))
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Return short labels of run directories: the last part of the path, more of it where that is not unique."""
+    for parts in range(1, 6):
+        labels = ["/".join(path.resolve().parts[-parts:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(path) for path in paths]
 
 
 def agreement(views: list[RunView]) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """The verdict and its cause, as values that every view and report is made from."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -80,3 +81,9 @@ class Verdict:
         value = asdict(self)
         value["leaves"] = [leaf.to_json() for leaf in self.leaves]
         return {"headline": self.headline, **value}
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of several comparisons: one difference decides, then one that cannot be told."""
+    found = set(codes)
+    return DIFFERS if DIFFERS in found else CANNOT_TELL if found - {SAME} else SAME

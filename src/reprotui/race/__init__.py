@@ -1,8 +1,9 @@
 """Start runs, watch them, pause and stop them. Nothing here trains, and nothing here writes a trace."""
 
 from reprotui.race.launch import Recording, launch_environment, start_worker
-from reprotui.race.prepare import Member, members_of, prepare_race, prepare_run
+from reprotui.race.prepare import Member, prepare_race, prepare_run
 from reprotui.race.supervisor import RunProgress, Snapshot, Supervisor
+from reprotui.run_directory import members_of
 
 __all__ = [
     "Member",

@@ -6,8 +6,7 @@ from typing import Any
 
 from reprotui.compare import compare_runs, open_run
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.race.prepare import members_of
-from reprotui.run_directory import RunDirectory, read_json
+from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Trace
 
 

@@ -10,7 +10,7 @@ import reprotui
 from reprotui.errors import BadInputError
 from reprotui.experiments.discovery import ExperimentReference, ResolvedConfig, resolve_configs
 from reprotui.race.launch import Recording
-from reprotui.run_directory import MANIFEST_VERSION, RunDirectory, create_directory, read_json, write_json
+from reprotui.run_directory import MANIFEST_VERSION, RunDirectory, create_directory, write_json
 
 RACE_VERSION = 1
 
@@ -81,19 +81,6 @@ def prepare_run(
         shutil.rmtree(directory.path, ignore_errors=True)
         raise BadInputError(f"{directory.path} cannot be written: {error.strerror}") from None
     return directory
-
-
-def members_of(path: Path) -> list[tuple[str, Path]]:
-    """Return (label, run directory) of a race's members.
-
-    Raises:
-        BadInputError: the directory is not a race.
-    """
-    race = read_json(path / "race.json")
-    labels = race.get("members")
-    if not isinstance(labels, list) or not all(isinstance(label, str) and "/" not in label for label in labels):
-        raise BadInputError(f"{path / 'race.json'} is not a race: it names no members")
-    return [(label, path / label) for label in labels]
 
 
 def _write_manifest(
