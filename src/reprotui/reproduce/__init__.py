@@ -1,0 +1,41 @@
+"""The library for scripts: seeds, deterministic mode, verification, environment and project checks.
+
+Importing it imports no framework and no numpy; each name is loaded when it is first used.
+"""
+
+import importlib
+from typing import Any
+
+_NAMES = {
+    "frameworks": ("FrameworkMissingError", "TooLateError"),
+    "seeds": ("SeedContext", "SeedInfo", "set_global_seed", "set_seed"),
+    "seed_state": ("SeedState", "get_seed_state", "load_seed_state", "restore_seed_state", "save_seed_state"),
+    "streams": (
+        "create_reproducible_generator",
+        "create_reproducible_rng",
+        "derive_key",
+        "generate_deterministic_seeds",
+        "process_key",
+        "purpose_key",
+        "seed_worker",
+        "split_keys",
+        "step_key",
+    ),
+    "determinism": ("DeterministicConfig", "DeterministicContext", "enable_deterministic_mode"),
+    "status": ("get_deterministic_status",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
