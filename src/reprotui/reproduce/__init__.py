@@ -23,6 +23,9 @@ _NAMES = {
     ),
     "determinism": ("DeterministicConfig", "DeterministicContext", "enable_deterministic_mode"),
     "status": ("get_deterministic_status",),
+    "impact": ("Impact", "benchmark_deterministic_impact"),
+    "difference": ("LeafDifference",),
+    "verification": ("DeterminismReport", "verify_deterministic_execution", "verify_reproducibility"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -1,0 +1,130 @@
+"""How two leaves differ: how many elements, by how much, and by how many ulps."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reprotui.reproduce.leaves import Leaf
+
+_UNSIGNED = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
+
+
+@dataclass(frozen=True)
+class LeafDifference:
+    """A leaf whose bits differ between the first run and another.
+
+    `run` is that run's number, from 0. `elements` of `total` differ; `largest` is the greatest |difference| (None where no
+    differing pair is finite), `ulps` the greatest distance in representable values (floating-point types only). `reason`
+    tells of a leaf that is missing or has another dtype or shape.
+    """
+
+    path: str
+    run: int
+    reason: str = ""
+    elements: int = 0
+    total: int = 0
+    largest: float | None = None
+    ulps: int | None = None
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"{self.path}: {self.reason} (run {self.run})"
+        parts = [f"{self.elements} of {self.total} elements differ"]
+        parts += [] if self.largest is None else [f"max |Δ| {self.largest:.6g}"]
+        parts += [] if self.ulps is None else [f"max {self.ulps} ulp"]
+        return f"{self.path}: {', '.join(parts)} (run {self.run} against run 0)"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object; a difference that is infinite is given as text."""
+        largest = self.largest if self.largest is None or math.isfinite(self.largest) else str(self.largest)
+        return {**self.__dict__, "largest": largest}
+
+
+def differences(reference: Mapping[str, Leaf], other: Mapping[str, Leaf], run: int) -> list[LeafDifference]:
+    """Return every leaf in which a run differs from the first one, in the first one's order."""
+    found = []
+    for path in dict.fromkeys([*reference, *other]):
+        a, b = reference.get(path), other.get(path)
+        if a is None or b is None:
+            found.append(LeafDifference(path, run, f"only in run {run if a is None else 0}"))
+        elif a.spec != b.spec:
+            found.append(LeafDifference(path, run, f"{_describe(a)} in run 0, {_describe(b)} here"))
+        elif a.data != b.data:
+            found.append(_compare(a, b, run))
+    return found
+
+
+def _describe(leaf: Leaf) -> str:
+    return f"{leaf.spec.dtype}[{','.join(map(str, leaf.spec.shape))}]"
+
+
+def _compare(a: Leaf, b: Leaf, run: int) -> LeafDifference:
+    import numpy
+
+    dtype, path = _dtype(a.spec.dtype), a.spec.path
+    if a.spec.dtype == "int":
+        delta = abs(int(a.data) - int(b.data))
+        return LeafDifference(path, run, elements=1, total=1, largest=float(delta) if delta < 2**1023 else math.inf)
+    if a.spec.dtype in ("str", "bool", "bytes", "None") or a.spec.dtype.startswith("key<") or dtype is None:
+        return LeafDifference(path, run, reason=_text_difference(a, b))
+    x, y = (numpy.frombuffer(leaf.data, dtype=dtype) for leaf in (a, b))
+    bits_x, bits_y = (item.view(f"V{dtype.itemsize}") for item in (x, y))
+    where = numpy.flatnonzero(bits_x != bits_y)
+    x, y = x[where], y[where]
+    if dtype.kind == "b":
+        return LeafDifference(path, run, elements=where.size, total=bits_x.size)
+    wide = numpy.complex128 if dtype.kind == "c" else None if dtype.kind in "iu" else numpy.float64
+    if wide is None:
+        # Through Python's integers: the difference of two 64-bit integers fits neither int64 nor float64.
+        largest = float(max(abs(int(p) - int(q)) for p, q in zip(x, y, strict=True)))
+        return LeafDifference(path, run, elements=where.size, total=bits_x.size, largest=largest)
+    with numpy.errstate(all="ignore"):
+        delta = numpy.abs(x.astype(wide) - y.astype(wide))
+    finite = delta[numpy.isfinite(delta)]
+    ulps = None if dtype.kind == "c" else _ulps(x, y)
+    largest = float(finite.max()) if finite.size else None
+    return LeafDifference(path, run, elements=where.size, total=bits_x.size, largest=largest, ulps=ulps)
+
+
+def _dtype(name: str) -> Any:
+    import numpy
+
+    try:
+        return numpy.dtype(name)
+    except TypeError:
+        pass
+    try:
+        import ml_dtypes
+
+        return numpy.dtype(getattr(ml_dtypes, name))
+    except (ImportError, AttributeError, TypeError):
+        return None
+
+
+def _ulps(x: Any, y: Any) -> int | None:
+    """Return the greatest distance in representable values; None where all pairs have a NaN."""
+    import numpy
+
+    bits = x.dtype.itemsize * 8
+    numbers = ~(numpy.isnan(x.astype(numpy.float64)) | numpy.isnan(y.astype(numpy.float64)))
+    if not numbers.any():
+        return None
+    unsigned = _UNSIGNED[x.dtype.itemsize]
+    sign = 1 << (bits - 1)
+
+    def place(value: int) -> int:
+        # Negative zero is one place below zero, so that a changed sign of zero counts.
+        return sign - 1 - value if value & sign else value
+
+    pairs = zip(x[numbers].view(unsigned).tolist(), y[numbers].view(unsigned).tolist(), strict=True)
+    return max(abs(place(p) - place(q)) for p, q in pairs)
+
+
+def _text_difference(a: Leaf, b: Leaf) -> str:
+    if a.spec.dtype in ("str", "bool", "None"):
+        left, right = (leaf.data.decode() for leaf in (a, b))
+        if max(len(left), len(right)) <= 60:
+            return f"{left!r} in run 0, {right!r} here"
+    at = next((i for i, (p, q) in enumerate(zip(a.data, b.data, strict=False)) if p != q), min(len(a.data), len(b.data)))
+    return f"the bytes differ from byte {at} on"
