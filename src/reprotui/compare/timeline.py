@@ -82,9 +82,12 @@ class PairLine:
         return int(self.differs[index]) if index < len(self.steps) and self.steps[index] == step else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Timeline:
-    """All runs at one moment; `steps` are those that any run recorded. `complete` says that nothing more could be read."""
+    """All runs at one moment; `steps` are those that any run recorded. `complete` says that nothing more could be read.
+
+    Two are equal where they are the same object: a reader gives the same one until there is more.
+    """
 
     runs: tuple[RunLine, ...] = ()
     pairs: tuple[PairLine, ...] = ()
@@ -151,6 +154,7 @@ class TimelineReader:
         self._first: list[int | None] = [None for _ in paths[1:]]
         self.problems: dict[int, str] = {}
         """What cannot be read, by the index of the run; such a run keeps what was read before."""
+        self._newest = Timeline()
 
     def advance(self, spans: int = 1) -> Timeline:
         """Read up to so many spans of every run, compare what is new, and return all of it."""
@@ -158,12 +162,17 @@ class TimelineReader:
         for index in range(len(self._paths)):
             if index not in self.problems:
                 complete &= self._guarded(index, spans)
+        counts = [len(steps) for steps in (*self._steps, *self._common)]
+        newest = self._newest
+        if newest.runs and complete == newest.complete and counts == [len(line.steps) for line in (*newest.runs, *newest.pairs)]:
+            return newest
         runs = tuple(RunLine(steps, losses.values) for steps, losses in zip(self._steps, self._losses, strict=True))
         pairs = tuple(
             PairLine(steps, differs.values, first)
             for steps, differs, first in zip(self._common, self._differs, self._first, strict=True)
         )
-        return Timeline(runs, pairs, union(self._steps), complete)
+        self._newest = Timeline(runs, pairs, union(self._steps), complete)
+        return self._newest
 
     def _guarded(self, index: int, spans: int) -> bool:
         try:

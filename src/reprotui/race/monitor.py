@@ -11,8 +11,7 @@ from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.compare.cause import config_differences
 from reprotui.compare.timeline import RunLine, Timeline, TimelineReader, phases_of
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.race.prepare import members_of
-from reprotui.run_directory import RunDirectory, read_json
+from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Event, Trace
 
 ALIVE = ("created", "starting", "running", "paused")

@@ -1,0 +1,128 @@
+"""Settings of the dashboard: a TOML file that a person writes, and what the dashboard remembers by itself."""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from reprotui.errors import BadInputError
+
+SETTINGS_VARIABLE = "REPROTUI_SETTINGS"
+"""Another settings file than the platform's."""
+CHOICES = {"theme": ("dark", "light", "contrast"), "symbols": ("auto", "unicode", "ascii")}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person can set. `keys` maps ids of actions to keys, such as `"race.pause" = "p"`."""
+
+    theme: str = "dark"
+    symbols: str = "auto"
+    log_scale: bool = True
+    stop_at_divergence: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+def settings_path() -> Path:
+    """Return the settings file: `$REPROTUI_SETTINGS`, else the platform's place."""
+    import platformdirs
+
+    named = os.environ.get(SETTINGS_VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_config_path("reprotui") / "settings.toml"
+
+
+def state_directory() -> Path:
+    """Return where the dashboard keeps what it remembers; beside the settings where `$REPROTUI_SETTINGS` names them."""
+    import platformdirs
+
+    named = os.environ.get(SETTINGS_VARIABLE)
+    return Path(named).expanduser().parent if named else platformdirs.user_state_path("reprotui")
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the settings; a missing file means the defaults.
+
+    Raises:
+        BadInputError: the file is unreadable, not TOML, or has unknown keys or wrong values; all of them are named.
+    """
+    path = settings_path() if path is None else path
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"{path} is not valid TOML: {error}") from None
+    if problems := check(values):
+        raise BadInputError(f"{path}: {'; '.join(problems)}")
+    return Settings(**values)
+
+
+def check(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with settings, a sentence each."""
+    import difflib
+
+    known = {item.name: item for item in fields(Settings)}
+    problems = []
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            problems.append(f"unknown setting {name!r}: " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"))
+        elif name in CHOICES and value not in CHOICES[name]:
+            problems.append(f"{name} = {value!r}: expected one of {', '.join(CHOICES[name])}")
+        elif name in ("log_scale", "stop_at_divergence") and not isinstance(value, bool):
+            problems.append(f"{name} = {value!r}: expected true or false")
+        elif name == "keys":
+            problems += _check_keys(value)
+    return problems
+
+
+def _check_keys(keys: Any) -> list[str]:
+    import difflib
+
+    from reprotui.tui.actions import BY_ID
+
+    if not isinstance(keys, dict):
+        return [f"keys = {keys!r}: expected a table of action = key"]
+    problems = []
+    for action, key in keys.items():
+        if action not in BY_ID:
+            close = difflib.get_close_matches(action, BY_ID, n=1)
+            problems.append(f"keys: there is no action {action!r}" + (f": did you mean {close[0]}?" if close else ""))
+        elif not isinstance(key, str) or not all(part.strip() for part in key.split(",")):
+            problems.append(f"keys: {action} = {key!r}: expected a key such as \"p\" or \"ctrl+p,f5\"")
+    screens: dict[tuple[str, str], str] = {}
+    for action, key in keys.items():
+        for part in key.split(",") if isinstance(key, str) and action in BY_ID else ():
+            place = BY_ID[action].screen, part.strip()
+            if place in screens:
+                problems.append(f"keys: {screens[place]} and {action} have the same key {part.strip()!r}")
+            screens[place] = action
+    return problems
+
+
+def remembered() -> dict[str, Any]:
+    """Return what the dashboard remembers (theme, layout); nothing where that cannot be read."""
+    try:
+        value = json.loads((state_directory() / "layout.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def remember(name: str, value: Any) -> None:
+    """Keep one thing for the next start; where nothing can be written, the next start has the defaults."""
+    path = state_directory() / "layout.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({**remembered(), name: value}, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        return

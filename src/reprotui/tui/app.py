@@ -1,0 +1,139 @@
+"""The application: which screen, theme, signs, keys; everything else is in the screens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+
+from reprotui.settings import Settings, load_settings, remember, remembered
+from reprotui.tui.actions import ACTIONS, EVERYWHERE
+from reprotui.tui.screens.base import ActionScreen, _binding
+from reprotui.tui.symbols import choose
+from reprotui.tui.theme import NAMES, THEMES
+
+COPY_FILE = "reprotui-copied.txt"
+"""Beside the settings: what was copied last, for terminals that drop the clipboard sequence."""
+
+
+class DashboardApp(App[int]):
+    """The dashboard.
+
+    Args:
+        runs: the runs directory.
+        paths: runs or races to open at once; none opens Home.
+        settings: None reads those of the user.
+        symbols: `auto`, `unicode` or `ascii`; None takes that of the settings.
+    """
+
+    TITLE = "reprotui"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [_binding(item) for item in ACTIONS if item.screen == EVERYWHERE]
+
+    def __init__(
+        self, runs: Path, paths: Sequence[Path] = (), settings: Settings | None = None, symbols: str | None = None,
+        processes: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.runs_directory = runs
+        self.settings = load_settings() if settings is None else settings
+        self.symbols = choose(symbols or self.settings.symbols)
+        self.ascii_only = self.symbols.ascii
+        self.keymap_settings = dict(self.settings.keys)
+        self._paths = list(paths)
+        self._processes = processes or {}
+        for item in THEMES:
+            self.register_theme(item)
+        theme = str(remembered().get("theme") or self.settings.theme)
+        self.theme = theme if theme in NAMES else NAMES[0]
+        if self.keymap_settings:
+            self.set_keymap(self.keymap_settings)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Return the variables of the first theme: styles are read before a theme is set."""
+        return THEMES[0].variables
+
+    def on_mount(self) -> None:
+        if self._paths:
+            self.open_runs(self._paths, self._processes)
+        else:
+            from reprotui.tui.screens.home import HomeScreen
+
+            self.push_screen(HomeScreen(self.runs_directory))
+
+    def open_runs(self, paths: Sequence[Path], processes: dict[str, Any] | None = None) -> None:
+        """Open runs or races on a screen of their own; what cannot be opened is said, and nothing else changes."""
+        from reprotui.errors import ReprotuiError
+        from reprotui.race.monitor import members
+        from reprotui.tui.screens.race import RaceScreen
+
+        try:
+            runs = members(paths)
+        except ReprotuiError as error:
+            self.notify(str(error), severity="error", timeout=8, markup=False)
+            return
+        self.push_screen(RaceScreen(runs, processes or {}))
+
+    def copy(self, text: str, what: str) -> None:
+        """Copy to the terminal's clipboard and to a file, and say both: many terminals drop the sequence silently."""
+        from reprotui.settings import state_directory
+
+        self.copy_to_clipboard(text)
+        path = state_directory() / COPY_FILE
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            self.notify(f"{what} sent to the terminal's clipboard; {path} cannot be written: {error.strerror}", markup=False)
+            return
+        self.notify(f"{what} copied to the terminal's clipboard, and to {path}", timeout=4, markup=False)
+
+    def action_back(self) -> None:
+        """Peel one layer: inside the screen first, then the screen; Home stays."""
+        screen = self.screen
+        if isinstance(screen, ActionScreen) and screen.go_back():
+            return
+        if len(self.screen_stack) > 2:
+            self.pop_screen()
+        elif isinstance(screen, ActionScreen) and screen.NAME != "home":
+            from reprotui.tui.screens.home import HomeScreen
+
+            self.switch_screen(HomeScreen(self.runs_directory))
+        else:
+            self.notify("nothing left to close; q leaves the dashboard", timeout=3)
+
+    def action_help(self) -> None:
+        """Show the keys of the current screen."""
+        from reprotui.tui.screens.help import HelpScreen
+
+        if isinstance(self.screen, ActionScreen):
+            self.push_screen(HelpScreen(self.screen.NAME))
+
+    def action_theme(self) -> None:
+        """Take the next theme, and remember it."""
+        names = list(NAMES)
+        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+        remember("theme", self.theme)
+        self.notify(f"theme: {self.theme}", timeout=2)
+
+    async def action_quit(self) -> None:
+        """Leave; runs go on."""
+        self.exit(0)
+
+    def get_system_commands(self, screen: Any) -> Any:
+        """Fill the palette from the table of actions: those of this screen, then those that hold everywhere."""
+        from reprotui.tui.palette import commands
+
+        for title, text, call in commands(self, screen):
+            yield SystemCommand(title, text, call)
+
+
+def run_dashboard(
+    runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: dict[str, Any] | None = None
+) -> int:
+    """Open the dashboard and return its exit code."""
+    app = DashboardApp(runs, paths, symbols=symbols, processes=processes)
+    code = app.run()
+    return int(code or 0) or int(app.return_code or 0)

@@ -1,0 +1,76 @@
+"""A thread that looks at runs when their files change, and hands the newest status over; the interface never waits for it."""
+
+import threading
+from collections.abc import Callable
+
+from reprotui.race.monitor import Monitor, RaceStatus
+
+QUIET_MS = 20
+"""How long the file system must be quiet: short, because a divergence should be seen within a tenth of a second."""
+GATHER_MS = 50
+"""How long changes are gathered where it never is quiet."""
+LOOK_SECONDS = 0.066
+"""Least time between two looks: 15 a second are smooth, and cost follows the looks, not the step rate."""
+POLL_SECONDS = 0.5
+"""The slow poll beside the file watcher: a process that dies, and file systems that send no news."""
+
+
+class Watch(threading.Thread):
+    """Look, judge, wait for a change, until no run is alive or `stop` is called.
+
+    Args:
+        monitor: what looks; used by this thread alone.
+        deliver: called from this thread with each new status.
+    """
+
+    def __init__(self, monitor: Monitor, deliver: Callable[[RaceStatus], None]) -> None:
+        super().__init__(name="reprotui-watch", daemon=True)
+        self._monitor, self._deliver = monitor, deliver
+        self._stop_event = threading.Event()
+        self._last: RaceStatus | None = None
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does so within a tenth of a second."""
+        self._stop_event.set()
+
+    def run(self) -> None:
+        status = self._look()
+        if not status.alive:
+            return
+        for _ in self._changes():
+            if not self._look().alive:
+                return
+            if self._stop_event.wait(LOOK_SECONDS):
+                return
+
+    def _look(self) -> RaceStatus:
+        """Look until everything that is there was read, and judge what needs judging."""
+        while True:
+            status = self._monitor.look()
+            self._hand_over(status)
+            if status.timeline.complete or self._stop_event.is_set():
+                break
+        if self._monitor.needs_judging(status) and not self._stop_event.is_set():
+            status = self._monitor.judge(status)
+            self._hand_over(status)
+        return status
+
+    def _hand_over(self, status: RaceStatus) -> None:
+        if status != self._last and not self._stop_event.is_set():
+            self._last = status
+            self._deliver(status)
+
+    def _changes(self):  # noqa: ANN202
+        """Yield whenever a file of the runs changed, and every `POLL_SECONDS` besides."""
+        import watchfiles
+
+        directories = [path for path in self._monitor.directories if path.is_dir()]
+        try:
+            yield from watchfiles.watch(
+                *directories, watch_filter=None, step=QUIET_MS, debounce=GATHER_MS, rust_timeout=int(POLL_SECONDS * 1000),
+                yield_on_timeout=True, stop_event=self._stop_event, raise_interrupt=False, recursive=False,
+            )  # fmt: skip
+        except (OSError, RuntimeError):
+            pass  # no watcher on this file system, or a directory that vanished: the poll goes on
+        while not self._stop_event.wait(POLL_SECONDS):
+            yield None

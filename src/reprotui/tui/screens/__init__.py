@@ -1,0 +1,1 @@
+"""The dashboard's screens, one a file; each is loaded when it is first opened."""

@@ -1,0 +1,61 @@
+"""What all screens share: bindings from the table of actions, one door for every action, room for a footer."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from reprotui.tui.actions import BY_ID, Action, of_screen
+from reprotui.tui.symbols import Symbols
+from reprotui.tui.widgets.keybar import KeyBar
+
+
+def bindings(screen: str) -> list[BindingType]:
+    """Return the bindings of a screen's own actions."""
+    return [_binding(item) for item in of_screen(screen) if item.screen == screen]
+
+
+def _binding(action: Action) -> Binding:
+    return Binding(action.keys, action.binding, action.text, show=action.footer, tooltip=action.help, id=action.id)
+
+
+class ActionScreen(Screen[None]):
+    """A screen whose actions stand in `actions.ACTIONS` under its `NAME`; each is done by a method `do_<name>`."""
+
+    NAME: ClassVar[str] = ""
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (32, "-medium"), (50, "-tall")]
+
+    @property
+    def symbols(self) -> Symbols:
+        """Return the signs that this terminal shows."""
+        from reprotui.tui.app import DashboardApp
+
+        assert isinstance(self.app, DashboardApp)
+        return self.app.symbols
+
+    def why_not(self, action: str) -> str | None:
+        """Return why an action does nothing now, None where it does something."""
+        return None
+
+    def action_do(self, action: str) -> None:
+        """Do an action of the table, or say why not; keys, footer and palette all come through here."""
+        if reason := self.why_not(action):
+            self.notify(reason, severity="warning", timeout=4, markup=False)
+            return
+        item = BY_ID[action]
+        method = getattr(self, f"do_{item.method}")
+        if item.argument is None:
+            method()
+        else:
+            method(item.argument)
+        self.refresh_keys()
+
+    def refresh_keys(self) -> None:
+        """Draw the footer again: an action may have become possible or not."""
+        for bar in self.query(KeyBar):
+            bar.refresh()
+
+    def go_back(self) -> bool:
+        """Peel one layer inside this screen; return False where none is left and the screen itself should go."""
+        return False

@@ -1,0 +1,53 @@
+"""Help: the keys of a screen, made from the table of actions."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from reprotui.tui.actions import EVERYWHERE, of_screen
+from reprotui.tui.symbols import plain
+from reprotui.tui.widgets.keybar import key_name, keys_of
+
+_LISTS = "arrows or j k, page up/down, g G, home end: move · mouse: click, wheel, drag"
+_WHAT = {
+    "home": "Runs and races of the runs directory. Mark two or more to compare them.",
+    "new": "A race: one column a run. Fields that differ are marked; the command below does the same without this screen.",
+    "race": "Runs side by side. The band says the verdict; the strip maps the whole run; the table has every step.",
+    "step": "One step, leaf by leaf, in causal order: the first phase that differs is where it began.",
+}
+
+
+class HelpScreen(ModalScreen[None]):
+    """The keys of one screen; any of esc, q and ? closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "dismiss", "close")]
+
+    def __init__(self, screen: str) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def compose(self) -> ComposeResult:
+        keymap = getattr(self.app, "keymap_settings", {})
+        symbols = self.app.symbols  # ty: ignore[unresolved-attribute]
+        lines = [Content.styled(plain(_WHAT[self._screen], symbols), "bold"), Content("")]
+        everywhere = False
+        for item in of_screen(self._screen):
+            if item.screen == EVERYWHERE and not everywhere:
+                everywhere = True
+                lines += [Content(""), Content.styled("everywhere", "$muted")]
+            keys = " ".join(key_name(key) for key in keys_of(item, keymap))
+            keys = keys.encode("ascii", "replace").decode() if symbols.ascii else keys
+            lines.append(Content.assemble((f"{keys:<12}", "bold $run-a"), (f"{plain(item.text, symbols):<15}", "bold"), plain(item.help, symbols)))
+        lines += [Content(""), Content.styled(plain(f"lists   {_LISTS}", symbols), "$muted")]
+        with VerticalScroll(id="help"):
+            yield Static(Content("\n").join(lines))
+
+    def on_mount(self) -> None:
+        self.query_one("#help").border_title = "help"
+        self.query_one("#help").border_subtitle = "esc closes"
+        self.query_one("#help").focus()

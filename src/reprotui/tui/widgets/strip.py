@@ -1,0 +1,153 @@
+"""The divergence strip: the whole run on one line a phase, `=` where all steps of a column are equal, `≠` where one is not."""
+
+from typing import ClassVar
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from reprotui.compare.timeline import TABLE_DIFFERS, RunLine, Timeline, index_of
+from reprotui.trace import PHASES
+from reprotui.tui.symbols import Symbols
+
+LABEL = 9
+"""Columns for the name of a phase: the chart's axis is as wide, so that steps stand above each other."""
+MARGIN = 2
+LANES = PHASES[1:]
+"""`init` stands in record 0 alone: what differs there shows in the lane of all phases."""
+
+
+class DivergenceStrip(Widget, can_focus=True):
+    """Map all steps of a pair onto the width of the screen. One line in a low widget, a line a phase in a higher one."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"strip--{name}" for name in ("label", "equal", "differs", "gap", "none", "cursor")}
+    DEFAULT_CSS = """
+    DivergenceStrip {
+        background: $background; color: $foreground;
+        .strip--label { color: $muted; } .strip--equal { color: $equal 70%; } .strip--differs { color: $differs; text-style: bold; }
+        .strip--gap { color: $unknown; } .strip--none { color: $panel; } .strip--cursor { reverse: true; text-style: reverse; }
+    }
+    """
+
+    class Picked(Message):
+        """A step was clicked."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
+    def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.symbols = symbols
+        self._timeline = Timeline()
+        self._pair = 0
+        self._step: int | None = None
+        self._columns: tuple[list[int], list[bool]] | None = None
+        self._styles_by_name: dict[str, Style] = {}
+
+    def show(self, timeline: Timeline, pair: int) -> None:
+        """Show one run of a timeline against the reference."""
+        if timeline is not self._timeline or pair != self._pair:
+            self._timeline, self._pair, self._columns = timeline, pair, None
+            self.refresh()
+
+    def point_to(self, step: int | None) -> None:
+        """Mark a step."""
+        if step != self._step:
+            self._step = step
+            self.refresh()
+
+    @property
+    def _width(self) -> int:
+        return max(4, self.size.width - LABEL - MARGIN)
+
+    def _reduce(self) -> tuple[list[int], list[bool]]:
+        """Return for every column the bits of its steps (-1 where none was compared), and whether a loss in it is NaN."""
+        width, steps = self._width, self._timeline.steps
+        if not len(steps) or not self._timeline.pairs:
+            return [-1] * width, [False] * width
+        pair = self._timeline.pairs[self._pair]
+        edges = [int(steps[0]) + (int(steps[-1]) - int(steps[0]) + 1) * column // width for column in range(width + 1)]
+        masks, nans = [], []
+        lines = (self._timeline.runs[0], self._timeline.runs[self._pair + 1])
+        for first, last in zip(edges, edges[1:], strict=False):
+            last = max(last, first + 1)
+            start, stop = index_of(pair.steps, first), index_of(pair.steps, last)
+            masks.append(int(np.bitwise_or.reduce(pair.differs[start:stop])) if stop > start else -1)
+            nans.append(any(_has_nan(line, first, last) for line in lines))
+        known = [column for column, mask in enumerate(masks) if mask >= 0]
+        for column in range(known[0], known[-1]) if known else ():
+            if masks[column] < 0:  # between two recorded steps: it belongs to the earlier one
+                masks[column] = masks[column - 1]
+        return masks, nans
+
+    def render_line(self, y: int) -> Strip:
+        if self._columns is None:
+            self._columns = self._reduce()
+        masks, nans = self._columns
+        lanes = self.size.height >= len(LANES) + 1
+        base = self.rich_style
+        if y == 0:
+            name, bits = ("all" if lanes else "steps"), (TABLE_DIFFERS << 1) - 1
+        elif lanes and y <= len(LANES):
+            name, bits = LANES[y - 1], 1 << PHASES.index(LANES[y - 1])
+        else:
+            return Strip.blank(self.size.width, base)
+        segments = [Segment(f"{name:>{LABEL - 2}} {self.symbols.line}", base + self._style("label"))]
+        at = self._column_of_step()
+        for column, (mask, nan) in enumerate(zip(masks, nans, strict=True)):
+            if mask < 0:
+                sign, colour = self.symbols.dot, "none"
+            elif mask & bits:
+                sign, colour = self.symbols.differs, "differs"
+            elif nan and y == 0:
+                sign, colour = "x", "gap"
+            else:
+                sign, colour = self.symbols.equal, "equal"
+            style = base + self._style(colour)
+            segments.append(Segment(sign, style + self._style("cursor") if column == at else style))
+        return Strip(segments).adjust_cell_length(self.size.width, base).simplify()
+
+    def _column_of_step(self) -> int | None:
+        steps = self._timeline.steps
+        if self._step is None or not len(steps):
+            return None
+        first, count = int(steps[0]), int(steps[-1]) - int(steps[0]) + 1
+        return min(self._width - 1, (self._step - first) * self._width // count)
+
+    def _style(self, name: str) -> Style:
+        if name not in self._styles_by_name:
+            self._styles_by_name[name] = self.get_component_rich_style(f"strip--{name}", partial=True)
+        return self._styles_by_name[name]
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles_by_name = {}
+
+    def on_resize(self) -> None:
+        self._columns = None
+
+    def on_click(self, event: events.Click) -> None:
+        steps = self._timeline.steps
+        if not len(steps):
+            return
+        column = min(max(event.x - LABEL, 0), self._width - 1)
+        first, count = int(steps[0]), int(steps[-1]) - int(steps[0]) + 1
+        low, high = first + count * column // self._width, first + count * (column + 1) // self._width
+        pair = self._timeline.pairs[self._pair] if self._timeline.pairs else None
+        # A column of many steps means its first difference, because that is what a person points at.
+        found = pair.next_difference(low - 1) if pair else None
+        step = found if found is not None and found < max(high, low + 1) else int(steps[min(index_of(steps, low), len(steps) - 1)])
+        self.post_message(self.Picked(step))
+
+
+def _has_nan(line: RunLine, first: int, last: int) -> bool:
+    """Say whether the last loss of a column is NaN; record 0 has no loss and does not count."""
+    stop = index_of(line.steps, last)
+    if not stop or line.steps[stop - 1] < first or line.steps[stop - 1] == 0:
+        return False
+    return bool(np.isnan(line.losses[stop - 1]))
