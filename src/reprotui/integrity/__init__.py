@@ -3,7 +3,7 @@
 Knows formats and bytes, no framework.
 """
 
-from reprotui.integrity.content import ContentDigest, LeafDigest, digest_leaf, digest_state
+from reprotui.integrity.content import ContentDigest, LeafDigest, content_from_json, content_to_json, digest_leaf, digest_state
 from reprotui.integrity.digest import content_digest, file_digest, leaf_digest
 from reprotui.integrity.files import FileEntry, Progress, sync_tree
 from reprotui.integrity.manifest import (
@@ -32,6 +32,8 @@ __all__ = [
     "build_manifest",
     "check_files",
     "content_digest",
+    "content_from_json",
+    "content_to_json",
     "digest_leaf",
     "digest_state",
     "file_digest",

@@ -1,15 +1,17 @@
 """Content digests of a whole state: one digest a leaf and one over all, equal for the same state in any format."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from reprotui.checksum import LeafSpec
 from reprotui.integrity.digest import leaf_digest
 from reprotui.integrity.status import Finding, Status
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,39 @@ def compare_content(recorded: ContentDigest, found: ContentDigest, place: Callab
             continue
         findings.append(Finding(finding[0], place(path), finding[1], leaf=path))
     return findings
+
+
+def content_to_json(content: ContentDigest) -> dict[str, Any]:
+    """Return a content digest as the JSON object that stands in manifests, and in the checkpoint's item `integrity`."""
+    leaves = [[leaf.spec.path, leaf.spec.dtype, list(leaf.spec.shape), leaf.sha256] for leaf in content.leaves]
+    return {"content_digest": content.root, "leaves": leaves}
+
+
+def content_from_json(value: Mapping[str, Any]) -> ContentDigest:
+    """Read what `content_to_json` gave; raise ValueError, TypeError or KeyError where it is anything else."""
+    content = collect(
+        LeafDigest(
+            LeafSpec(checked(path, str), checked(dtype, str), tuple(checked(size, int) for size in shape)), checked_sha256(digest)
+        )
+        for path, dtype, shape, digest in value["leaves"]
+    )
+    if content_to_json(content) != {name: value[name] for name in ("content_digest", "leaves")}:
+        raise ValueError("the leaves do not give the content digest")
+    return content
+
+
+def checked(value: Any, kind: type[T]) -> T:
+    """Return a value of JSON if it is of exactly this type; raise TypeError otherwise."""
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+def checked_sha256(value: Any) -> str:
+    """Return a SHA-256 in hexadecimal if it is one; raise ValueError otherwise."""
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"{str(value)[:80]!r} is no SHA-256 in hexadecimal")
+    return value
 
 
 def describe(spec: LeafSpec) -> str:

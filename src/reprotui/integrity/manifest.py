@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError
-from reprotui.integrity.content import ContentDigest, LeafDigest
+from reprotui.integrity.content import ContentDigest, checked, checked_sha256, content_from_json, content_to_json
 from reprotui.integrity.files import FileEntry, Progress, Tree, files_digest, hash_files, names_problem, walk
 from reprotui.integrity.status import Finding, IntegrityError, Status
 from reprotui.run_directory import write_json
@@ -209,43 +208,22 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "files_digest": manifest.files_digest,
         "files": [[entry.path, entry.size, entry.sha256] for entry in manifest.files],
         "directories": list(manifest.directories),
-        "content_digest": None if content is None else content.root,
-        "leaves": None if content is None else [[*_spec_to_json(leaf.spec), leaf.sha256] for leaf in content.leaves],
+        "content": None if content is None else content_to_json(content),
     }
     return {**body, "digest": _digest(body)}
 
 
 def _from_json(value: dict[str, Any]) -> Manifest:
-    files = tuple(FileEntry(_a(path, str), _a(size, int), _sha256(digest)) for path, size, digest in value["files"])
-    directories = tuple(_a(path, str) for path in value["directories"])
+    files = tuple(
+        FileEntry(checked(path, str), checked(size, int), checked_sha256(digest)) for path, size, digest in value["files"]
+    )
+    directories = tuple(checked(path, str) for path in value["directories"])
     if not files:
         raise ValueError("it holds no file")
     if problem := names_problem((*(entry.path for entry in files), *directories)):
         raise ValueError(problem)
-    leaves = value["leaves"]
-    if leaves is not None:
-        leaves = tuple(
-            LeafDigest(LeafSpec(_a(path, str), _a(dtype, str), tuple(_a(size, int) for size in shape)), _sha256(digest))
-            for path, dtype, shape, digest in leaves
-        )
-    content = None if leaves is None else ContentDigest(leaves)
-    return Manifest(Identity(**value["identity"]), files, directories, content, _a(value["created_ns"], int))
-
-
-def _spec_to_json(spec: LeafSpec) -> list[Any]:
-    return [spec.path, spec.dtype, list(spec.shape)]
-
-
-def _a(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
-    return value
-
-
-def _sha256(value: Any) -> str:
-    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise ValueError(f"{str(value)[:80]!r} is no SHA-256 in hexadecimal")
-    return value
+    content = None if value["content"] is None else content_from_json(value["content"])
+    return Manifest(Identity(**value["identity"]), files, directories, content, checked(value["created_ns"], int))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Which format a checkpoint has: by what lies there, never by its name."""
+
+import stat
+from pathlib import Path
+
+from reprotui.errors import BadInputError
+from reprotui.integrity.formats.stored import StoredCheckpoint
+from reprotui.integrity.status import Finding, IntegrityError, Status
+
+
+def open_checkpoint(path: Path) -> StoredCheckpoint:
+    """Read the structure of a checkpoint; no value of it yet, and nothing that it names is executed.
+
+    Raises:
+        BadInputError: the path does not exist.
+        IntegrityError: INCOMPLETE for a directory without a state, CORRUPT for a structure that is damaged, UNREADABLE
+            where it cannot be read, UNCHECKED for a format that is not known here.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        raise BadInputError(f"{path} does not exist") from None
+    if stat.S_ISDIR(mode):
+        from reprotui.integrity.formats.orbax import open_orbax
+
+        return open_orbax(path)
+    if not stat.S_ISREG(mode):
+        raise IntegrityError(Finding(Status.UNREADABLE, path.name, "is neither a file nor a directory: it is not opened"))
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise IntegrityError(Finding(Status.UNREADABLE, path.name, f"cannot be read: {error.strerror}")) from None
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        from reprotui.integrity.formats.archive import open_archive
+
+        return open_archive(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        from reprotui.integrity.formats.safetensors import open_safetensors
+
+        return open_safetensors(path)
+    if head[:1] == b"\x80" and path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
+        said = "is in torch's legacy format without checksums, a bare pickle: load it with weights_only and save it anew"
+        raise IntegrityError(Finding(Status.UNCHECKED, path.name, said))
+    said = "is none of the formats known here (Orbax, torch zip, safetensors, npz), or its first bytes are damaged"
+    raise IntegrityError(Finding(Status.UNCHECKED, path.name, said))
