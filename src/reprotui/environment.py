@@ -3,6 +3,7 @@
 What only a running framework knows (backend, devices) is added by the worker under `devices`.
 """
 
+import ast
 import functools
 import hashlib
 import importlib.metadata
@@ -26,8 +27,14 @@ _VARIABLES = re.compile(
 _NEUTRAL_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
 """Recorded, but where the cache lies is not a difference between two runs."""
 
+LATER_ENTRIES = ("os", "gpus", "builds")
+"""Entries that manifests of earlier versions lack: absent in one of two, they are no difference but unknown."""
+
 GIT_SECONDS = 5
 """How long git may take to answer: a repository on a slow file system must not hold up a run."""
+
+NVIDIA_SECONDS = 10
+"""How long nvidia-smi may take: it wakes every GPU that is asleep."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +50,28 @@ class Difference:
 
 
 def capture_environment(directory: Path | None = None) -> dict[str, Any]:
-    """Describe this process: Python, packages, machine, CPU count and affinity, relevant variables, git state.
+    """Describe this process: Python, packages and their builds, OS, CPU, GPUs and driver, relevant variables, git state.
 
     Args:
         directory: where the code lives whose git commit is recorded; the working directory by default.
 
     Returns:
-        A JSON object. Takes a few milliseconds and one call of git; imports no framework.
+        A JSON object. Takes a few milliseconds and one call of git, and of nvidia-smi where there is one; imports no
+        framework.
     """
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "executable": sys.executable,
         "platform": platform.platform(),
+        "os": os_name(),
         "packages": package_versions(),
         "cpu": {
             "model": cpu_model(),
             "count": os.cpu_count(),
             "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
+        "builds": package_builds(),
+        "gpus": [dict(gpu) for gpu in gpus()],
         "host": platform.node(),
         "variables": {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.match(name)},
         "git": git_state(directory or Path.cwd()),
@@ -76,6 +87,58 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def package_builds() -> dict[str, dict[str, str | None]]:
+    """Return what jaxlib and torch were built for and from, read from their `version.py` without importing them."""
+    builds = {}
+    for name, wanted in (("jaxlib", ("_git_hash",)), ("torch", ("cuda", "hip", "git_version"))):
+        try:
+            source = Path(str(importlib.metadata.distribution(name).locate_file(f"{name}/version.py")))
+            tree = ast.parse(source.read_text(encoding="utf-8"))
+        except (importlib.metadata.PackageNotFoundError, OSError, SyntaxError, ValueError):
+            continue
+        found: dict[str, str | None] = {}
+        for node in tree.body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and target.id in wanted and isinstance(value, ast.Constant):
+                found[target.id.strip("_")] = None if value.value is None else str(value.value)
+        if found:
+            builds[name] = found
+    return builds
+
+
+@functools.cache
+def gpus() -> tuple[Mapping[str, str], ...]:
+    """Return name, memory and driver of each NVIDIA GPU, from nvidia-smi or else the kernel driver; none elsewhere."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=NVIDIA_SECONDS, check=True, stdin=subprocess.DEVNULL)
+        rows = [[part.strip() for part in line.split(",")] for line in done.stdout.decode(errors="replace").splitlines()]
+        return tuple(dict(zip(("name", "memory", "driver"), row, strict=True)) for row in rows if len(row) == 3)
+    except (OSError, subprocess.SubprocessError):
+        return _gpus_of_the_driver(Path("/proc/driver/nvidia"))
+
+
+def _gpus_of_the_driver(directory: Path) -> tuple[Mapping[str, str], ...]:
+    try:
+        version = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", (directory / "version").read_text(encoding="utf-8"))
+        cards = sorted((directory / "gpus").glob("*/information"))
+        models = [re.search(r"^Model:\s*(.+)$", card.read_text(encoding="utf-8"), re.MULTILINE) for card in cards]
+    except OSError:
+        return ()
+    driver = version.group(1) if version else "unknown"
+    return tuple({"name": model.group(1).strip() if model else "unknown", "driver": driver} for model in models)
+
+
+@functools.cache
+def os_name() -> str:
+    """Return the name of the operating system's distribution, such as `Debian GNU/Linux 12 (bookworm)`."""
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
 
 
 def git_state(directory: Path) -> dict[str, Any] | None:
@@ -100,7 +163,12 @@ def git_state(directory: Path) -> dict[str, Any] | None:
 
 
 def compare_environments(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
-    """Return every entry in which two captured environments differ, named by its path, in a stable order."""
+    """Return every entry in which two captured environments differ, named by its path, in a stable order.
+
+    What an earlier version did not capture (`LATER_ENTRIES`) is compared only where both have it.
+    """
+    unknown = {name for name in LATER_ENTRIES if (name in a) != (name in b)}
+    a, b = ({name: value for name, value in item.items() if name not in unknown} for item in (a, b))
     return [
         Difference(name, _text(flat_a.get(name)), _text(flat_b.get(name)))
         for flat_a, flat_b in [(dict(_flatten(a)), dict(_flatten(b)))]
@@ -114,6 +182,9 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     for key, entry in value.items():
         if isinstance(entry, Mapping):
             items += _flatten(entry, f"{prefix}{key}.")
+        elif key == "gpus" and isinstance(entry, list):
+            items.append(("gpus", len(entry)))
+            items += _flatten({str(number): gpu for number, gpu in enumerate(entry)}, "gpus.")
         else:
             items.append((f"{prefix}{key}", entry))
     return items

@@ -25,6 +25,10 @@ _NEUTRAL = (
     "packages.reprotui",
     "packages.orbax-checkpoint",
     "packages.torch",
+    "os",
+    "builds.torch.cuda",
+    "builds.torch.hip",
+    "builds.torch.git_version",
 )
 _WITH_EQUAL_INPUTS = {
     "init": "the first thing that is recorded differs",

@@ -22,6 +22,7 @@ _NAMES = {
         "step_key",
     ),
     "determinism": ("DeterministicConfig", "DeterministicContext", "enable_deterministic_mode"),
+    "reprotui.environment": ("Difference", "capture_environment", "compare_environments"),
     "status": ("get_deterministic_status",),
     "impact": ("Impact", "benchmark_deterministic_impact"),
     "difference": ("LeafDifference",),
@@ -35,7 +36,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    value = getattr(importlib.import_module(home if home.startswith("reprotui.") else f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 
