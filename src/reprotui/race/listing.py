@@ -1,74 +1,263 @@
-"""List the runs and races of a runs directory."""
+"""List the runs and races of a runs directory, and list them again at the cost of what changed."""
 
 import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reprotui.compare import compare_runs, open_run
+from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Trace
 
+ALIVE = ("created", "running")
+"""States in which a run goes on."""
+COMPARING_SHARE = 0.05
+"""Part of the time that comparing a race which still grows may take; a million steps cost 0.2 s each time."""
+
+_FORM = {"created_ns": int, "command": list, "experiment": dict, "config": dict, "result": dict, "process": dict}
+
+Stamp = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One run: `loss` is its last one, None where it has none, NaN where it is NaN; `problem` says why it cannot be read."""
+
+    label: str
+    path: Path
+    created_ns: int = 0
+    experiment: str = "?"
+    state: str = "unreadable"
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a list says of a comparison with the reference: the verdict's kind, step and line."""
+
+    kind: str
+    step: int | None
+    headline: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A race, or a single run, which then is its only member; `outcomes` are of the members after the reference."""
+
+    name: str
+    path: Path
+    race: bool
+    created_ns: int
+    members: tuple[RunEntry, ...]
+    outcomes: tuple[Outcome | None, ...] = ()
+    command: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Say whether any run can go on."""
+        return any(member.state in ALIVE for member in self.members)
+
+    @property
+    def experiment(self) -> str:
+        return self.members[0].experiment if self.members else "?"
+
+    @property
+    def state(self) -> str:
+        """Return the state that all members share; else that of those which are not finished, with their labels."""
+        states = {member.state for member in self.members}
+        if len(states) == 1:
+            return states.pop()
+        for state in ("running", "created", "unreadable", "failed", "killed", "elsewhere", "stopped"):
+            if labels := [member.label.upper() for member in self.members if member.state == state]:
+                return f"{' '.join(labels)} {state}"
+        return "unreadable"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Return the outcome that matters most: the earliest divergence, else the first that is not identical."""
+        found = [outcome for outcome in self.outcomes if outcome]
+        diverged = [outcome for outcome in found if outcome.kind == "diverged"]
+        if diverged:
+            return min(diverged, key=lambda outcome: outcome.step or 0)
+        return next((outcome for outcome in found if outcome.kind != "identical"), next(iter(found), None))
+
+
+@dataclass
+class _Known:
+    """What was read of a run, and the state of its files then."""
+
+    stamp: Stamp = ()
+    manifest: dict[str, Any] = field(default_factory=dict)
+    step: int | None = None
+    loss: float | None = None
+    problem: str = ""
+
+
+@dataclass
+class _Compared:
+    """Outcomes of a race, the files that they rest on, and when they may be taken anew."""
+
+    stamp: tuple[Any, ...] = ()
+    outcomes: tuple[Outcome | None, ...] = ()
+    not_before: float = 0.0
+
+
+class Listing:
+    """The entries of one runs directory. Files that did not change since the last `read` are not opened again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._runs: dict[Path, _Known] = {}
+        self._races: dict[Path, tuple[Stamp, dict[str, Any], str]] = {}
+        self._compared: dict[Path, _Compared] = {}
+
+    def read(self) -> tuple[Entry, ...]:
+        """Return an entry for every race and single run, newest first; one that cannot be read says why in `problem`.
+
+        Raises:
+            BadInputError: the directory cannot be read. A missing one is empty.
+        """
+        try:
+            paths = [path for path in self.directory.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        except FileNotFoundError:
+            paths = []
+        except OSError as error:
+            raise BadInputError(f"{self.directory} cannot be read: {error.strerror}") from None
+        entries = [entry for path in paths if (entry := self._entry(path))]
+        self._forget(set(paths))
+        return tuple(sorted(entries, key=lambda entry: (-(entry.created_ns // 10**9), entry.name)))
+
+    def _entry(self, path: Path) -> Entry | None:
+        try:
+            if (path / "race.json").exists():
+                return self._race(path)
+            if not (path / "run.json").exists():
+                return None
+        except OSError as error:
+            return Entry(path.name, path, False, 0, (), problem=f"{path} cannot be read: {error.strerror}")
+        run = self._run(path, "")
+        command = tuple(map(str, self._runs[path].manifest.get("command") or ()))
+        return Entry(path.name, path, False, run.created_ns, (run,), (), command, run.problem)
+
+    def _race(self, path: Path) -> Entry:
+        stamp = _stamp(path / "race.json")
+        if self._races.get(path, ((),))[0] != stamp:
+            try:
+                members_of(path)
+                race = read_json(path / "race.json")
+                _check(path / "race.json", race, {"created_ns": int, "command": list, "verdicts": list})
+                self._races[path] = stamp, race, ""
+            except ReprotuiError as error:
+                self._races[path] = stamp, {}, str(error)
+        _, race, problem = self._races[path]
+        if problem:
+            return Entry(path.name, path, True, 0, (), problem=problem)
+        members = tuple(self._run(path / label, label) for label in race["members"])
+        created = race.get("created_ns") or 0
+        command = tuple(map(str, race.get("command") or ()))
+        return Entry(path.name, path, True, created, members, self._outcomes(path, race, members), command)
+
+    def _run(self, path: Path, label: str) -> RunEntry:
+        run = RunDirectory(path)
+        known = self._runs.setdefault(path, _Known())
+        stamp = _stamp(run.manifest_path, run.trace_path, path / "trace.db-wal")
+        # A journal that grows in mapped memory leaves its time as it is: a run without a result is always looked at.
+        if known.stamp != stamp or not known.manifest.get("result"):
+            known.stamp, known.problem = stamp, ""
+            try:
+                known.manifest = run.manifest()
+                _check(run.manifest_path, known.manifest, _FORM)
+                known.step, known.loss = _last(run)
+            except ReprotuiError as error:
+                known.problem = str(error)
+            except OSError as error:
+                known.problem = f"{path} cannot be read: {error.strerror}"
+        manifest = known.manifest
+        if known.problem:
+            return RunEntry(label, path, problem=known.problem)
+        return RunEntry(
+            label, path, manifest.get("created_ns") or 0, (manifest.get("experiment") or {}).get("name", "?"), run.state(manifest),
+            known.step, (manifest.get("config") or {}).get("steps"), known.loss,
+        )  # fmt: skip
+
+    def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:
+        stored = race.get("verdicts")
+        if isinstance(stored, list) and len(stored) == len(members) - 1:
+            return tuple(Outcome(item.get("kind", "?"), item.get("step"), item.get("headline", "?")) for item in stored)
+        compared = self._compared.setdefault(path, _Compared())
+        if compared.outcomes and all(outcome and outcome.kind == "diverged" for outcome in compared.outcomes):
+            return compared.outcomes  # later steps cannot change the first difference
+        stamp = tuple((self._runs[member.path].stamp, member.state, member.step) for member in members)
+        if stamp == compared.stamp or time.monotonic() < compared.not_before:
+            return compared.outcomes or (None,) * (len(members) - 1)
+        began = time.monotonic()
+        compared.stamp, compared.outcomes = stamp, self._compare(members)
+        if any(member.state in ALIVE for member in members):
+            compared.not_before = began + (time.monotonic() - began) / COMPARING_SHARE
+        return compared.outcomes
+
+    def _compare(self, members: Sequence[RunEntry]) -> tuple[Outcome | None, ...]:
+        if members[0].problem:
+            return (None,) * (len(members) - 1)
+        views = [
+            None if item.problem else
+            RunView(item.label.upper(), RunDirectory(item.path), self._runs[item.path].manifest, item.state)
+            for item in members
+        ]  # fmt: skip
+        reference = views[0]
+        assert reference is not None
+        alive = any(member.state in ALIVE for member in members)
+        return tuple(view and _outcome(compare_runs(reference, view), alive) for view in views[1:])
+
+    def _forget(self, paths: set[Path]) -> None:
+        for kept in (self._runs, self._races, self._compared):
+            for path in [path for path in kept if path not in paths and path.parent not in paths]:
+                del kept[path]
+
 
 def list_runs(directory: Path) -> list[dict[str, Any]]:
-    """Return an entry for every run and race, newest first; one that cannot be read says why in `state`.
+    """Return an entry for every run, those of races too, as JSON; one that cannot be read says why in `state`.
 
     Raises:
         BadInputError: the directory cannot be read. A missing one is empty.
     """
-    if not directory.exists():
-        return []
-    try:
-        paths = [path for path in directory.iterdir() if path.is_dir()]
-    except OSError as error:
-        raise BadInputError(f"{directory} cannot be read: {error.strerror}") from None
-    entries = []
-    for path in paths:
-        if (path / "race.json").exists():
-            entries += _race_entries(path)
-        elif (path / "run.json").exists():
-            entries.append(_entry(path, path.name))
-    return sorted(entries, key=lambda entry: (-(entry["created_ns"] // 10**9), entry["name"]))
+    found = []
+    for entry in Listing(directory).read():
+        outcomes = (None, *entry.outcomes)
+        if not entry.members:
+            found.append(_json(entry.name, RunEntry("", entry.path, problem=entry.problem), None))
+        for member, outcome in zip(entry.members, outcomes, strict=False):
+            name = f"{entry.name}/{member.label}" if entry.race else entry.name
+            found.append(_json(name, replace(member, created_ns=entry.created_ns or member.created_ns), outcome))
+    return found
 
 
-def _race_entries(path: Path) -> list[dict[str, Any]]:
-    try:
-        members = members_of(path)
-        race = read_json(path / "race.json")
-    except ReprotuiError as error:
-        return [_unreadable(path.name, error)]
-    entries = [_entry(member, f"{path.name}/{label}") for label, member in members]
-    stored = race.get("verdicts")
-    for index, (label, member) in enumerate(members[1:]):
-        if stored and index < len(stored):
-            entries[index + 1]["verdict"] = stored[index].get("headline")
-            continue
-        try:
-            verdict = compare_runs(open_run(members[0][1], members[0][0].upper()), open_run(member, label.upper()))
-            entries[index + 1]["verdict"] = verdict.headline
-        except ReprotuiError:
-            entries[index + 1]["verdict"] = None
-    for entry in entries:
-        entry["created_ns"] = race.get("created_ns", entry["created_ns"])
-    return entries
+def _json(name: str, run: RunEntry, outcome: Outcome | None) -> dict[str, Any]:
+    loss = run.loss if run.loss is None or math.isfinite(run.loss) else str(run.loss)
+    return {
+        "name": name, "path": str(run.path), "created_ns": run.created_ns, "experiment": run.experiment,
+        "state": f"unreadable: {run.problem}" if run.problem else run.state, "step": run.step, "steps": run.steps, "loss": loss,
+        "verdict": outcome.headline if outcome else None,
+    }  # fmt: skip
 
 
-def _entry(path: Path, name: str) -> dict[str, Any]:
-    run = RunDirectory(path)
-    try:
-        manifest = run.manifest()
-        step, loss = _last(run)
-        return {
-            "name": name, "path": str(path), "created_ns": manifest.get("created_ns", 0),
-            "experiment": (manifest.get("experiment") or {}).get("name", "?"), "state": run.state(manifest), "step": step,
-            "steps": (manifest.get("config") or {}).get("steps"), "loss": loss, "verdict": None,
-        }  # fmt: skip
-    except ReprotuiError as error:
-        return _unreadable(name, error)
+def _outcome(verdict: Verdict, alive: bool) -> Outcome:
+    if verdict.kind != "incomplete" or not alive:
+        return Outcome(verdict.kind, verdict.step, verdict.headline)
+    if verdict.equal_through is None:
+        return Outcome("incomplete", None, "STARTING · no common step yet")
+    return Outcome("incomplete", None, f"IDENTICAL through step {verdict.equal_through} · so far")
 
 
-def _last(run: RunDirectory) -> tuple[int | None, float | str | None]:
-    """Return the last step and its loss; text where it is not finite (SQLite keeps NaN as NULL), None where there is none."""
+def _last(run: RunDirectory) -> tuple[int | None, float | None]:
+    """Return the last step and its loss, NaN where it is NaN (SQLite keeps that as NULL), None where there is none."""
     if not run.trace_path.exists() or run.trace_path.stat().st_size == 0:
         return None, None
     with Trace(run.trace_path) as trace:
@@ -76,13 +265,23 @@ def _last(run: RunDirectory) -> tuple[int | None, float | str | None]:
         row = None if step is None else trace.row(step)
     if row is None or row.loss_bits is None:
         return step, None
-    if row.loss is None:
-        return step, "nan"
-    return step, row.loss if math.isfinite(row.loss) else str(row.loss)
+    return step, math.nan if row.loss is None else row.loss
 
 
-def _unreadable(name: str, error: ReprotuiError) -> dict[str, Any]:
-    return {
-        "name": name, "path": name, "created_ns": 0, "experiment": "?", "state": f"unreadable: {error}", "step": None,
-        "steps": None, "loss": None, "verdict": None,
-    }  # fmt: skip
+def _check(path: Path, value: dict[str, Any], form: dict[str, type]) -> None:
+    """Raise BadInputError where an entry is there and not of its type: the file is JSON, but somebody's own."""
+    for name, kind in form.items():
+        if not isinstance(value.get(name), kind | None):
+            raise BadInputError(f"{path}: {name} is a {type(value[name]).__name__}, expected {kind.__name__}")
+
+
+def _stamp(*paths: Path) -> Stamp:
+    """Return time and size of files, zeros where one is missing."""
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+            found.append((status.st_mtime_ns, status.st_size))
+        except OSError:
+            found.append((0, 0))
+    return tuple(found)

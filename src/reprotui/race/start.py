@@ -1,0 +1,80 @@
+"""Start a race: its directory, its workers, and the command line that does the same."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.errors import WorkerFailedError
+from reprotui.experiments.discovery import ExperimentReference
+from reprotui.race.launch import Recording, start_worker
+from reprotui.race.prepare import Member, prepare_race
+from reprotui.run_directory import default_runs_directory
+
+
+@dataclass(frozen=True)
+class Started:
+    """A race whose workers run: its directory, and their processes by label (`A`, `B` …)."""
+
+    path: Path
+    processes: Mapping[str, subprocess.Popen[bytes]]
+
+
+def start_race(
+    runs: Path,
+    name: str | None,
+    reference: ExperimentReference,
+    members: list[Member],
+    recording: Recording,
+    command: list[str],
+) -> Started:
+    """Prepare a race (see `prepare_race`) and start a worker for each member; the runs outlive this process.
+
+    Raises:
+        BadInputError: a config, the name or the place is unfit; nothing is left behind.
+        WorkerFailedError: the system refuses another process; those that were started are stopped.
+    """
+    path, directories = prepare_race(runs, name, reference, members, recording, command)
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    for member, directory in zip(members, directories, strict=True):
+        try:
+            processes[member.label.upper()] = start_worker(directory)
+        except OSError as error:
+            for process in processes.values():
+                process.terminate()
+            raise WorkerFailedError(f"the worker of {directory.path} cannot be started: {error.strerror or error}") from None
+    return Started(path, processes)
+
+
+def race_command(
+    experiment: str, overrides: Sequence[Mapping[str, Any]], name: str | None = None, runs: Path | None = None
+) -> list[str]:
+    """Return the shortest command line that starts a race.
+
+    Args:
+        experiment: a built-in experiment, or the path of a file.
+        overrides: what each run has other than the experiment's defaults.
+        name: the race's name where it was chosen.
+        runs: the runs directory; named where it is not the default one.
+    """
+    shared = {key: value for key, value in overrides[0].items() if all(key in item and item[key] == value for item in overrides)}
+    own = [[_pair(key, value) for key, value in item.items() if key not in shared] for item in overrides]
+    command = ["reprotui", "race", experiment, *(_pair(key, value) for key, value in shared.items())]
+    if any(own):
+        # One run that deviates is held against the experiment without it; more than two must all be named.
+        for label, tokens in zip("abcdefgh", own, strict=False):
+            if tokens or len(own) > 2:
+                command += [f"--{label}", *tokens]
+    elif len(own) > 2:
+        command += ["--repeat", str(len(own))]
+    if name:
+        command += ["--name", name]
+    if runs is not None and runs.absolute() != default_runs_directory().absolute():
+        command += ["--runs-dir", str(runs)]
+    return command
+
+
+def _pair(key: str, value: Any) -> str:
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{key}={text}"
