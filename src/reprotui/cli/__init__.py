@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from reprotui import __version__
-from reprotui.cli import bench, common, compare, control, env, race, run, runs, seed_check
+from reprotui.cli import bench, common, compare, control, env, race, report, run, runs, seed_check
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
-COMMANDS = (race, run, compare, runs, control, env, seed_check, bench)
+COMMANDS = (race, run, compare, report, runs, control, env, seed_check, bench)
 
 _EPILOG = """\
 examples:

@@ -1,0 +1,48 @@
+"""The report as one HTML file: no script, nothing loaded from elsewhere, fit for print and for dark screens."""
+
+import functools
+from typing import Any
+
+from reprotui.report.chart import BOTTOM, HEIGHT, LANE, LEFT, RIGHT, TOP, WIDTH, picture
+from reprotui.report.document import Block, Chart, Table
+from reprotui.report.json_form import plain
+from reprotui.report.model import Report
+from reprotui.report.sections import cards, sections
+from reprotui.report.text import clean
+
+
+def render_html(report: Report) -> str:
+    """Return the report as a self-contained HTML page; every text from the runs is escaped by the template."""
+    chart = picture(report)
+    frame = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "lane": LANE}
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(report=report, cards=cards(report), sections=sections(report), chart=chart, frame=frame, kind_of=_kind_of)
+    )
+
+
+def _kind_of(item: Table | Block | Chart | str) -> str:
+    return type(item).__name__
+
+
+@functools.cache
+def _environment() -> Any:
+    # Loaded here: the other forms do without a template engine, which takes 40 ms to import.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("reprotui.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+
+
+def _finalize(value: Any) -> Any:
+    """Take from every text what a page must not hold; markup that the template made is left alone."""
+    from markupsafe import Markup
+
+    return clean(plain(value)) if isinstance(value, str) and not isinstance(value, Markup) else value

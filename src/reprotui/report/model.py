@@ -1,0 +1,126 @@
+"""What a report says, as values: collected once from run directories, rendered as Markdown, JSON and HTML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.compare import LeafDifference, Verdict, worst
+from reprotui.compare.cause import ConfigDifference
+from reprotui.environment import Difference
+from reprotui.trace import Event
+
+SCHEMA_VERSION = 1
+"""Version of the JSON form: raised when a field goes away or changes its meaning, not when one is added."""
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The loss over steps, reduced for a chart.
+
+    `points` are (step, loss) in order; NaN and the infinities stand as such. Every spike is kept: of each bucket of
+    steps the smallest and the largest loss and one that is not finite. `records` counts the steps they were taken from.
+    Losses are float32, for the eye; equality rests on the bits in the step table.
+    """
+
+    records: int = 0
+    points: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class StepSide:
+    """One run's record of a step: the loss (None where there is none), its bits, and the root of each phase that it has."""
+
+    loss: float | None
+    loss_bits: int | None
+    roots: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """A step in both runs. A None side did not record it; `differs` are the phases that differ, in causal order."""
+
+    step: int
+    a: StepSide | None
+    b: StepSide | None
+    differs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeafLine:
+    """A leaf that differs first, with L2 norm and max |x| of each side; None where statistics were not taken."""
+
+    difference: LeafDifference
+    norm_a: float | None
+    norm_b: float | None
+    max_a: float | None
+    max_b: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run against the reference. `steps` (around the first difference) and `leaves` are empty unless they diverged."""
+
+    verdict: Verdict
+    configs: tuple[ConfigDifference, ...]
+    environments: tuple[Difference, ...]
+    steps: tuple[StepLine, ...] = ()
+    leaves: tuple[LeafLine, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What recomputing the chain of a trace found; `problem` is empty where every row holds."""
+
+    records: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a report says about one run.
+
+    `manifest` is its `run.json`, whole. `verification` is None unless it was asked for, `problem` says why the trace
+    could not be read, `log` is the end of the worker's log where the run did not end well, `checkpoints` are objects
+    with at least `name` and `status`.
+    """
+
+    label: str
+    path: Path
+    state: str
+    manifest: Mapping[str, Any]
+    last_step: int | None = None
+    loss: LossCurve = LossCurve()
+    events: tuple[Event, ...] = ()
+    problem: str = ""
+    verification: Verification | None = None
+    log: tuple[str, ...] = ()
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
+
+    def entry(self, *keys: str) -> Any:
+        """Return an entry of the manifest by its path, None where there is none."""
+        value: Any = self.manifest
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report. The first run is the reference; `comparisons` are the others against it, in order.
+
+    `groups` says which runs agree with which, and is empty for two runs. `commands` are (what it does, command line).
+    """
+
+    name: str
+    created: str
+    reprotui: str
+    runs: tuple[RunReport, ...]
+    comparisons: tuple[Comparison, ...]
+    groups: tuple[tuple[str, ...], ...]
+    commands: tuple[tuple[str, str], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 where all runs are identical, 1 where one differs, 3 where one cannot be told."""
+        return worst(comparison.verdict.exit_code for comparison in self.comparisons)

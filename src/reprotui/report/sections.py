@@ -1,0 +1,183 @@
+"""Turn a report into a document: once, so that Markdown and HTML say the same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reprotui.report.differences import config_section, environment_section, first_difference_sections
+from reprotui.report.document import Block, Card, Cell, Chart, Section, Table, mark_of
+from reprotui.report.model import Report, RunReport
+from reprotui.report.text import number, timestamp
+
+SYMBOLS = {"identical": "=", "diverged": "≠", "incomplete": "?", "incomparable": "?"}
+EVENTS_SHOWN = 40
+"""Events of a run in the readable forms; the JSON form has all."""
+
+
+def cards(report: Report) -> list[Card]:
+    """Return the verdicts."""
+    found = []
+    for comparison in report.comparisons:
+        verdict, cause = comparison.verdict, comparison.verdict.cause
+        rows: list[tuple[str, str]] = []
+        if cause:
+            rows += [("evidence" if index == 0 else "", line) for index, line in enumerate(cause.evidence)]
+            if cause.unrelated:
+                rows.append(("differs too", "; ".join(cause.unrelated) + " (does not explain it)"))
+            if cause.advice:
+                rows.append(("try", cause.advice))
+        rows += [("note", note) for note in verdict.notes]
+        title, symbol = f"{verdict.b} against {verdict.a}", SYMBOLS[verdict.kind]
+        sentence = cause.sentence if cause else _proof(report.runs[0]) if verdict.kind == "identical" else ""
+        found.append(Card(title, verdict.kind, symbol, verdict.headline, sentence, tuple(rows)))
+    return found
+
+
+def sections(report: Report) -> list[Section]:
+    """Return the sections that have something to say, in reading order."""
+    several = [" = ".join(group) for group in report.groups]
+    return [
+        *([Section("Agreement", (f"Runs with equal histories: {' · '.join(several)}",))] if several else []),
+        Section("Runs", (_runs_table(report.runs),)),
+        *([Section("Loss", (Chart(),))] if any(run.loss.points for run in report.runs) else []),
+        *first_difference_sections(report),
+        config_section(report),
+        environment_section(report),
+        *_programs(report.runs),
+        *_checkpoints(report.runs),
+        *_events(report.runs),
+        *_logs(report.runs),
+        Section("Reproduce", (Block(tuple(line for item in report.commands for line in (f"# {item[0]}", item[1]))),)),
+    ]
+
+
+def _proof(run: RunReport) -> str:
+    """Say what `identical` rests on."""
+    records = f"all {run.loss.records} records agree to the bit"
+    return f"{records}, and the final states have the same content digest" if run.entry("result", "digests") else records
+
+
+def _runs_table(runs: Sequence[RunReport]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+
+    def add(name: str, values: Sequence[Any], code: bool = False, compared: bool = False) -> None:
+        if all(value in (None, "") for value in values):
+            return
+        marks = ["", *(mark_of(values[0], value) if compared else "" for value in values[1:])]
+        cells = [Cell(number(value, 9), code, mark) for value, mark in zip(values, marks, strict=True)]
+        rows.append((Cell(name), *cells))
+
+    def entries(*keys: str) -> list[Any]:
+        return [run.entry(*keys) for run in runs]
+
+    add("state", [run.state for run in runs])
+    add("error", entries("result", "error"))
+    add("experiment", entries("experiment", "name"), compared=True)
+    add("source digest", [_short(value) for value in entries("experiment", "source_digest")], code=True, compared=True)
+    add("steps recorded", [_steps_recorded(run) for run in runs])
+    add("trace", [run.problem for run in runs])
+    add("final loss", entries("result", "final", "loss"), compared=True)
+    for group in ("metrics", "evaluation"):
+        found = entries("result", "final", group)
+        names = dict.fromkeys(name for values in found if isinstance(values, Mapping) for name in values)
+        for name in names:
+            add(name, [values.get(name) if isinstance(values, Mapping) else None for values in found], compared=True)
+    add("digest of params", entries("result", "digests", "params"), code=True, compared=True)
+    add("digest of state", entries("result", "digests", "state"), code=True, compared=True)
+    add("data digest", [_short(value) for value in entries("data_digest")], code=True, compared=True)
+    add("seal", [_seal(run) for run in runs])
+    add("chain", entries("seal", "chain"), code=True, compared=True)
+    if any(run.verification for run in runs):
+        rows.append((Cell("verification"), *map(_verification, runs)))
+    add("recording", [_recording(run.entry("recording")) for run in runs])
+    add("git", [_git(run.entry("environment", "git")) for run in runs], code=True)
+    add("started", [timestamp(value) for value in entries("created_ns")])
+    add("ended", [timestamp(value) for value in entries("result", "ended_ns")])
+    add("path", [str(run.path) for run in runs], code=True)
+    return Table(("", *(run.label for run in runs)), tuple(rows), {index + 1: index for index in range(len(runs))})
+
+
+def _steps_recorded(run: RunReport) -> str:
+    if run.last_step is None:
+        return "none"
+    planned = run.entry("config", "steps")
+    return f"{run.loss.records} records, through step {run.last_step}" + (f" of {planned}" if planned is not None else "")
+
+
+def _seal(run: RunReport) -> str:
+    return "none" if run.entry("seal") is None else f"at step {run.entry('seal', 'last_step')}"
+
+
+def _verification(run: RunReport) -> Cell:
+    if run.verification is None:
+        return Cell("–")
+    if run.verification.problem:
+        return Cell(run.verification.problem, mark="≠")
+    return Cell(f"{run.verification.records} records verified", mark="=")
+
+
+def _recording(recording: Any) -> str | None:
+    if not isinstance(recording, Mapping):
+        return None
+    if not recording.get("enabled", True):
+        return "off"
+    steps, leaves, norms = (recording.get(name) for name in ("every", "leaves_every", "statistics_every"))
+    return f"{_every(steps, 'step')}; leaves {_every(leaves, 'record')}, norms {_every(norms, 'record')}"
+
+
+def _every(count: Any, what: str) -> str:
+    return f"every {what}" if count == 1 else f"every {number(count)} {what}s"
+
+
+def _git(git: Any) -> str | None:
+    if not isinstance(git, Mapping):
+        return None
+    changed = f", changed ({_short(git.get('diff_digest'))})" if git.get("dirty") else ""
+    return f"{_short(git.get('commit'))}{changed}"
+
+
+def _short(digest: Any) -> str | None:
+    return None if digest is None else str(digest)[:16]
+
+
+def _programs(runs: Sequence[RunReport]) -> list[Section]:
+    rows = []
+    for part in ("init", "step"):
+        for name in ("jaxpr", "stablehlo", "optimized_hlo"):
+            values = [run.entry("program", part, name) for run in runs]
+            if any(values):
+                marks = ["", *(mark_of(values[0], value) for value in values[1:])]
+                cells = [Cell(_short(value) or "–", True, mark) for value, mark in zip(values, marks, strict=True)]
+                rows.append((Cell(f"{part}, {name}"), *cells))
+    columns = {index + 1: index for index in range(len(runs))}
+    table = Table(("program", *(run.label for run in runs)), tuple(rows), columns)
+    return [Section("Compiled programs", (table,))] if rows else []
+
+
+def _checkpoints(runs: Sequence[RunReport]) -> list[Section]:
+    rows = tuple(
+        (Cell(run.label), Cell(str(item.get("name")), True), Cell(str(item.get("status"))), Cell(_rest(item)))
+        for run in runs
+        for item in run.checkpoints
+    )
+    return [Section("Checkpoints", (Table(("run", "checkpoint", "status", "more"), rows, {}),))] if rows else []
+
+
+def _rest(item: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in item.items() if name not in ("name", "status"))
+
+
+def _events(runs: Sequence[RunReport]) -> list[Section]:
+    content: list[Table | str] = []
+    rows = []
+    for run in runs:
+        left_out = len(run.events) - EVENTS_SHOWN
+        if left_out > 0:
+            content.append(f"{run.label}: {left_out} earlier events are in the JSON form.")
+        for event in run.events[-EVENTS_SHOWN:]:
+            rows.append((Cell(run.label), Cell(timestamp(event.time_ns) or "–"), Cell(event.kind), Cell(event.text)))
+    table = Table(("run", "time", "event", ""), tuple(rows), {})
+    return [Section("Events", (table, *content))] if rows else []
+
+
+def _logs(runs: Sequence[RunReport]) -> list[Section]:
+    return [Section(f"End of the log of {run.label}", (Block(run.log),)) for run in runs if run.log]
