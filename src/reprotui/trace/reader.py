@@ -247,6 +247,11 @@ class Trace:
             blob = self._scalar("SELECT blob FROM leaf_stats WHERE step = ?", step)
             return None if blob is None else np.frombuffer(blob, "<f4").reshape(-1, 2)
 
+    def statistics_step(self, step: int) -> int | None:
+        """Return the last step, at or before this one, at which norms and maxima were taken."""
+        with self._damage():
+            return self._scalar("SELECT max(step) FROM leaf_stats WHERE step <= ?", step)
+
     def events(self, after: int = 0) -> list[Event]:
         """Return the events with an id greater than `after`, in order."""
         query = "SELECT id, time_ns, kind, text FROM events WHERE id > ? ORDER BY id"

@@ -42,7 +42,11 @@ def reduce(line: RunLine, first: float, last: float, columns: int) -> Reduced:
     start, stop = index_of(line.steps, math.ceil(first)), index_of(line.steps, math.floor(last) + 1)
     if stop <= start:
         return Reduced(low, high, gaps)
+    if line.steps[start] == 0 and np.isnan(line.losses[start]):
+        start += 1  # record 0 is taken before any loss: that is no gap
     values = line.losses[start:stop]
+    if not len(values):
+        return Reduced(low, high, gaps)
     if stop - start > columns * 4:
         # Many steps a column: where each column begins is looked up, and the steps are not touched one by one.
         edges = [index_of(line.steps, math.ceil(first + width * column / columns)) for column in range(columns)]

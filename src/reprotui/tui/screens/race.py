@@ -77,8 +77,8 @@ class RaceScreen(ActionScreen):
                 yield DivergenceStrip(symbols, id="strip")
             yield StepTable(symbols, id="steps")
         with Horizontal(id="bottom"):
-            yield Lines(symbols, "events", id="events")
-            yield Lines(symbols, "log", id="log")
+            yield Lines(symbols, id="events")
+            yield Lines(symbols, id="log")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -154,9 +154,10 @@ class RaceScreen(ActionScreen):
         step = table.step
         if status is not None and step is not None:
             losses = [_loss_at(line, step) for line in status.timeline.runs]
-            values = "  ".join(f"{run.label} {short(loss, 6)}" for run, loss in zip(status.runs, losses, strict=True))
-            values = f"  {symbols.dot} step {step}  {values}"
-        scale = "log" if chart.log else "linear"
+            pairs = zip(status.runs, "abcdefgh", losses, strict=False)
+            values = "  ".join(f"[$run-{letter}]{run.label} {short(loss, 6)}[/]" for run, letter, loss in pairs)
+            values = f" {symbols.dot} step {step}  {values}"
+        scale = "log" if chart.log_scale else "linear"
         chart.border_title = plain(f"1 loss, {scale}{' ' + symbols.dot + ' zoomed' if chart.zoomed else ''}{values}", symbols)
         self.query_one("#strip").border_title = "2 strip"
         against = f" {status.runs[self.pair + 1].label} against {status.runs[0].label}" if status and len(status.runs) > 2 else ""
@@ -249,9 +250,13 @@ class RaceScreen(ActionScreen):
         self._show_timeline()
         self._show_titles()
 
+    def chosen_pair(self) -> list[tuple[str, RunDirectory]]:
+        """Return A and the run that is held against it; A alone where there is no other."""
+        return [self._runs[0], *self._runs[self.pair + 1 : self.pair + 2]]
+
     def _choose_pair(self, pair: int) -> None:
         self.pair = pair
-        chosen = [self._runs[0], *self._runs[pair + 1 : pair + 2]]
+        chosen = self.chosen_pair()
         labels = (chosen[0][0], chosen[-1][0])
         self.query_one(StepTable).compare([run.trace_path for _, run in chosen], labels)
 
@@ -310,8 +315,8 @@ class RaceScreen(ActionScreen):
 
     def do_log_scale(self) -> None:
         chart = self.query_one(LossChart)
-        chart.set_log(not chart.log)
-        remember("log_scale", chart.log)
+        chart.set_log(not chart.log_scale)
+        remember("log_scale", chart.log_scale)
         self._show_titles()
 
     def do_zoom_in(self) -> None:

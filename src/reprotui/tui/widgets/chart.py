@@ -13,8 +13,8 @@ from reprotui.compare.timeline import Timeline, index_of
 from reprotui.tui import plot
 from reprotui.tui.symbols import Symbols
 
-AXIS = 9
-"""Columns of the axis: a sign, four digits and an exponent."""
+AXIS = 10
+"""Columns of the axis: a sign, four digits and an exponent; the strip's labels are as wide, so that steps stand in line."""
 ZOOM = 0.5
 """What a zoom leaves of the steps that were seen."""
 NEAREST = 8
@@ -48,7 +48,7 @@ class LossChart(Widget, can_focus=True):
     def __init__(self, symbols: Symbols, log: bool, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.symbols = symbols
-        self.log = log
+        self.log_scale = log
         self._timeline = Timeline()
         self._first: int | None = None
         self._step: int | None = None
@@ -90,7 +90,7 @@ class LossChart(Widget, can_focus=True):
 
     def set_log(self, log: bool) -> None:
         """Make the loss axis logarithmic or linear."""
-        self.log, self._lines = log, None
+        self.log_scale, self._lines = log, None
         self.refresh()
 
     def zoom(self, factor: float, around: float | None = None) -> None:
@@ -150,7 +150,7 @@ class LossChart(Widget, can_focus=True):
         width, height = self._plot_width, max(2, self.size.height - 1)
         first, last = self.window
         reduced = [plot.reduce(line, first, last, width * plot.DOTS_X) for line in self._timeline.runs]
-        scale = plot.scale_of(reduced, self.log)
+        scale = plot.scale_of(reduced, self.log_scale)
         picture = plot.draw(reduced, scale, width, height, self.symbols.ascii)
         labels = plot.ticks(scale, height) if scale else {}
         self._gaps = {int(column) // plot.DOTS_X for item in reduced for column in item.gaps.nonzero()[0]}

@@ -27,7 +27,10 @@ class KeyBar(Widget):
     """One line of keys; a click does what the key does."""
 
     DEFAULT_CSS = """
-    KeyBar { height: 1; dock: bottom; background: $panel; color: $foreground; }
+    KeyBar {
+        height: 1; dock: bottom; background: $panel; color: $foreground;
+        link-style: none; link-style-hover: bold; link-background: $panel; link-background-hover: $muted 40%; link-color: $foreground;
+    }
     """
     ALLOW_SELECT = False
 

@@ -1,5 +1,7 @@
 """Lines of text that stay at their end: events and logs."""
 
+from typing import ClassVar
+
 from reprotui.tui.symbols import Symbols, plain
 from reprotui.tui.widgets.rows import Cell, Rows
 
@@ -7,9 +9,10 @@ from reprotui.tui.widgets.rows import Cell, Rows
 class Lines(Rows):
     """Show lines made of cells; new ones are followed while the cursor stands on the last."""
 
-    def __init__(self, symbols: Symbols, title: str, *, id: str | None = None) -> None:
+    HEADINGS: ClassVar[int] = 0
+
+    def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__(symbols, id=id)
-        self._title = title
         self._lines: list[list[Cell]] = []
 
     def show(self, lines: list[list[Cell]]) -> None:
@@ -23,9 +26,6 @@ class Lines(Rows):
             self.cursor = len(lines) - 1
             self.scroll_to(y=max(0, self.count - self.page_rows), animate=False)
         self.refresh()
-
-    def heading(self, width: int) -> list[Cell]:
-        return [Cell(self._title)]
 
     def cells(self, index: int, width: int) -> list[Cell]:
         return [Cell(plain(cell.text, self.symbols), cell.colour) for cell in self._lines[index]]

@@ -24,8 +24,10 @@ class Cell(NamedTuple):
 class Rows(ScrollView, can_focus=True):
     """Rows that a subclass gives one by one; the first line of the widget is a heading that does not scroll.
 
-    A subclass implements `cells` and `heading`, and sets `count` when it has more rows.
+    A subclass implements `cells` and `heading` (or sets `HEADINGS` to 0), and sets `count` when it has more rows.
     """
+
+    HEADINGS: ClassVar[int] = 1
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"rows--{name}"
@@ -100,7 +102,7 @@ class Rows(ScrollView, can_focus=True):
 
     def heading(self, width: int) -> list[Cell]:
         """Return what stands above the rows."""
-        raise NotImplementedError
+        return []
 
     def emphasis(self, index: int) -> str:
         """Return the colour name of a whole row, empty for none."""
@@ -115,22 +117,22 @@ class Rows(ScrollView, can_focus=True):
     def count(self, count: int) -> None:
         self._count = count
         self.cursor = max(0, min(self.cursor, count - 1))
-        self.virtual_size = Size(0, count + 1)  # one more for the heading, which covers the first line
+        self.virtual_size = Size(0, count + self.HEADINGS)  # the heading covers the first line
 
     @property
     def page_rows(self) -> int:
         """Return how many rows are seen at once."""
-        return max(1, self.scrollable_content_region.height - 1)
+        return max(1, self.scrollable_content_region.height - self.HEADINGS)
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
-        if y == 0:
+        if y < self.HEADINGS:
             return self._strip(self.heading(width), width, "heading")
-        index = self.scroll_offset.y + y - 1
+        index = self.scroll_offset.y + y - self.HEADINGS
         if index >= self._count:
             return Strip.blank(width, self.rich_style)
         emphasis = self.emphasis(index)
-        if index == self.cursor and (self.has_focus or not emphasis):
+        if index == self.cursor and (self.has_focus or (self.HEADINGS and not emphasis)):
             emphasis = "cursor"
         return self._strip(self.cells(index, width), width, emphasis).apply_meta({"row": index})
 
@@ -150,7 +152,12 @@ class Rows(ScrollView, can_focus=True):
 
     def refresh_row(self, index: int) -> None:
         """Draw one row again."""
-        self.refresh(Region(0, index - self.scroll_offset.y + 1, self.size.width, 1))
+        self.refresh(Region(0, index - self.scroll_offset.y + self.HEADINGS, self.size.width, 1))
+
+    def on_resize(self) -> None:
+        """Keep the cursor in view where it was: at the first layout, and when the terminal changes."""
+        if self._count and not self.scroll_offset.y <= self.cursor < self.scroll_offset.y + self.page_rows:
+            self.scroll_to(y=max(0, self.cursor - self.page_rows // 2), animate=False)
 
     def go_to(self, index: int, by_hand: bool = False) -> None:
         """Put the cursor on a row and bring it into view, in the middle where it was out of view."""

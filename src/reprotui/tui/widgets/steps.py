@@ -11,7 +11,7 @@ from reprotui.tui.records import PairRecords
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.rows import Cell, Rows
 
-LOSS = 11
+LOSS = 10
 ROOT = 9
 """A root's first eight digits and a space; the step's own screen has all sixteen."""
 
@@ -91,7 +91,7 @@ class StepTable(Rows):
         """Return the width of the step, how many roots there is room for, and the room for the phases."""
         step = max(5, len(str(self._timeline.last or 0)) + 1)
         rest = width - step - 3 - 2 * (LOSS + 1) - LOSS
-        roots = 4 if rest >= 4 * ROOT + 12 else 2 if rest >= 2 * ROOT + 12 else 0
+        roots = 4 if rest >= 4 * ROOT + 14 else 2 if rest >= 2 * ROOT + 14 else 0
         return step, roots, rest - roots * ROOT
 
     def cells(self, index: int, width: int) -> list[Cell]:

@@ -14,7 +14,7 @@ from reprotui.compare.timeline import TABLE_DIFFERS, RunLine, Timeline, index_of
 from reprotui.trace import PHASES
 from reprotui.tui.symbols import Symbols
 
-LABEL = 9
+LABEL = 10
 """Columns for the name of a phase: the chart's axis is as wide, so that steps stand above each other."""
 MARGIN = 2
 LANES = PHASES[1:]
@@ -29,7 +29,7 @@ class DivergenceStrip(Widget, can_focus=True):
     DivergenceStrip {
         background: $background; color: $foreground;
         .strip--label { color: $muted; } .strip--equal { color: $equal 70%; } .strip--differs { color: $differs; text-style: bold; }
-        .strip--gap { color: $unknown; } .strip--none { color: $panel; } .strip--cursor { reverse: true; text-style: reverse; }
+        .strip--gap { color: $unknown; } .strip--none { color: $panel; } .strip--cursor { text-style: reverse; }
     }
     """
 
@@ -71,14 +71,13 @@ class DivergenceStrip(Widget, can_focus=True):
         if not len(steps) or not self._timeline.pairs:
             return [-1] * width, [False] * width
         pair = self._timeline.pairs[self._pair]
-        edges = [int(steps[0]) + (int(steps[-1]) - int(steps[0]) + 1) * column // width for column in range(width + 1)]
+        edges = self._edges()
         masks, nans = [], []
         lines = (self._timeline.runs[0], self._timeline.runs[self._pair + 1])
         for first, last in zip(edges, edges[1:], strict=False):
-            last = max(last, first + 1)
             start, stop = index_of(pair.steps, first), index_of(pair.steps, last)
             masks.append(int(np.bitwise_or.reduce(pair.differs[start:stop])) if stop > start else -1)
-            nans.append(any(_has_nan(line, first, last) for line in lines))
+            nans.append(last > first and any(_has_nan(line, first, last) for line in lines))
         known = [column for column, mask in enumerate(masks) if mask >= 0]
         for column in range(known[0], known[-1]) if known else ():
             if masks[column] < 0:  # between two recorded steps: it belongs to the earlier one
@@ -112,6 +111,12 @@ class DivergenceStrip(Widget, can_focus=True):
             segments.append(Segment(sign, style + self._style("cursor") if column == at else style))
         return Strip(segments).adjust_cell_length(self.size.width, base).simplify()
 
+    def _edges(self) -> list[int]:
+        """Return the first step of every column, and the end: step `s` belongs to column `s * width // count`."""
+        steps, width = self._timeline.steps, self._width
+        first, count = int(steps[0]), int(steps[-1]) - int(steps[0]) + 1
+        return [first - (-column * count // width) for column in range(width + 1)]
+
     def _column_of_step(self) -> int | None:
         steps = self._timeline.steps
         if self._step is None or not len(steps):
@@ -136,8 +141,7 @@ class DivergenceStrip(Widget, can_focus=True):
         if not len(steps):
             return
         column = min(max(event.x - LABEL, 0), self._width - 1)
-        first, count = int(steps[0]), int(steps[-1]) - int(steps[0]) + 1
-        low, high = first + count * column // self._width, first + count * (column + 1) // self._width
+        low, high = self._edges()[column : column + 2]
         pair = self._timeline.pairs[self._pair] if self._timeline.pairs else None
         # A column of many steps means its first difference, because that is what a person points at.
         found = pair.next_difference(low - 1) if pair else None
