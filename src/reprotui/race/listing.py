@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ Stamp = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run: `loss` is its last one, None where it has none, NaN where it is NaN; `problem` says why it cannot be read."""
+    """One run: `loss` is its last one, None where it has none, NaN where it is NaN.
+
+    `differs` are its config differences from the reference, as `name=value`; `problem` says why it cannot be read.
+    """
 
     label: str
     path: Path
@@ -34,6 +37,7 @@ class RunEntry:
     step: int | None = None
     steps: int | None = None
     loss: float | None = None
+    differs: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -159,12 +163,13 @@ class Listing:
         _, race, problem = self._races[path]
         if problem:
             return Entry(path.name, path, True, 0, (), problem=problem)
-        members = tuple(self._run(path / label, label) for label in race["members"])
+        reference = path / race["members"][0] if race["members"] else path
+        members = tuple(self._run(path / label, label, reference) for label in race["members"])
         created = race.get("created_ns") or 0
         command = tuple(map(str, race.get("command") or ()))
         return Entry(path.name, path, True, created, members, self._outcomes(path, race, members), command)
 
-    def _run(self, path: Path, label: str) -> RunEntry:
+    def _run(self, path: Path, label: str, reference: Path | None = None) -> RunEntry:
         run = RunDirectory(path)
         known = self._runs.setdefault(path, _Known())
         stamp = _stamp(run.manifest_path, run.trace_path, path / "trace.db-wal")
@@ -182,9 +187,11 @@ class Listing:
         manifest = known.manifest
         if known.problem:
             return RunEntry(label, path, problem=known.problem)
+        other = self._runs[reference].manifest if reference else manifest
+        differs = () if other is manifest else _differs(other.get("config") or {}, manifest.get("config") or {})
         return RunEntry(
-            label, path, manifest.get("created_ns") or 0, (manifest.get("experiment") or {}).get("name", "?"), run.state(manifest),
-            known.step, (manifest.get("config") or {}).get("steps"), known.loss,
+            label, path, manifest.get("created_ns") or 0, (manifest.get("experiment") or {}).get("name", "?"),
+            run.state(manifest), known.step, (manifest.get("config") or {}).get("steps"), known.loss, differs,
         )  # fmt: skip
 
     def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:
@@ -214,7 +221,7 @@ class Listing:
         reference = views[0]
         assert reference is not None
         alive = any(member.state in ALIVE for member in members)
-        return tuple(view and _outcome(compare_runs(reference, view), alive) for view in views[1:])
+        return tuple(None if view is None else _outcome(compare_runs(reference, view), alive) for view in views[1:])
 
     def _forget(self, paths: set[Path]) -> None:
         for kept in (self._runs, self._races, self._compared):
@@ -248,6 +255,10 @@ def _json(name: str, run: RunEntry, outcome: Outcome | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _differs(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{key}={'none' if b[key] is None else b[key]}" for key in b if key not in a or a[key] != b[key])
+
+
 def _outcome(verdict: Verdict, alive: bool) -> Outcome:
     if verdict.kind != "incomplete" or not alive:
         return Outcome(verdict.kind, verdict.step, verdict.headline)
@@ -268,7 +279,7 @@ def _last(run: RunDirectory) -> tuple[int | None, float | None]:
     return step, math.nan if row.loss is None else row.loss
 
 
-def _check(path: Path, value: dict[str, Any], form: dict[str, type]) -> None:
+def _check(path: Path, value: dict[str, Any], form: Mapping[str, type]) -> None:
     """Raise BadInputError where an entry is there and not of its type: the file is JSON, but somebody's own."""
     for name, kind in form.items():
         if not isinstance(value.get(name), kind | None):

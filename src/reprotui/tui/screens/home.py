@@ -144,7 +144,9 @@ class HomeScreen(StartingScreen):
             self.query_one(f"#{name}").display = name == self.tab and not empty
         self.query_one("#empty").display = empty
         if empty:
-            text = invitation(self.runs_directory, self.problem, self.filter if self.entries else "", self.symbols, self.size.width)
+            text = invitation(
+                self.runs_directory, self.problem, self.filter if self.entries else "", self.symbols, self.size.width
+            )
             self.query_one("#invitation", Static).update(text)
         self._show_tabs()
         self._show_detail()

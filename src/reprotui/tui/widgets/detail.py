@@ -23,9 +23,9 @@ def describe_entry(entry: Entry, symbols: Symbols) -> Content:
     """Return verdict, members and command of an entry."""
     sign, colour = sign_of(entry.outcome, symbols)
     if entry.problem:
-        first = Content.styled(f"{symbols.unknown} {printable(entry.problem)}", "$unknown")
+        first = Content.styled(f"{symbols.unknown} {plain(printable(entry.problem), symbols)}", "$unknown")
     elif entry.outcome:
-        first = Content.styled(f"{sign} {entry.outcome.headline}", f"bold ${colour}")
+        first = Content.styled(plain(f"{sign} {entry.outcome.headline}", symbols), f"bold ${colour}")
     else:
         first = Content.styled(f"{entry.name} {symbols.dot} {entry.state}", "bold")
     lines = [first]
@@ -38,25 +38,25 @@ def describe_entry(entry: Entry, symbols: Symbols) -> Content:
                 (f"{label:<2}", f"bold $run-{label[0].lower() if label[0] in 'ABCDEFGH' else 'a'}"),
                 f"{fit(member.state, 11, symbols)}{fit(f'step {far}' if far else '', 18, symbols)}",
                 fit(f"loss {loss(member.loss)}" if member.loss is not None else "", 20, symbols),
-                (printable(member.problem or differs), "$unknown" if member.problem else "$muted"),
+                (plain(printable(member.problem or differs), symbols), "$unknown" if member.problem else "$muted"),
             )
         )
     if len(entry.members) > MEMBERS_SHOWN:
         lines.append(Content.styled(f"and {len(entry.members) - MEMBERS_SHOWN} more", "$muted"))
     if entry.command:
-        lines.append(Content.styled(f"$ {printable(shlex.join(entry.command))}", "$muted"))
-    return _plain(lines, symbols)
+        lines.append(Content.styled(plain(f"$ {printable(shlex.join(entry.command))}", symbols), "$muted"))
+    return Content("\n").join(lines)
 
 
 def describe_preset(preset: Preset, runs: Path, symbols: Symbols) -> Content:
     """Return what a ready-made race does, and the command line that does the same."""
     lines = [
         Content.styled(preset.name, "bold"),
-        Content(preset.sentence),
+        Content(plain(preset.sentence, symbols)),
         Content(""),
         Content.styled(f"$ {shlex.join(preset.command(runs))}", "$muted"),
     ]
-    return _plain(lines, symbols)
+    return Content("\n").join(lines)
 
 
 def invitation(runs: Path, problem: str, searched: str, symbols: Symbols, width: int) -> Content:
@@ -64,22 +64,19 @@ def invitation(runs: Path, problem: str, searched: str, symbols: Symbols, width:
     if searched:
         return Content.assemble(("nothing contains ", ""), (searched, "bold"), ("\n\nesc shows all", "$muted"))
     if problem:
-        return _plain([Content.styled(problem, "bold $unknown"), Content(""), Content.styled("r looks again", "$muted")], symbols)
+        return Content.assemble((plain(printable(problem), symbols), "bold $unknown"), ("\n\nr looks again", "$muted"))
     keys = (
         ("f", "first", "start the first race", "the same training twice, compared to the bit"),
         ("n", "new", "set up a race", "experiment, configs, what differs"),
         ("tab", "tab", "ready-made races", "six ways to differ, and the sample runs"),
     )
     why = "No runs yet" if runs.is_dir() else "No runs yet: the directory is made when the first race starts"
-    lines = [Content.styled(why, "bold"), Content.styled(fit(str(runs), min(len(str(runs)), max(20, width - 8)), symbols), "$muted")]
+    lines = [
+        Content.styled(why, "bold"),
+        Content.styled(fit(str(runs), min(len(str(runs)), max(20, width - 8)), symbols), "$muted"),
+    ]
     for key, action, text, more in keys:
         told = f"   [$muted]{more}[/]" if width >= 76 else ""
-        markup = f"[@click=screen.do('home.{action}')][bold $on-verdict on $run-a] {key:^3} [/]  [bold]{text:<18}[/]{told}[/]"
+        markup = f"[@click=screen.do('home.{action}')][bold $on-verdict on $run-a] {key:^3} [/]  [bold]{text:<20}[/]{told}[/]"
         lines += [Content(""), Content.from_markup(markup)]
-    return _plain(lines, symbols)
-
-
-def _plain(lines: list[Content], symbols: Symbols) -> Content:
-    if not symbols.ascii:
-        return Content("\n").join(lines)
-    return Content("\n").join(Content(plain(line.plain, symbols)) for line in lines)
+    return Content("\n").join(lines)

@@ -14,7 +14,7 @@ from reprotui.tui.widgets.rows import Cell, Rows
 if TYPE_CHECKING:  # reading traces needs numpy, which the first frame does not wait for
     from reprotui.race.listing import Entry, Outcome
 
-NORMAL, WIDE = 100, 160
+NORMAL, WIDE = 98, 158
 """Widths from which experiment and loss, and both losses, have room."""
 STATES = {"running": "strong", "finished": "muted", "created": "strong", "stopped": "unknown", "elsewhere": "unknown"}
 """Colours of states; every other state is a failure."""
@@ -74,13 +74,13 @@ class EntryRows(Rows):
         name, verdict = self._widths(width)
         cells = [Cell(fit("", 5, self.symbols)), Cell(fit("name", name, self.symbols))]
         if width >= NORMAL:
-            cells.append(Cell(fit(" experiment", 15, self.symbols)))
+            cells.append(Cell(fit("  experiment", 16, self.symbols)))
         cells.append(Cell(fit(" state", 17 if width < NORMAL else 12, self.symbols)))
         if width >= NORMAL:
             cells += [Cell(fit("steps", 12, self.symbols, right=True)), Cell(fit("loss A", 11, self.symbols, right=True))]
         if width >= WIDE:
             cells.append(Cell(fit("loss B", 11, self.symbols, right=True)))
-        return [*cells, Cell(fit("   verdict", verdict, self.symbols)), Cell(fit("age", 5, self.symbols, right=True))]
+        return [*cells, Cell(fit("    verdict", verdict, self.symbols)), Cell(fit("age", 5, self.symbols, right=True))]
 
     def cells(self, index: int, width: int) -> list[Cell]:
         entry, symbols = self.entries[index], self.symbols
@@ -91,7 +91,7 @@ class EntryRows(Rows):
             Cell(fit(entry.name, name, symbols), "strong" if entry.alive else ""),
         ]
         if width >= NORMAL:
-            cells.append(Cell(fit(f" {entry.experiment}", 15, symbols), "muted"))
+            cells.append(Cell(fit(f"  {entry.experiment}", 16, symbols), "muted"))
         cells += self._progress(entry, width)
         if width >= NORMAL:
             cells += [Cell(fit(text, 11, symbols, right=True), colour) for text, colour in self._losses(entry, width)]
@@ -117,7 +117,7 @@ class EntryRows(Rows):
         if state == "unreadable":
             colour = "unknown"
         if width < NORMAL:
-            return [Cell(fit(f" {state} {'' if 'unreadable' in state else far}", 17, self.symbols), colour)]
+            return [Cell(fit(f" {state} {'' if ' ' in state or entry.problem else far}", 17, self.symbols), colour)]
         return [Cell(fit(f" {state}", 12, self.symbols), colour), Cell(fit(far, 12, self.symbols, right=True))]
 
     def _losses(self, entry: Entry, width: int) -> list[tuple[str, str]]:
@@ -127,7 +127,7 @@ class EntryRows(Rows):
 
     def _widths(self, width: int) -> tuple[int, int]:
         """Return the widths of name and verdict, which share what the others leave."""
-        others = 5 + 5 + (17 if width < NORMAL else 15 + 12 + 12 + 11 + (11 if width >= WIDE else 0))
+        others = 5 + 5 + (17 if width < NORMAL else 16 + 12 + 12 + 11 + (11 if width >= WIDE else 0))
         room = max(20, width - others)
         name = min(self._name_width, max(12, room - 44 if width >= NORMAL else room // 2), 60)
         return name, room - name
