@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from reprotui import __version__
-from reprotui.cli import bench, common, compare, control, env, race, report, run, runs, seed_check
+from reprotui.cli import bench, common, compare, control, env, open, race, report, run, runs, seed_check
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
-COMMANDS = (race, run, compare, report, runs, control, env, seed_check, bench)
+COMMANDS = (race, open, run, compare, report, runs, control, env, seed_check, bench)
 
 _EPILOG = """\
 examples:
+  reprotui                                       the dashboard: what is there, and how to begin
   reprotui race                                  the default experiment against itself
   reprotui race --a seed=0 --b seed=1            two seeds
   reprotui race digits-cnn steps=500 --repeat 3  the noise floor of an experiment
@@ -31,10 +32,21 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"reprotui {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    common.add_runs_directory(parser)
+    common.add_symbols(parser)
+    parser.set_defaults(call=_home)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser
+
+
+def _home(parsed: argparse.Namespace) -> int:
+    """Open the dashboard where no command is given."""
+    common.need_terminal("reprotui runs, reprotui race --headless, or reprotui --help")
+    from reprotui.tui.app import run_dashboard
+
+    return run_dashboard(common.runs_directory(parsed), symbols=parsed.symbols)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

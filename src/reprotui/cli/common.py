@@ -35,6 +35,22 @@ def add_runs_directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_symbols(parser: argparse.ArgumentParser) -> None:
+    """Add `--symbols`."""
+    parser.add_argument(
+        "--symbols", choices=("auto", "unicode", "ascii"), help="signs of the dashboard (default: the settings', else auto)"
+    )
+
+
+def need_terminal(instead: str) -> None:
+    """Raise where the dashboard has no terminal to draw on, with what to use instead."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise BadInputError(f"the dashboard needs a terminal, and this is none; without one: {instead}")
+    if os.environ.get("TERM", "") in ("", "dumb"):
+        raise BadInputError(f"the dashboard needs a terminal that can place its cursor, TERM={os.environ.get('TERM', '')!r}; "
+                            f"without one: {instead}")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")

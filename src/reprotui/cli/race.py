@@ -42,7 +42,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--name", help="name of the race (default: experiment, date and time)")
     parser.add_argument("--stop-at-divergence", action="store_true", help="stop all runs when the first difference is seen")
     parser.add_argument("--pause-at-divergence", action="store_true", help="pause them there; see reprotui control")
-    parser.add_argument("--headless", action="store_true", help="print, never open the dashboard")
+    parser.add_argument("--headless", action="store_true", help="print; never open the dashboard, which opens on a terminal")
+    common.add_symbols(parser)
     common.add_runs_directory(parser)
     common.add_recording(parser)
     common.add_json(parser)
@@ -50,17 +51,45 @@ def add_parser(subparsers: Any) -> None:
 
 
 def call(parsed: argparse.Namespace) -> int:
-    """Race, and print the verdicts."""
-    from reprotui.cli.progress import watch_race
+    """Race, and print the verdicts; on a terminal, in the dashboard."""
+    import sys
+
     from reprotui.experiments.discovery import find_experiment
-    from reprotui.race import Recording, Supervisor, prepare_race
-    from reprotui.run_directory import read_json, write_json
+    from reprotui.race import Recording
 
     name, overrides = common.experiment_and_overrides(parsed.experiment)
     members = _members(parsed, overrides)
     recording = Recording(every=parsed.every, leaves_every=parsed.leaves_every, statistics_every=parsed.stats_every)
+    headless = parsed.headless or parsed.json or not (sys.stdin.isatty() and sys.stdout.isatty())
+    return (_headless if headless else _dashboard)(parsed, find_experiment(name), members, recording)
+
+
+def _dashboard(parsed: argparse.Namespace, reference: Any, members: list[Any], recording: Any) -> int:
+    """Start the race and watch it in the dashboard; it goes on when the dashboard is left before its end."""
+    from reprotui.cli.open import print_once
+    from reprotui.race.monitor import members as members_of
+    from reprotui.race.start import start_race
+
+    common.need_terminal("--headless")
     runs = common.runs_directory(parsed)
-    path, directories = prepare_race(runs, parsed.name, find_experiment(name), members, recording, parsed.command_line)
+    started = start_race(runs, parsed.name, reference, members, recording, parsed.command_line)
+    from reprotui.tui.app import run_dashboard
+
+    at_divergence = "stop" if parsed.stop_at_divergence else "pause" if parsed.pause_at_divergence else None
+    run_dashboard(runs, [started.path], parsed.symbols, started.processes, at_divergence)
+    code = print_once(members_of([started.path]))
+    print(f"  open again: reprotui open {common.short(started.path)}")
+    return code
+
+
+def _headless(parsed: argparse.Namespace, reference: Any, members: list[Any], recording: Any) -> int:
+    from reprotui.cli.progress import watch_race
+    from reprotui.race import Supervisor, prepare_race
+    from reprotui.run_directory import read_json, write_json
+
+    path, directories = prepare_race(
+        common.runs_directory(parsed), parsed.name, reference, members, recording, parsed.command_line
+    )
     labels = [member.label for member in members]
     supervisor = Supervisor(list(zip(labels, directories, strict=True)), path)
     with supervisor:

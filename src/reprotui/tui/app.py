@@ -1,6 +1,6 @@
 """The application: which screen, theme, signs, keys; everything else is in the screens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,8 @@ class DashboardApp(App[int]):
         paths: runs or races to open at once; none opens Home.
         settings: None reads those of the user.
         symbols: `auto`, `unicode` or `ascii`; None takes that of the settings.
+        processes: workers of `paths` that this process started, by label.
+        at_divergence: `stop` or `pause`: what the runs of `paths` are asked for at the first difference.
     """
 
     TITLE = "reprotui"
@@ -34,16 +36,17 @@ class DashboardApp(App[int]):
 
     def __init__(
         self, runs: Path, paths: Sequence[Path] = (), settings: Settings | None = None, symbols: str | None = None,
-        processes: dict[str, Any] | None = None,
+        processes: Mapping[str, Any] | None = None, at_divergence: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self._at_divergence = at_divergence
         self.runs_directory = runs
         self.settings = load_settings() if settings is None else settings
         self.symbols = choose(symbols or self.settings.symbols)
         self.ascii_only = self.symbols.ascii
         self.keymap_settings = dict(self.settings.keys)
         self._paths = list(paths)
-        self._processes = processes or {}
+        self._processes = dict(processes or {})
         for item in THEMES:
             self.register_theme(item)
         theme = str(remembered().get("theme") or self.settings.theme)
@@ -57,13 +60,15 @@ class DashboardApp(App[int]):
 
     def on_mount(self) -> None:
         if self._paths:
-            self.open_runs(self._paths, self._processes)
+            self.open_runs(self._paths, self._processes, self._at_divergence)
         else:
             from reprotui.tui.screens.home import HomeScreen
 
             self.push_screen(HomeScreen(self.runs_directory))
 
-    def open_runs(self, paths: Sequence[Path], processes: dict[str, Any] | None = None) -> None:
+    def open_runs(
+        self, paths: Sequence[Path], processes: Mapping[str, Any] | None = None, at_divergence: str | None = None
+    ) -> None:
         """Open runs or races on a screen of their own; what cannot be opened is said, and nothing else changes."""
         from reprotui.errors import ReprotuiError
         from reprotui.race.monitor import members
@@ -74,7 +79,8 @@ class DashboardApp(App[int]):
         except ReprotuiError as error:
             self.notify(str(error), severity="error", timeout=8, markup=False)
             return
-        self.push_screen(RaceScreen(runs, processes or {}))
+        at_divergence = at_divergence or ("stop" if self.settings.stop_at_divergence else None)
+        self.push_screen(RaceScreen(runs, processes or {}, at_divergence))
 
     def copy(self, text: str, what: str) -> None:
         """Copy to the terminal's clipboard and to a file, and say both: many terminals drop the sequence silently."""
@@ -131,9 +137,10 @@ class DashboardApp(App[int]):
 
 
 def run_dashboard(
-    runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: dict[str, Any] | None = None
-) -> int:
+    runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: Mapping[str, Any] | None = None,
+    at_divergence: str | None = None,
+) -> int:  # fmt: skip
     """Open the dashboard and return its exit code."""
-    app = DashboardApp(runs, paths, symbols=symbols, processes=processes)
+    app = DashboardApp(runs, paths, symbols=symbols, processes=processes, at_divergence=at_divergence)
     code = app.run()
     return int(code or 0) or int(app.return_code or 0)

@@ -2,8 +2,10 @@
 
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Static
 
 from reprotui.tui.actions import BY_ID, Action, of_screen
 from reprotui.tui.symbols import Symbols
@@ -23,7 +25,9 @@ class ActionScreen(Screen[None]):
     """A screen whose actions stand in `actions.ACTIONS` under its `NAME`; each is done by a method `do_<name>`."""
 
     NAME: ClassVar[str] = ""
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
+    LEAST: ClassVar[tuple[int, int]] = (40, 12)
+    """Columns and lines below which nothing sensible fits."""
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (120, "-normal"), (160, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (32, "-medium"), (50, "-tall")]
 
     @property
@@ -55,6 +59,18 @@ class ActionScreen(Screen[None]):
         """Draw the footer again: an action may have become possible or not."""
         for bar in self.query(KeyBar):
             bar.refresh()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Say what is missing in a terminal that is too small, instead of drawing rubble."""
+        width, height = event.size
+        small = width < self.LEAST[0] or height < self.LEAST[1]
+        notes = self.query(".too-small")
+        if small and not notes:
+            self.mount(Static("", classes="too-small"))
+            notes = self.query(".too-small")
+        for note in notes.results(Static):
+            note.update(f"{width}x{height} is too small: at least {self.LEAST[0]}x{self.LEAST[1]}")
+        self.set_class(small, "-too-small")
 
     def go_back(self) -> bool:
         """Peel one layer inside this screen; return False where none is left and the screen itself should go."""

@@ -1,5 +1,6 @@
 """Help: the keys of a screen, made from the table of actions."""
 
+from textwrap import wrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,6 +14,7 @@ from reprotui.tui.actions import EVERYWHERE, of_screen
 from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.keybar import key_name, keys_of
 
+WIDTH, INDENT = 100, 27
 _LISTS = "arrows or j k, page up/down, g G, home end: move · mouse: click, wheel, drag"
 _WHAT = {
     "home": "Runs and races of the runs directory. Mark two or more to compare them.",
@@ -34,6 +36,7 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         keymap = getattr(self.app, "keymap_settings", {})
         symbols = self.app.symbols  # ty: ignore[unresolved-attribute]
+        width = max(INDENT + 20, min(WIDTH, int(self.app.size.width * 0.96)) - 8)
         lines = [Content.styled(plain(_WHAT[self._screen], symbols), "bold"), Content("")]
         everywhere = False
         for item in of_screen(self._screen):
@@ -42,7 +45,8 @@ class HelpScreen(ModalScreen[None]):
                 lines += [Content(""), Content.styled("everywhere", "$muted")]
             keys = " ".join(key_name(key) for key in keys_of(item, keymap))
             keys = keys.encode("ascii", "replace").decode() if symbols.ascii else keys
-            lines.append(Content.assemble((f"{keys:<12}", "bold $run-a"), (f"{plain(item.text, symbols):<15}", "bold"), plain(item.help, symbols)))
+            text = f"\n{'':{INDENT}}".join(wrap(plain(item.help, symbols), width - INDENT))
+            lines.append(Content.assemble((f"{keys:<12}", "bold $run-a"), (f"{plain(item.text, symbols):<15}", "bold"), text))
         lines += [Content(""), Content.styled(plain(f"lists   {_LISTS}", symbols), "$muted")]
         with VerticalScroll(id="help"):
             yield Static(Content("\n").join(lines))

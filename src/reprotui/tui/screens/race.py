@@ -41,6 +41,7 @@ class RaceScreen(ActionScreen):
     Args:
         runs: (label, directory), the reference first; one alone is shown without comparison.
         processes: workers that this process started, by label.
+        at_divergence: `stop` or `pause` all runs at the first difference; None leaves them alone.
     """
 
     NAME = "race"
@@ -50,7 +51,9 @@ class RaceScreen(ActionScreen):
     class News(Message):
         """The watching thread has a newer status."""
 
-    def __init__(self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Popen[bytes]]) -> None:
+    def __init__(
+        self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Popen[bytes]], at_divergence: str | None = None
+    ) -> None:
         super().__init__()
         self._runs = list(runs)
         self._watch = Watch(Monitor(runs, processes), self._deliver)
@@ -60,13 +63,12 @@ class RaceScreen(ActionScreen):
         self.pair = 0
         self._target: int | None = None
         self._zoomed: str | None = None
-        self._stop_at_divergence = False
+        self._at_divergence = at_divergence
         self._jumped = False
 
     def compose(self) -> ComposeResult:
         symbols = self.symbols
         settings = self.app.settings  # ty: ignore[unresolved-attribute]
-        self._stop_at_divergence = settings.stop_at_divergence
         yield VerdictBand(symbols, id="verdict")
         with Horizontal(id="cards"):
             for index in range(len(self._runs)):
@@ -109,7 +111,7 @@ class RaceScreen(ActionScreen):
             self._show(status, before)
 
     def _show(self, status: RaceStatus, before: RaceStatus | None) -> None:
-        narrow = self.size.width < 100 or self.size.height < 32
+        narrow = self.has_class("-narrow") or self.has_class("-short")
         if before is None or status.verdicts != before.verdicts or status.judged != before.judged or status.runs != before.runs:
             self.query_one(VerdictBand).show(status)
         for index, (card, run) in enumerate(zip(self.query(RunCard), status.runs, strict=True)):
@@ -142,10 +144,12 @@ class RaceScreen(ActionScreen):
             table.go_to_step(first, by_hand=False)
 
     def _react(self, status: RaceStatus) -> None:
-        """Stop all runs at the first difference, where that was asked for."""
-        if self._stop_at_divergence and status.alive and any(pair.first is not None for pair in status.timeline.pairs):
-            self._stop_at_divergence = False
-            self._send("stop", range(len(self._runs)))
+        """Stop or pause all runs at the first difference, where that was asked for."""
+        command = self._at_divergence
+        if command and status.alive and any(pair.first is not None for pair in status.timeline.pairs):
+            self._at_divergence = None
+            self._send(command, range(len(self._runs)))
+            self.notify(f"first difference: {command} was asked of all runs", timeout=4)
 
     def _show_titles(self) -> None:
         chart, table = self.query_one(LossChart), self.query_one(StepTable)
@@ -232,8 +236,8 @@ class RaceScreen(ActionScreen):
         self.notify(f"pause, one step and stop mean {whom}", timeout=2)
 
     def do_stop_at_divergence(self) -> None:
-        self._stop_at_divergence = not self._stop_at_divergence
-        self.notify("stop at the first difference: " + ("on" if self._stop_at_divergence else "off"), timeout=3)
+        self._at_divergence = None if self._at_divergence else "stop"
+        self.notify("stop at the first difference: " + ("on" if self._at_divergence else "off"), timeout=3)
         if self.status:
             self._react(self.status)
 

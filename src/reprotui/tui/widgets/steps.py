@@ -11,7 +11,7 @@ from reprotui.tui.records import PairRecords
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.rows import Cell, Rows
 
-LOSS = 10
+LOSS, DELTA = 10, 9
 ROOT = 9
 """A root's first eight digits and a space; the step's own screen has all sixteen."""
 
@@ -82,7 +82,7 @@ class StepTable(Rows):
         if self._pair is None:
             return [Cell(f"{'step':>{step}}  "), Cell(f"{'loss':>{LOSS}} "), *(Cell(f" {name:<{ROOT}}") for name in ("grads", "update") if roots)]
         parts = [Cell(f"{'step':>{step}}   "), Cell(f"{'loss ' + a:>{LOSS}} "), Cell(f"{'loss ' + b:>{LOSS}} ")]
-        parts.append(Cell(f"{self.symbols.delta + ' loss':>{LOSS - 2}}  "))
+        parts.append(Cell(f"{self.symbols.delta + ' loss':>{DELTA}}  "))
         if roots:
             parts += [Cell(f"{name:<{ROOT}}") for name in (f"grads {a}", f"grads {b}", f"update {a}", f"update {b}")[: 4 if roots > 2 else 2]]
         return [*parts, Cell("phases" if phases else "")]
@@ -90,7 +90,7 @@ class StepTable(Rows):
     def _columns(self, width: int) -> tuple[int, int, int]:
         """Return the width of the step, how many roots there is room for, and the room for the phases."""
         step = max(5, len(str(self._timeline.last or 0)) + 1)
-        rest = width - step - 3 - 2 * (LOSS + 1) - LOSS
+        rest = width - step - 3 - 2 * (LOSS + 1) - DELTA - 2
         roots = 4 if rest >= 4 * ROOT + 14 else 2 if rest >= 2 * ROOT + 14 else 0
         return step, roots, rest - roots * ROOT
 
@@ -106,7 +106,7 @@ class StepTable(Rows):
         delta = _delta(pair.a, pair.b)
         parts = [
             Cell(f"{pair.step:>{step}} "), Cell(f"{sign} ", colour), Cell(f"{_loss(pair.a):>{LOSS}} ", "a"),
-            Cell(f"{_loss(pair.b):>{LOSS}} ", "b"), Cell(f"{delta:>{LOSS - 2}}  ", "differs" if delta not in ("", "0") else "muted"),
+            Cell(f"{_loss(pair.b):>{LOSS}} ", "b"), Cell(f"{delta:>{DELTA}}  ", "differs" if delta not in ("", "0") else "muted"),
         ]  # fmt: skip
         for name in ("grads", "update")[: roots // 2]:
             same = pair.a is not None and pair.b is not None and pair.a.root(name) == pair.b.root(name)
