@@ -1,6 +1,7 @@
 """`reprotui report`: what `compare` finds, with everything around it, as Markdown, JSON or one HTML file."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,6 @@ def call(parsed: argparse.Namespace) -> int:
 
 def _print(text: str) -> None:
     # A report is UTF-8 whatever the locale says: it goes into a file or a pipe.
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)

@@ -95,12 +95,12 @@ def formats_of(asked: str | None, out: Path | None) -> list[str]:
     return formats
 
 
-def _known(formats: Sequence[str]) -> Sequence[str]:
+def _known(formats: Sequence[str]) -> list[str]:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         what = f"unknown format {unknown[0]!r}" if unknown else "no format is named"
         raise BadInputError(f"{what}: expected one or more of {', '.join(FORMATS)}")
-    return formats
+    return list(formats)
 
 
 def _target(report: Report, out: Path | None, name: str, several: bool) -> Path:
@@ -108,7 +108,8 @@ def _target(report: Report, out: Path | None, name: str, several: bool) -> Path:
     if out is None or out.is_dir():
         stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", report.name)[:STEM_LENGTH]
         return (out or Path()) / f"report-{stem}{suffix}"
-    if out.suffix and not several:
+    # An existing file without a suffix is what was meant, and refused as such.
+    if not several and (out.suffix or out.exists()):
         return out
     return out.with_name(out.name + suffix)
 
