@@ -64,34 +64,38 @@ def raw_bytes(array: Any) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def compare_content(recorded: ContentDigest, found: ContentDigest, place: Callable[[str], str] = str) -> list[Finding]:
-    """Say how the content of what is there differs from what was recorded.
+def compare_specs(recorded: ContentDigest, specs: Mapping[str, LeafSpec], place: Callable[[str], str]) -> list[Finding]:
+    """Say which leaves are missing, extra, or of another dtype or shape; a renamed one is missing and extra.
 
     Args:
-        recorded, found: the digests.
+        recorded: what should be there.
+        specs: what is there, by path.
         place: gives the file or directory in which the leaf of a path lies, to be named in the findings.
-
-    Returns:
-        A finding for each leaf that is missing, extra, of another dtype or shape, or of other bits. A leaf that was
-        renamed is one missing and one extra.
     """
-    before = {leaf.spec.path: leaf for leaf in recorded.leaves}
-    after = {leaf.spec.path: leaf for leaf in found.leaves}
+    before = {leaf.spec.path: leaf.spec for leaf in recorded.leaves}
     findings = []
-    for path in sorted({*before, *after}):
-        old, new = before.get(path), after.get(path)
-        if new is None:
-            finding = Status.MISSING, "the leaf is recorded and not there"
-        elif old is None:
-            finding = Status.EXTRA, "the leaf is there and was never recorded"
-        elif old.spec != new.spec:
-            finding = Status.CORRUPT, f"is {describe(new.spec)}, recorded as {describe(old.spec)}"
-        elif old.sha256 != new.sha256:
-            finding = Status.CORRUPT, f"content {new.sha256[:16]}…, recorded as {old.sha256[:16]}…"
-        else:
-            continue
-        findings.append(Finding(finding[0], place(path), finding[1], leaf=path))
+    for path in sorted({*before, *specs}):
+        if path not in specs:
+            findings.append(Finding(Status.MISSING, place(path), "the leaf is recorded and not there", path))
+        elif path not in before:
+            findings.append(Finding(Status.EXTRA, place(path), "the leaf is there and was never recorded", path))
+        elif before[path] != specs[path]:
+            message = f"is {describe(specs[path])}, recorded as {describe(before[path])}"
+            findings.append(Finding(Status.CORRUPT, place(path), message, path))
     return findings
+
+
+def compare_digests(recorded: ContentDigest, found: ContentDigest, place: Callable[[str], str]) -> list[Finding]:
+    """Say which leaves that are on both sides have other bits; see `compare_specs` for the arguments."""
+    before = {leaf.spec.path: leaf.sha256 for leaf in recorded.leaves}
+    return [
+        Finding(
+            Status.CORRUPT, place(path := leaf.spec.path),
+            f"content is {leaf.sha256[:16]}…, recorded was {before[path][:16]}…", path,
+        )
+        for leaf in found.leaves
+        if before.get(leaf.spec.path, leaf.sha256) != leaf.sha256
+    ]  # fmt: skip
 
 
 def content_to_json(content: ContentDigest) -> dict[str, Any]:

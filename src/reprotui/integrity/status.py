@@ -25,10 +25,10 @@ class Status(StrEnum):
     """Left over by a save or a removal that did not end."""
     UNREADABLE = "UNREADABLE"
     """Input or output failed, permission is missing, or it was written by a newer version."""
-    UNREGISTERED = "UNREGISTERED"
-    """There is no manifest, or the registry does not know it."""
     UNCHECKED = "UNCHECKED"
     """What was asked for cannot be checked: the format or the manifest has nothing to check against."""
+    UNREGISTERED = "UNREGISTERED"
+    """There is no manifest, or the registry does not know it."""
     VALID = "VALID"
     """Everything that the level asks for was recomputed and agrees."""
 

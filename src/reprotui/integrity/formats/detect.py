@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 from reprotui.errors import BadInputError
+from reprotui.integrity.files import walk
 from reprotui.integrity.formats.stored import StoredCheckpoint
 from reprotui.integrity.status import Finding, IntegrityError, Status
 
@@ -21,6 +22,9 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
     except FileNotFoundError:
         raise BadInputError(f"{path} does not exist") from None
     if stat.S_ISDIR(mode):
+        # A FIFO where a library expects a file would hang it, a link lead it elsewhere.
+        if refused := walk(path).findings:
+            raise IntegrityError(refused[0])
         from reprotui.integrity.formats.orbax import open_orbax
 
         return open_orbax(path)

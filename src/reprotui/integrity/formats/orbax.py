@@ -76,15 +76,17 @@ def _open_item(item: Path, place: str, prefix: str) -> list[StoredLeaf]:
             else {"driver": "file", "path": f"{item.absolute() / name}/"}
         )
         future = tensorstore.open({"driver": driver, "kvstore": store}, open=True, read=True, context=context)
-        opening.append((names, name, future))
+        opening.append((names, name, value.get("write_shape"), future))
     leaves = []
-    for names, name, future in opening:
+    for names, name, shape, future in opening:
         path = prefix + "/".join(names)
         where = place if ocdbt else f"{place}/{name}".removeprefix("./")
         try:
             array = future.result()
         except (ValueError, OSError, NotImplementedError, OverflowError) as error:
             raise _finding(Status.CORRUPT, where, f"cannot be opened: {first_line(error)}", path) from None
+        if tuple(array.shape) != tuple(shape if shape is not None else array.shape):
+            raise _finding(Status.CORRUPT, where, f"has shape {list(array.shape)}, the tree says {shape}", path)
         leaves.append(_leaf(array, path, where, keys.get(name)))
     return leaves
 

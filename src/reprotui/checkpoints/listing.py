@@ -1,0 +1,126 @@
+"""What checkpoints a run has, and the newest one that verifies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.checkpoints.places import candidates, checkpoints_directory, signature_path, size_of, step_of
+from reprotui.checkpoints.register import registered_as
+from reprotui.checkpoints.registry import read_registry
+from reprotui.checkpoints.verify import verify_checkpoint
+from reprotui.integrity.files import Progress
+from reprotui.integrity.formats.orbax import TEMPORARY, TREE
+from reprotui.integrity.manifest import Manifest, manifest_path, read_manifest
+from reprotui.integrity.status import IntegrityError, Result, Status
+
+
+@dataclass(frozen=True)
+class ListedCheckpoint:
+    """A checkpoint as it can be described without hashing it.
+
+    Attributes:
+        path, step: where it is; the step that its name says.
+        problem: the status that it has already without a look into its files, None where only verification can tell.
+        message: why.
+        size: bytes that lie there now.
+        created_ns: when its manifest was made, None without one.
+        files, content: the digests that its manifest records.
+        signed: whether a signature lies beside it.
+    """
+
+    path: Path
+    step: int | None
+    problem: Status | None
+    message: str
+    size: int
+    created_ns: int | None = None
+    files: str | None = None
+    content: str | None = None
+    signed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "path": str(self.path), "step": self.step, "problem": None if self.problem is None else self.problem.value,
+            "message": self.message, "bytes": self.size, "created_ns": self.created_ns, "files": self.files,
+            "content": self.content, "signed": self.signed,
+        }  # fmt: skip
+
+
+def list_checkpoints(run: Path) -> list[ListedCheckpoint]:
+    """List the checkpoints of a run (or of a checkpoints directory), by step; what is no step comes last.
+
+    What a crash left behind (temporary directories, empty ones, those without state) is INCOMPLETE, and what the
+    registry knows and the disk does not is MISSING.
+    """
+    listed = [_describe(path) for path in candidates(run)]
+    directory = checkpoints_directory(run)
+    names = {entry.path.name for entry in listed}
+    try:
+        registry = read_registry(directory) if directory.is_dir() else None
+    except IntegrityError:
+        registry = None  # each of the checkpoints says so itself
+    for name in registry.names() if registry is not None else []:
+        if name not in names:
+            said = "the registry knows it, and it is not there"
+            listed.append(ListedCheckpoint(directory / name, step_of(name), Status.MISSING, said, 0))
+    return sorted(listed, key=lambda entry: (entry.step is None, entry.step or 0, entry.path.name))
+
+
+def latest_good(
+    run: Path, level: str = "content", *, at_most: int | None = None, progress: Progress | None = None
+) -> tuple[Result | None, list[Result]]:
+    """Walk back from the newest step on the disk to the first checkpoint that is VALID.
+
+    Args:
+        run: the run, or its checkpoints directory.
+        level: of verification.
+        at_most: only steps up to this one.
+        progress: called with bytes hashed or read.
+
+    Returns:
+        The result of the newest valid one, None where there is none, and the results of those that were verified and
+        passed over. Nothing is trusted but what lies on the disk now: no list of a live manager, no time.
+    """
+    passed: list[Result] = []
+    for entry in reversed(list_checkpoints(run)):
+        if entry.step is None or entry.problem is not None or (at_most is not None and entry.step > at_most):
+            continue
+        result = verify_checkpoint(entry.path, level, progress=progress)
+        if result.status is Status.VALID:
+            return result, passed
+        passed.append(result)
+    return None, passed
+
+
+def _describe(path: Path) -> ListedCheckpoint:
+    manifest: Manifest | None = None
+    problem, message = _incomplete(path)
+    if problem is None:
+        try:
+            manifest, digest = read_manifest(manifest_path(path))
+            if (wrong := registered_as(path, digest)) is not None:
+                problem, message = wrong.status, wrong.message
+        except IntegrityError as error:
+            problem, message = error.finding.status, error.finding.message
+    return ListedCheckpoint(
+        path, step_of(path.name), problem, message, size_of(path),
+        created_ns=None if manifest is None else manifest.created_ns,
+        files=None if manifest is None else manifest.files_digest,
+        content=None if manifest is None or manifest.content is None else manifest.content.root,
+        signed=signature_path(path).exists(),
+    )  # fmt: skip
+
+
+def _incomplete(path: Path) -> tuple[Status | None, str]:
+    if TEMPORARY in path.name:
+        return Status.INCOMPLETE, "a save that did not end left it"
+    try:
+        below = list(path.iterdir())
+    except OSError as error:
+        return Status.UNREADABLE, f"cannot be listed: {error.strerror}"
+    if not below:
+        return Status.INCOMPLETE, "the directory is empty"
+    if not any((place / TREE).is_file() for place in (path, *below)):
+        return Status.INCOMPLETE, "it holds no state"
+    return None, ""

@@ -1,0 +1,78 @@
+"""Where checkpoints lie: the run that owns one, and the ways to name one."""
+
+from pathlib import Path
+
+from reprotui.errors import BadInputError
+from reprotui.integrity.files import walk
+from reprotui.integrity.manifest import SUFFIX
+from reprotui.run_directory import RunDirectory
+
+DIRECTORY = "checkpoints"
+SIGNATURE_SUFFIX = ".sig.json"
+
+
+def checkpoints_directory(path: Path) -> Path:
+    """Return the directory of a run's checkpoints; a checkpoints directory is its own."""
+    return path / DIRECTORY if (path / "run.json").is_file() else path
+
+
+def owner(checkpoint: Path) -> RunDirectory | None:
+    """Return the run in whose `checkpoints/` a checkpoint lies, None where it lies elsewhere."""
+    parent = checkpoint.absolute().parent
+    run = RunDirectory(parent.parent)
+    return run if parent.name == DIRECTORY and run.manifest_path.is_file() else None
+
+
+def step_of(name: str) -> int | None:
+    """Return the step that a directory's name says, None where it is no plain number."""
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else None
+
+
+def is_run(path: Path) -> bool:
+    """Say whether a path is a run, or a checkpoints directory, rather than one checkpoint."""
+    return path.is_dir() and ((path / "run.json").is_file() or path.name == DIRECTORY)
+
+
+def find_checkpoint(path: Path, step: int | None = None) -> Path:
+    """Return the checkpoint that a path means: itself, or with `step` the one of a run.
+
+    Raises:
+        BadInputError: there is no such step.
+    """
+    if step is None:
+        return path
+    checkpoint = checkpoints_directory(path) / str(step)
+    if not checkpoint.exists():
+        steps = sorted(number for entry in candidates(path) if (number := step_of(entry.name)) is not None)
+        there = f"there is {', '.join(map(str, steps))}" if steps else "it has no checkpoint"
+        raise BadInputError(f"{path} has no checkpoint of step {step}: {there}")
+    return checkpoint
+
+
+def candidates(path: Path) -> list[Path]:
+    """Return what lies in a run's checkpoints directory and could be a checkpoint; not what belongs to others of them."""
+    directory = checkpoints_directory(path)
+    if not directory.is_dir():
+        return []
+    return sorted(entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def size_of(checkpoint: Path) -> int:
+    """Return the bytes of all files that lie in a checkpoint now."""
+    total = 0
+    for name in walk(checkpoint).files:
+        try:
+            total += (checkpoint / name if name != "." else checkpoint).lstat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def signature_path(checkpoint: Path) -> Path:
+    """Return where the signature of a checkpoint lies: beside it, like its manifest."""
+    return checkpoint.with_name(checkpoint.name + SIGNATURE_SUFFIX)
+
+
+def is_sidecar(path: Path) -> bool:
+    """Say whether a file accompanies a checkpoint."""
+    return path.name.endswith((SUFFIX, SIGNATURE_SUFFIX))

@@ -1,0 +1,97 @@
+"""Record a checkpoint that was committed: to the disk, then its manifest, then the registry."""
+
+from pathlib import Path
+
+from reprotui.checkpoints.places import owner
+from reprotui.checkpoints.registry import REMOVED, SAVED, Entry, append, read_registry, registry_path
+from reprotui.errors import BadInputError
+from reprotui.integrity.content import ContentDigest
+from reprotui.integrity.files import Progress, sync_tree
+from reprotui.integrity.formats import digest_stored, open_checkpoint
+from reprotui.integrity.manifest import Identity, Manifest, build_manifest, manifest_path, read_manifest, write_manifest
+from reprotui.integrity.status import Finding, IntegrityError, Status
+
+
+def register(checkpoint: Path, identity: Identity, content: ContentDigest | None, progress: Progress | None = None) -> Manifest:
+    """Make a committed checkpoint known, in the order in which a crash at any point leaves it unregistered or whole.
+
+    Args:
+        checkpoint: a directory or a file that nobody writes any more.
+        identity: which state it is.
+        content: the digests taken from memory before the write; None where nobody has them.
+        progress: called with bytes hashed.
+
+    Raises:
+        IntegrityError, BadInputError: see `build_manifest`.
+    """
+    sync_tree(checkpoint)
+    manifest = build_manifest(checkpoint, identity, content, progress)
+    digest = write_manifest(manifest_path(checkpoint), manifest)
+    directory = checkpoint.absolute().parent
+    if owner(checkpoint) is not None or registry_path(directory).exists():
+        append(directory, SAVED, checkpoint.name, identity.step, digest, None if content is None else content.root)
+    return manifest
+
+
+def register_as_found(checkpoint: Path, identity: Identity, progress: Progress | None = None) -> Manifest:
+    """Make a checkpoint known as it is now: later changes are found, earlier damage only where the format shows it.
+
+    Where the writer stored the content digest inside, the stored state is held against it first.
+
+    Raises:
+        BadInputError: it is registered already.
+        IntegrityError: it is damaged or incomplete.
+    """
+    if manifest_path(checkpoint).exists():
+        raise BadInputError(f"{manifest_path(checkpoint)} exists: the checkpoint is registered already; verify it instead")
+    content: ContentDigest | None = None
+    try:
+        stored = open_checkpoint(checkpoint)
+    except IntegrityError as error:
+        if error.finding.status is not Status.UNCHECKED:
+            raise
+    else:
+        content, findings = digest_stored(stored, progress)
+        if findings:
+            raise IntegrityError(findings[0])
+        if stored.recorded is not None and stored.recorded != content:
+            raise IntegrityError(Finding(Status.CORRUPT, checkpoint.name, "is not the state that was saved into it"))
+        if stored.unread:
+            content = None
+    return register(checkpoint, identity, content, progress)
+
+
+def announce_removal(checkpoint: Path) -> Entry:
+    """Say in the registry that a checkpoint is going to be deleted; to be called before the first file is.
+
+    Raises:
+        IntegrityError: it has no readable manifest, or the registry is damaged.
+    """
+    manifest, digest = read_manifest(manifest_path(checkpoint))
+    content = None if manifest.content is None else manifest.content.root
+    return append(checkpoint.absolute().parent, REMOVED, checkpoint.name, manifest.identity.step, digest, content)
+
+
+def registered_as(checkpoint: Path, manifest_digest: str) -> Finding | None:
+    """Hold a manifest against the registry beside it; None where it is the newest one of its name, or there is no registry.
+
+    Raises:
+        IntegrityError: the registry is damaged.
+    """
+    registry = read_registry(checkpoint.absolute().parent)
+    name = manifest_path(checkpoint).name
+    if registry is None:
+        if owner(checkpoint) is None:
+            return None
+        return Finding(Status.UNREGISTERED, name, "the run's registry is gone: an older pair would look the same")
+    latest = registry.latest(checkpoint.name)
+    if latest is None:
+        return Finding(Status.UNREGISTERED, name, "the registry does not know it")
+    if latest.kind == REMOVED:
+        return Finding(Status.INCOMPLETE, name, "the registry says that it was removed: its deletion did not end")
+    if latest.manifest == manifest_digest:
+        return None
+    older = any(entry.manifest == manifest_digest for entry in registry.entries if entry.name == checkpoint.name)
+    if older:
+        return Finding(Status.STALE, name, "a newer checkpoint was registered under this name: this one was put back")
+    return Finding(Status.CORRUPT, name, "is not the manifest that was registered under this name")

@@ -1,0 +1,255 @@
+"""Verify one checkpoint, at levels that build on each other.
+
+`files`: the bytes are those of the manifest, the manifest is the one of the registry, the identity is the run's.
+`content`: besides, the leaves read back have the digests that were taken before the write.
+`trace`: besides, their checksums are those that the run recorded at that step.
+A further level is added with `register_level`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reprotui.checkpoints.places import owner, signature_path, step_of
+from reprotui.checkpoints.register import registered_as
+from reprotui.checkpoints.registry import registry_path
+from reprotui.checksum import LeafSpec
+from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.integrity.content import ContentDigest, compare_digests, compare_specs
+from reprotui.integrity.files import SINGLE_FILE, Progress, walk
+from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, digest_stored, open_checkpoint
+from reprotui.integrity.manifest import Manifest, check_files, identity_of_run, manifest_path, read_manifest
+from reprotui.integrity.status import Finding, IntegrityError, Result, Status
+from reprotui.run_directory import RunDirectory
+
+
+@dataclass
+class Subject:
+    """What is being verified, and what the levels so far learned about it.
+
+    Attributes:
+        path: the checkpoint.
+        run: the run that owns it, None where it lies elsewhere.
+        manifest: None where there is none that can be trusted.
+        progress: called with bytes hashed or read.
+        stored: its structure, once `content` read it.
+        content: the digests of its leaves, once `content` took them.
+        checksums: `rfp1-64` of its leaves by path; taken in the same pass, where `trace` will ask for them.
+        notes: what a reader should know and what changes no status.
+    """
+
+    path: Path
+    run: RunDirectory | None
+    manifest: Manifest | None
+    progress: Progress | None
+    stored: StoredCheckpoint | None
+    content: ContentDigest | None
+    checksums: dict[str, int] | None
+    notes: list[str]
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of verification: the levels that come before it, and what it checks beyond them."""
+
+    name: str
+    after: tuple[str, ...]
+    check: Callable[[Subject], list[Finding]]
+
+
+_LEVELS: dict[str, Level] = {}
+
+
+def register_level(level: Level) -> None:
+    """Make a level known to `verify_checkpoint`."""
+    _LEVELS[level.name] = level
+
+
+def levels() -> Mapping[str, Level]:
+    """Return the levels that are known, by name."""
+    return _LEVELS
+
+
+def verify_checkpoint(
+    path: Path, level: str = "content", *, public_key: Path | None = None, progress: Progress | None = None
+) -> Result:
+    """Verify a checkpoint: an Orbax step directory, a `.pt`, a safetensors or an npz file.
+
+    Args:
+        path: the checkpoint; its manifest lies beside it.
+        level: a name in `levels()`.
+        public_key: a PEM file; the checkpoint must then carry a signature made with its private key.
+        progress: called with bytes hashed or read.
+
+    Returns:
+        A result that is VALID only where everything that the level asks for was recomputed and agrees. Modification
+        times are never looked at.
+
+    Raises:
+        BadInputError: the path or the level does not exist.
+    """
+    if level not in _LEVELS:
+        raise BadInputError(f"there is no level {level!r} of verification; there is {', '.join(_LEVELS)}")
+    if not path.is_symlink() and not path.exists() and not manifest_path(path).exists():
+        raise BadInputError(f"{path} does not exist")
+    chosen = [_LEVELS[name] for name in (*_LEVELS[level].after, level)]
+    with_checksums = any(one.name == "trace" for one in chosen)
+    subject = Subject(path, owner(path), None, progress, None, None, {} if with_checksums else None, [])
+    findings = _identify(subject, public_key)
+    tree_findings = walk(path).findings if path.is_symlink() or path.exists() else ()
+    if tree_findings or any(found.status is Status.MISSING for found in findings):
+        # Nothing that is no plain file is handed to a library.
+        return _result(subject, level, [*findings, *tree_findings])
+    for one in chosen:
+        findings += one.check(subject)
+    return _result(subject, level, findings)
+
+
+def _result(subject: Subject, level: str, findings: list[Finding]) -> Result:
+    manifest = subject.manifest
+    valid = not findings
+    # Of a checkpoint that is one file, the file is the checkpoint.
+    findings = [replace(found, path=subject.path.name) if found.path == SINGLE_FILE else found for found in findings]
+    return Result(
+        subject.path, level, tuple(findings), tuple(subject.notes),
+        step=None if manifest is None else manifest.identity.step,
+        files=manifest.files_digest if manifest is not None and valid else None,
+        content=subject.content.root if subject.content is not None and valid else None,
+        size=subject.size,
+    )  # fmt: skip
+
+
+def _identify(subject: Subject, public_key: Path | None) -> list[Finding]:
+    """Read the manifest and hold it against registry, run and signature."""
+    path = subject.path
+    if not path.is_symlink() and not path.exists():
+        return [Finding(Status.MISSING, path.name, "the manifest is there, the checkpoint is not")]
+    findings: list[Finding] = []
+    try:
+        subject.manifest, digest = read_manifest(manifest_path(path))
+        if (wrong := registered_as(path, digest)) is not None:
+            findings.append(wrong)
+    except IntegrityError as error:
+        findings.append(error.finding)
+    if subject.manifest is not None:
+        findings += _identity(subject, subject.manifest)
+    if public_key is not None:
+        from reprotui.checkpoints.sign import check_signature
+
+        findings += check_signature(path, public_key)
+    elif signature_path(path).exists():
+        subject.notes.append("a signature lies beside it and was not checked: give the public key")
+    return findings
+
+
+def _identity(subject: Subject, manifest: Manifest) -> list[Finding]:
+    name, identity = manifest_path(subject.path).name, manifest.identity
+    findings = []
+    named = step_of(subject.path.name)
+    if named is not None and identity.step is not None and named != identity.step:
+        findings.append(Finding(Status.CORRUPT, name, f"is of step {identity.step}, the checkpoint is named {named}"))
+    if subject.run is not None and identity.run_id is not None:
+        try:
+            expected = identity_of_run(subject.run.manifest(), identity.step or 0)
+        except ReprotuiError as error:
+            return [*findings, Finding(Status.UNREADABLE, "run.json", str(error))]
+        if identity.run_id != expected.run_id:
+            findings.append(Finding(Status.CORRUPT, name, f"is of the run {identity.run!r}, it lies in {expected.run!r}"))
+    if subject.run is None and not registry_path(subject.path.parent).exists():
+        subject.notes.append("no registry lies beside it: whether a newer one was registered under its name is not known here")
+    return findings
+
+
+def _check_files(subject: Subject) -> list[Finding]:
+    if subject.manifest is None:
+        return []
+    findings, size = check_files(subject.path, subject.manifest, subject.progress)
+    subject.size += size
+    return findings
+
+
+def _check_content(subject: Subject) -> list[Finding]:
+    try:
+        stored = open_checkpoint(subject.path)
+    except IntegrityError as error:
+        return [error.finding]
+    subject.stored = stored
+    recorded = None if subject.manifest is None else subject.manifest.content
+    findings = list(stored.unread)
+    if stored.unsafe:
+        said = f"loading it could execute {', '.join(stored.unsafe[:8])}: never load it but with weights_only"
+        findings.append(Finding(Status.UNCHECKED, ".", said))
+    if subject.manifest is None:
+        if not stored.checksummed and stored.format in ("torch", "npz"):
+            findings.append(
+                Finding(Status.UNCHECKED, ".", "its entries carry no CRC, and there is no manifest to hold it against")
+            )
+        elif stored.checksummed:
+            subject.notes.append("the CRC of every entry that was read fits; a CRC does not show who wrote it")
+        else:
+            subject.notes.append(f"the format {stored.format} has no checksum over its values")
+    elif recorded is None:
+        findings.append(Finding(Status.UNCHECKED, manifest_path(subject.path).name, "records files alone, no content digests"))
+    return findings + _read_leaves(subject, stored, recorded or stored.recorded)
+
+
+def _read_leaves(subject: Subject, stored: StoredCheckpoint, recorded: ContentDigest | None) -> list[Finding]:
+    """Read every leaf of the recorded kind; a damaged shape could ask for more memory than there is."""
+    leaves = {leaf.spec.path: leaf for leaf in stored.leaves}
+    findings: list[Finding] = []
+    readable = stored.leaves
+    if recorded is not None:
+        unread = {finding.leaf for finding in stored.unread}
+        wrong = compare_specs(recorded, {path: leaf.spec for path, leaf in leaves.items()}, _place(leaves))
+        findings += [finding for finding in wrong if finding.leaf not in unread]
+        known = {leaf.spec for leaf in recorded.leaves}
+        readable = tuple(leaf for leaf in stored.leaves if leaf.spec in known)
+    visit = None if subject.checksums is None else _checksums_into(subject.checksums)
+    content, failed = digest_stored(replace(stored, leaves=readable), _counting(subject), visit)
+    subject.content = content
+    findings += failed
+    if recorded is not None:
+        findings += compare_digests(recorded, content, _place(leaves))
+    if stored.recorded is not None and recorded is not None and recorded != stored.recorded:
+        findings.append(Finding(Status.CORRUPT, "integrity/metadata", "the digest stored inside is not that of the manifest"))
+    return findings
+
+
+def _place(leaves: Mapping[str, StoredLeaf]) -> Callable[[str], str]:
+    return lambda path: leaves[path].place if path in leaves else "."
+
+
+def _counting(subject: Subject) -> Progress:
+    def count(size: int) -> None:
+        subject.size += size
+        if subject.progress is not None:
+            subject.progress(size)
+
+    return count
+
+
+def _checksums_into(checksums: dict[str, int]) -> Callable[[StoredLeaf, Any], None]:
+    from reprotui.checksum import numpy_form
+
+    def visit(leaf: StoredLeaf, array: Any) -> None:
+        checksums[leaf.spec.path] = numpy_form.checksum(array)
+
+    return visit
+
+
+def _check_trace(subject: Subject) -> list[Finding]:
+    from reprotui.checkpoints.against_trace import check_trace
+
+    assert subject.checksums is not None
+    specs: dict[str, LeafSpec] = {leaf.spec.path: leaf.spec for leaf in subject.stored.leaves} if subject.stored else {}
+    step = subject.manifest.identity.step if subject.manifest is not None else step_of(subject.path.name)
+    findings, notes = check_trace(subject.run, step, subject.checksums, specs)
+    subject.notes += notes
+    return findings
+
+
+register_level(Level("files", (), _check_files))
+register_level(Level("content", ("files",), _check_content))
+register_level(Level("trace", ("files", "content"), _check_trace))
