@@ -117,11 +117,12 @@ def _loss(side: StepSide | None) -> str:
 def _root_cell(line: StepLine, phase: str) -> Cell:
     if line.a is None or line.b is None:
         return Cell("", mark="?")
-    roots = [f"{side.roots[phase]:016x}"[:ROOT_DIGITS] if phase in side.roots else "–" for side in (line.a, line.b)]
+    whole = [f"{side.roots[phase]:016x}" if phase in side.roots else "–" for side in (line.a, line.b)]
+    roots = [root[:ROOT_DIGITS] for root in whole]
     if phase in line.differs:
-        return Cell(" / ".join(roots), True, "≠")
+        return Cell(" / ".join(roots if roots[0] != roots[1] else whole), True, "≠")
     # Roots can differ where a leaf is recorded in one run only; the comparison then says so in a note.
-    return Cell(roots[0], True, "=") if roots[0] == roots[1] else Cell(" / ".join(roots), True)
+    return Cell(roots[0], True, "=") if whole[0] == whole[1] else Cell(" / ".join(roots), True)
 
 
 def _leaves_table(comparison: Comparison, column: int) -> Table:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reprotui.compare import Verdict
 from reprotui.report.differences import config_section, environment_section, first_difference_sections
 from reprotui.report.document import Block, Card, Cell, Chart, Section, Table, mark_of
 from reprotui.report.model import Report, RunReport
@@ -27,7 +28,7 @@ def cards(report: Report) -> list[Card]:
                 rows.append(("try", cause.advice))
         rows += [("note", note) for note in verdict.notes]
         title, symbol = f"{verdict.b} against {verdict.a}", SYMBOLS[verdict.kind]
-        sentence = cause.sentence if cause else _proof(report.runs[0]) if verdict.kind == "identical" else ""
+        sentence = cause.sentence if cause else _proof(report, verdict) if verdict.kind == "identical" else ""
         found.append(Card(title, verdict.kind, symbol, verdict.headline, sentence, tuple(rows)))
     return found
 
@@ -50,10 +51,12 @@ def sections(report: Report) -> list[Section]:
     ]
 
 
-def _proof(run: RunReport) -> str:
-    """Say what `identical` rests on."""
-    records = f"all {run.loss.records} records agree to the bit"
-    return f"{records}, and the final states have the same content digest" if run.entry("result", "digests") else records
+def _proof(report: Report, verdict: Verdict) -> str:
+    """Say what `identical` rests on: runs that record at another spacing share some of their steps only."""
+    a, b = (next(run for run in report.runs if run.label == label) for label in (verdict.a, verdict.b))
+    count = f"all {a.loss.records:,}" if a.loss.records == b.loss.records else "all common"
+    records = f"{count} records agree to the bit"
+    return f"{records}, and the final states have the same content digest" if a.entry("result", "digests") else records
 
 
 def _runs_table(runs: Sequence[RunReport]) -> Table:
@@ -100,7 +103,7 @@ def _steps_recorded(run: RunReport) -> str:
     if run.last_step is None:
         return "none"
     planned = run.entry("config", "steps")
-    return f"{run.loss.records} records, through step {run.last_step}" + (f" of {planned}" if planned is not None else "")
+    return f"{run.loss.records:,} records, through step {run.last_step}" + (f" of {planned}" if planned is not None else "")
 
 
 def _seal(run: RunReport) -> str:
@@ -112,7 +115,7 @@ def _verification(run: RunReport) -> Cell:
         return Cell("–")
     if run.verification.problem:
         return Cell(run.verification.problem, mark="≠")
-    return Cell(f"{run.verification.records} records verified", mark="=")
+    return Cell(f"{run.verification.records:,} records verified", mark="=")
 
 
 def _recording(recording: Any) -> str | None:
