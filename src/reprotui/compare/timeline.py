@@ -30,9 +30,9 @@ def index_of(steps: Steps, step: int) -> int:
 def union(several: Sequence[Steps]) -> Steps:
     """Return all steps of several runs, in order."""
     ranges = [steps for steps in several if isinstance(steps, range) and len(steps)]
-    if len(ranges) == sum(len(steps) > 0 for steps in several):
-        if len({(steps.start, steps.step) for steps in ranges}) <= 1:
-            return max(ranges, key=len, default=range(0))
+    places = {(steps.start, steps.step) for steps in ranges}
+    if len(places) <= 1 and len(ranges) == sum(len(steps) > 0 for steps in several):
+        return max(ranges, key=len, default=range(0))
     return np.unique(np.concatenate([np.asarray(steps, np.int64) for steps in several]))
 
 
@@ -53,6 +53,15 @@ class RunLine:
 
     steps: Steps
     losses: NDArray[np.float32]
+
+    @property
+    def nan_since(self) -> int | None:
+        """Return the first step of the NaN losses at the end, None where the last loss is a number or there is none."""
+        if not len(self.losses) or not np.isnan(self.losses[-1]):
+            return None
+        numbers = np.flatnonzero(~np.isnan(self.losses))
+        # Record 0 is taken before any loss; a run without a single number may have no loss at all.
+        return int(self.steps[int(numbers[-1]) + 1]) if len(numbers) else None
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,11 @@ class _Watched:
             stamp = status.st_mtime_ns, status.st_size
             if stamp != self.stamp:
                 self.manifest, self.stamp = self.run.manifest(), stamp
-            self.state = self._state()
-            self.problem = str((self.manifest.get("result") or {}).get("error") or "")
+            # The process before its events: one that has ended by now has written all of them.
+            state = self.run.state(self.manifest)
             self._look_at_events()
+            self.state = self._refine(state)
+            self.problem = str((self.manifest.get("result") or {}).get("error") or "")
         except (ReprotuiError, OSError) as error:
             self.problem = str(error)
             if not self.run.path.exists():
@@ -157,8 +159,8 @@ class _Watched:
         if size != self.log_size:
             self.log, self.log_size = tuple(self.run.log_tail(LOG_LINES)), size
 
-    def _state(self) -> str:
-        state = self.run.state(self.manifest)
+    def _refine(self, state: str) -> str:
+        """Tell apart what a running process is at."""
         if self.process is not None and self.process.poll() is not None and state == "created":
             return "killed"  # it died before it could write its own name
         if state != "running":

@@ -9,9 +9,9 @@ EVERYWHERE, HOME, NEW, RACE, STEP = "everywhere", "home", "new", "race", "step"
 class Action:
     """Something a person can do.
 
-    `id` is `<screen>.<name>`: what settings remap; a method of that screen does it
-    (of the app for `everywhere`), with an argument where `call` gives one. `keys` are Textual's names, comma-separated; `text` stands in the
-    footer, `help` in help and palette.
+    `id` is `<screen>.<name>`: what settings remap. A method of that screen does it (of the app for `everywhere`), with an
+    argument where `call` gives one. `keys` are Textual's names, comma-separated; `text` stands in the footer, `help` in
+    help and palette.
     """
 
     id: str
@@ -105,6 +105,4 @@ PANES = ("chart", "strip", "steps", "events", "log")
 
 def of_screen(screen: str) -> tuple[Action, ...]:
     """Return the actions of a screen, its own first, then those that hold everywhere."""
-    return tuple(item for item in ACTIONS if item.screen == screen) + tuple(
-        item for item in ACTIONS if item.screen == EVERYWHERE
-    )
+    return tuple(item for item in ACTIONS if item.screen == screen) + tuple(item for item in ACTIONS if item.screen == EVERYWHERE)

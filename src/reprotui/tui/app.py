@@ -96,17 +96,17 @@ class DashboardApp(App[int]):
             return
         self.notify(f"{what} copied to the terminal's clipboard, and to {path}", timeout=4, markup=False)
 
-    def action_back(self) -> None:
+    async def action_back(self) -> None:
         """Peel one layer: inside the screen first, then the screen; Home stays."""
         screen = self.screen
         if isinstance(screen, ActionScreen) and screen.go_back():
             return
         if len(self.screen_stack) > 2:
-            self.pop_screen()
+            await self.pop_screen()
         elif isinstance(screen, ActionScreen) and screen.NAME != "home":
             from reprotui.tui.screens.home import HomeScreen
 
-            self.switch_screen(HomeScreen(self.runs_directory))
+            await self.switch_screen(HomeScreen(self.runs_directory))
         else:
             self.notify("nothing left to close; q leaves the dashboard", timeout=3)
 
@@ -115,7 +115,7 @@ class DashboardApp(App[int]):
         from reprotui.tui.screens.help import HelpScreen
 
         if isinstance(self.screen, ActionScreen):
-            self.push_screen(HelpScreen(self.screen.NAME))
+            self.push_screen(HelpScreen(self.screen.NAME, self.symbols, self.keymap_settings))
 
     def action_theme(self) -> None:
         """Take the next theme, and remember it."""

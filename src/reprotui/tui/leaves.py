@@ -82,7 +82,9 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
     a, b = sides[0], sides[-1]
     found = sorted(dict.fromkeys([*a, *b]), key=lambda key: PHASES.index(key[0]))
     leaves_in_order = tuple(Leaf(phase, path, a.get((phase, path)), b.get((phase, path))) for phase, path in found)
-    phases = {phase: _phase_differs(phase, roots, leaves_in_order) for phase in dict.fromkeys(leaf.phase for leaf in leaves_in_order)}
+    phases = {
+        phase: _phase_differs(phase, roots, leaves_in_order) for phase in dict.fromkeys(leaf.phase for leaf in leaves_in_order)
+    }
     return StepLeaves(step, leaves_in_order, phases, statistics[0], "; ".join(problems))
 
 

@@ -1,7 +1,8 @@
 """A thread that looks at runs when their files change, and hands the newest status over; the interface never waits for it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from reprotui.race.monitor import Monitor, RaceStatus
 
@@ -60,17 +61,16 @@ class Watch(threading.Thread):
             self._last = status
             self._deliver(status)
 
-    def _changes(self):  # noqa: ANN202
+    def _changes(self) -> Iterator[object]:
         """Yield whenever a file of the runs changed, and every `POLL_SECONDS` besides."""
         import watchfiles
 
         directories = [path for path in self._monitor.directories if path.is_dir()]
-        try:
+        # Without a watcher on this file system, or with a directory that vanished, the poll goes on alone.
+        with suppress(OSError, RuntimeError):
             yield from watchfiles.watch(
                 *directories, watch_filter=None, step=QUIET_MS, debounce=GATHER_MS, rust_timeout=int(POLL_SECONDS * 1000),
                 yield_on_timeout=True, stop_event=self._stop_event, raise_interrupt=False, recursive=False,
             )  # fmt: skip
-        except (OSError, RuntimeError):
-            pass  # no watcher on this file system, or a directory that vanished: the poll goes on
         while not self._stop_event.wait(POLL_SECONDS):
             yield None

@@ -66,17 +66,19 @@ def reduce(line: RunLine, first: float, last: float, columns: int) -> Reduced:
 
 
 def _fill(low: NDArray[np.float64], high: NDArray[np.float64], gaps: NDArray[np.bool_], seen: NDArray[np.bool_]) -> None:
-    """Draw lines over columns without a step between two that have a number."""
+    """Draw lines over columns without a step between two that have a number; between two NaN, the gap goes on."""
     known = np.flatnonzero(seen)
     if len(known) < 2:
         return
     numbers = known[~gaps[known]]
-    if not len(numbers):
-        return
     empty = np.flatnonzero(~seen)
     empty = empty[(empty > known[0]) & (empty < known[-1])]
     after = np.searchsorted(known, empty)
-    bridged = empty[~gaps[known[after - 1]] & ~gaps[known[after]]]
+    before_is_gap, after_is_gap = gaps[known[after - 1]], gaps[known[after]]
+    gaps[empty[before_is_gap & after_is_gap]] = True
+    if not len(numbers):
+        return
+    bridged = empty[~before_is_gap & ~after_is_gap]
     middle = (low[numbers] + high[numbers]) / 2
     low[bridged] = high[bridged] = np.interp(bridged, numbers, middle)
 
@@ -176,13 +178,13 @@ def ticks(scale: Scale, height: int) -> dict[int, str]:
     return labels
 
 
-def short(value: float | None, digits: int = 4) -> str:
-    """Return a number in few characters; NaN and infinities by their names."""
+def short(value: float | None, digits: int = 4, width: int | None = None) -> str:
+    """Return a number in few characters, with fewer digits where `width` has no room; NaN and infinities by their names."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
     if value == 0:
         return "0"
-    text = f"{value:.{digits}g}"
-    return text.replace("e-0", "e-").replace("e+0", "e")
+    text = f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
+    return text if width is None or len(text) <= width or digits == 1 else short(value, digits - 1, width)

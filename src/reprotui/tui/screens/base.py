@@ -1,6 +1,6 @@
 """What all screens share: bindings from the table of actions, one door for every action, room for a footer."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -10,6 +10,9 @@ from textual.widgets import Static
 from reprotui.tui.actions import BY_ID, Action, of_screen
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.keybar import KeyBar
+
+if TYPE_CHECKING:
+    from reprotui.tui.app import DashboardApp
 
 
 def bindings(screen: str) -> list[BindingType]:
@@ -27,16 +30,21 @@ class ActionScreen(Screen[None]):
     NAME: ClassVar[str] = ""
     LEAST: ClassVar[tuple[int, int]] = (40, 12)
     """Columns and lines below which nothing sensible fits."""
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (120, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (32, "-medium"), (50, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (50, "-tall")]
+
+    @property
+    def dashboard(self) -> "DashboardApp":
+        """Return the application, by its own type."""
+        from reprotui.tui.app import DashboardApp
+
+        assert isinstance(self.app, DashboardApp)
+        return self.app
 
     @property
     def symbols(self) -> Symbols:
         """Return the signs that this terminal shows."""
-        from reprotui.tui.app import DashboardApp
-
-        assert isinstance(self.app, DashboardApp)
-        return self.app.symbols
+        return self.dashboard.symbols
 
     def why_not(self, action: str) -> str | None:
         """Return why an action does nothing now, None where it does something."""

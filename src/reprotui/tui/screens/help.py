@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from reprotui.tui.actions import EVERYWHERE, of_screen
-from reprotui.tui.symbols import plain
+from reprotui.tui.symbols import Symbols, plain
 from reprotui.tui.widgets.keybar import key_name, keys_of
 
 WIDTH, INDENT = 100, 27
@@ -29,13 +29,12 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "dismiss", "close")]
 
-    def __init__(self, screen: str) -> None:
+    def __init__(self, screen: str, symbols: Symbols, keymap: dict[str, str]) -> None:
         super().__init__()
-        self._screen = screen
+        self._screen, self._symbols, self._keymap = screen, symbols, keymap
 
     def compose(self) -> ComposeResult:
-        keymap = getattr(self.app, "keymap_settings", {})
-        symbols = self.app.symbols  # ty: ignore[unresolved-attribute]
+        keymap, symbols = self._keymap, self._symbols
         width = max(INDENT + 20, min(WIDTH, int(self.app.size.width * 0.96)) - 8)
         lines = [Content.styled(plain(_WHAT[self._screen], symbols), "bold"), Content("")]
         everywhere = False

@@ -14,11 +14,11 @@ from reprotui.tui.screens.base import ActionScreen, bindings
 from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.keybar import KeyBar
 from reprotui.tui.widgets.leaf_detail import LeafDetail
-from reprotui.tui.widgets.leaf_table import LeafTable
+from reprotui.tui.widgets.leaf_table import LeafTable, checksum_text
 from reprotui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
-    from reprotui.tui.screens.race import RaceScreen
+    from reprotui.tui.screens.race_actions import RaceActions
 
 BEFORE, AFTER = 6, 14
 """Recorded steps around this one whose checksums of a leaf are shown."""
@@ -31,7 +31,7 @@ class StepScreen(ActionScreen):
     BINDINGS = bindings("step")
     CSS_PATH = "step.tcss"
 
-    def __init__(self, race: "RaceScreen", step: int) -> None:
+    def __init__(self, race: "RaceActions", step: int) -> None:
         super().__init__()
         self._race = race
         self._pair = race.chosen_pair()
@@ -96,13 +96,22 @@ class StepScreen(ActionScreen):
         counts = {phase: sum(leaf.differs is True for leaf in leaves.leaves if leaf.phase == phase) for phase in leaves.phases}
         totals = {phase: sum(leaf.phase == phase for leaf in leaves.leaves) for phase in leaves.phases}
         phases = f"  {symbols.arrow}  ".join(
-            f"{phase} {totals[phase]}" if alone else f"{phase} {marks[differs]}" + (f" {counts[phase]}/{totals[phase]}" if differs else "")
+            f"{phase} {totals[phase]}"
+            if alone
+            else f"{phase} {marks[differs]}" + (f" {counts[phase]}/{totals[phase]}" if differs else "")
             for phase, differs in leaves.phases.items()
         )
         shown = [Content.styled(plain(f"{sign}  {head}{text}", symbols), "bold"), Content(f"   {phases}")]
         if leaves.problem:
             shown.append(Content(plain(f"   {leaves.problem}", symbols)))
-        narrowed = [text for text in ("only differing leaves" if self._only_different else "", f"filter: {self._pattern}" if self._pattern else "") if text]
+        narrowed = [
+            text
+            for text in (
+                "only differing leaves" if self._only_different else "",
+                f"filter: {self._pattern}" if self._pattern else "",
+            )
+            if text
+        ]
         if narrowed:
             shown.append(Content(plain(f"   {' · '.join(narrowed)}", symbols)))
         place.update(Content("\n").join(shown))
@@ -202,8 +211,8 @@ class StepScreen(ActionScreen):
             return
         lines = [f"step {self._step} {node.phase} {node.path} {node.spec.dtype}{list(node.spec.shape)}"]
         for (label, _), side in zip(self._pair, (node.a, node.b), strict=False):
-            lines.append(f"{label} {'no such leaf' if side is None else 'not stored' if side.checksum is None else f'{side.checksum:016x}'}")
-        self.app.copy("\n".join(lines), "leaf")  # ty: ignore[unresolved-attribute]
+            lines.append(f"{label} {checksum_text(side)}")
+        self.dashboard.copy("\n".join(lines), "leaf")
 
     def go_back(self) -> bool:
         box = self.query_one("#leaf-filter", Input)

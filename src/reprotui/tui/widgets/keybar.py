@@ -1,9 +1,15 @@
 """The footer: the keys of this screen, as many as fit; one that does nothing now is dimmed, and says why when pressed."""
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 from textual.widget import Widget
 
 from reprotui.tui.actions import ACTIONS, Action, of_screen
+from reprotui.tui.symbols import Symbols, plain
+
+if TYPE_CHECKING:
+    from reprotui.tui.screens.base import ActionScreen
 
 _NAMES = {
     "question_mark": "?", "slash": "/", "escape": "esc", "full_stop": ".", "plus": "+", "minus": "-", "space": "space",
@@ -29,7 +35,8 @@ class KeyBar(Widget):
     DEFAULT_CSS = """
     KeyBar {
         height: 1; dock: bottom; background: $panel; color: $foreground;
-        link-style: none; link-style-hover: bold; link-background: $panel; link-background-hover: $muted 40%; link-color: $foreground;
+        link-style: none; link-style-hover: bold; link-color: $foreground;
+        link-background: $panel; link-background-hover: $muted 40%;
     }
     """
     ALLOW_SELECT = False
@@ -40,27 +47,25 @@ class KeyBar(Widget):
         screen = self.screen
         if not isinstance(screen, ActionScreen):
             return Content("")
-        keymap = getattr(self.app, "keymap_settings", {})
-        ascii_only = getattr(self.app, "ascii_only", False)
+        keymap, symbols = screen.dashboard.keymap_settings, screen.symbols
         # What holds everywhere is said last but never left out: without help and quit a stranger is lost.
         always = [item for item in ACTIONS if item.screen == "everywhere" and item.footer]
         own = [item for item in of_screen(screen.NAME) if item.footer and item not in always]
-        tail = [self._part(screen, item, keymap, ascii_only) for item in always]
+        tail = [self._part(screen, item, keymap, symbols) for item in always]
         room = self.size.width - sum(part.cell_length for part in tail)
         parts: list[Content] = []
         for item in own:
-            part = self._part(screen, item, keymap, ascii_only)
+            part = self._part(screen, item, keymap, symbols)
             if part.cell_length <= room:
                 parts.append(part)
                 room -= part.cell_length
         return Content("").join([*parts, *tail])
 
-    def _part(self, screen: "object", action: Action, keymap: dict[str, str], ascii_only: bool) -> Content:
-        key = key_name(keys_of(action, keymap)[0])
-        if ascii_only:
-            key = key.encode("ascii", "replace").decode()
-        text = action.text.replace("≠", "!=").replace("−", "-") if ascii_only else action.text
-        refused = screen.why_not(action.id) is not None  # ty: ignore[unresolved-attribute]
+    def _part(self, screen: "ActionScreen", action: Action, keymap: dict[str, str], symbols: Symbols) -> Content:
+        key, text = plain(key_name(keys_of(action, keymap)[0]), symbols), plain(action.text, symbols)
+        refused = screen.why_not(action.id) is not None
         click = f"[@click={action.binding}]"
         colour = "$muted" if refused else "$foreground"
-        return Content.from_markup(f" {click}[bold {'$muted' if refused else '$run-a'}]$key[/] [{colour}]$text[/][/]", key=key, text=text)
+        return Content.from_markup(
+            f" {click}[bold {'$muted' if refused else '$run-a'}]$key[/] [{colour}]$text[/][/]", key=key, text=text
+        )

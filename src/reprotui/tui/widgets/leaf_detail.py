@@ -36,7 +36,9 @@ class LeafDetail(Static):
                 text = "has no such leaf"
             else:
                 checksum = "not stored at this step" if side.checksum is None else f"{side.checksum:016x}"
-                text = checksum + (f"   norm {short(side.norm, 8)}   max {short(side.maximum, 8)}" if side.norm is not None else "")
+                text = checksum + (
+                    f"   norm {short(side.norm, 8)}   max {short(side.maximum, 8)}" if side.norm is not None else ""
+                )
             lines.append(Content.assemble((f"{label}  ", f"bold {colour}"), plain(text, symbols)))
         if leaf.a and leaf.a.norm is not None and statistics_step != step:
             lines.append(Content.styled(f"   norm and max are those of step {statistics_step}", "$muted"))

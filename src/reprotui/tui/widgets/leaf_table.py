@@ -96,20 +96,32 @@ class LeafTable(Rows):
         unknown = any(leaf.differs is None for leaf in branch.leaves)
         differing = branch.differing
         sign, colour = (
-            (self.symbols.differs, "differs") if differing else (self.symbols.unknown, "unknown") if unknown else (self.symbols.equal, "equal")
+            (self.symbols.differs, "differs")
+            if differing
+            else (self.symbols.unknown, "unknown")
+            if unknown
+            else (self.symbols.equal, "equal")
         )
         count = len(branch.leaves)
         said = f"{differing} of {count} differ" if differing else "leaf rows not stored" if unknown else "equal"
         said = "" if self._alone else f"  {said}"
         leaves = f"{count} {'leaf' if count == 1 else 'leaves'}"
         sign = " " if self._alone else sign
-        return [Cell(f"{sign} ", colour), Cell(f"{'  ' * depth}{arrow} "), Cell(branch.name, "strong"), Cell(f"  {leaves}", "muted"), Cell(said, colour)]
+        return [
+            Cell(f"{sign} ", colour),
+            Cell(f"{'  ' * depth}{arrow} "),
+            Cell(branch.name, "strong"),
+            Cell(f"  {leaves}", "muted"),
+            Cell(said, colour),
+        ]
 
     def _leaf(self, depth: int, leaf: Leaf, width: int, prefix: str) -> list[Cell]:
         path, spec, norms, maxima = self._columns(width)
         differs = leaf.differs
         sign, colour = {
-            True: (self.symbols.differs, "differs"), False: (self.symbols.equal, "equal"), None: (self.symbols.unknown, "unknown"),
+            True: (self.symbols.differs, "differs"),
+            False: (self.symbols.equal, "equal"),
+            None: (self.symbols.unknown, "unknown"),
         }[differs]  # fmt: skip
         if self._alone:
             sign, colour = " ", ""
@@ -118,8 +130,12 @@ class LeafTable(Rows):
             name = name[: path - 2] + ("~" if self.symbols.ascii else "…")
         sides = [("a", leaf.a)] if self._alone else [("a", leaf.a), ("b", leaf.b)]
         same = differs is False
-        parts = [Cell(f"{sign} ", colour), Cell(f" {name:<{path}}"), *([Cell(f"{_spec(leaf):<{SPEC}}", "differs" if _specs_differ(leaf) else "muted")] if spec else [])]
-        parts += [Cell(f"{_checksum(side):<{SUM}}", "muted" if same else run) for run, side in sides]
+        parts = [
+            Cell(f"{sign} ", colour),
+            Cell(f" {name:<{path}}"),
+            *([Cell(f"{_spec(leaf):<{SPEC}}", "differs" if _specs_differ(leaf) else "muted")] if spec else []),
+        ]
+        parts += [Cell(f"{checksum_text(side):<{SUM}}", "muted" if same else run) for run, side in sides]
         if norms:
             parts += self._numbers(sides, lambda side: side.norm, same or not self._statistics_fresh, delta=not self._alone)
         if maxima:
@@ -130,7 +146,9 @@ class LeafTable(Rows):
         self, sides: list[tuple[str, Side | None]], value: Callable[[Side], float | None], same: bool, delta: bool
     ) -> list[Cell]:
         values = [None if side is None else value(side) for _, side in sides]
-        cells = [Cell(f"{short(number):>{NUMBER}}", "muted" if same else run) for number, (run, _) in zip(values, sides, strict=True)]
+        cells = [
+            Cell(f"{short(number):>{NUMBER}}", "muted" if same else run) for number, (run, _) in zip(values, sides, strict=True)
+        ]
         if delta:
             a, b = values[0], values[-1]
             text = "" if a is None or b is None else "0" if a == b else short(b - a, 3)
@@ -151,7 +169,8 @@ def _specs_differ(leaf: Leaf) -> bool:
     return leaf.a is None or leaf.b is None or leaf.a.spec != leaf.b.spec
 
 
-def _checksum(side: Side | None) -> str:
+def checksum_text(side: Side | None) -> str:
+    """Return a checksum in sixteen digits, or why there is none."""
     if side is None:
         return "–"
     return "not stored" if side.checksum is None else f"{side.checksum:016x}"

@@ -32,7 +32,7 @@ class Rows(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"rows--{name}"
         for name in (
-            "heading", "cursor", "first", "differs", "equal", "unknown", "muted", "strong", "a", "b", "c", "d", "e", "f", "g", "h",
+            "heading", "cursor", "first", "differs", "equal", "unknown", "muted", "strong", *"abcdefgh",
         )
     }  # fmt: skip
     DEFAULT_CSS = """

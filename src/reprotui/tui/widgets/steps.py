@@ -80,11 +80,18 @@ class StepTable(Rows):
         a, b = self._labels
         step, roots, phases = self._columns(width)
         if self._pair is None:
-            return [Cell(f"{'step':>{step}}  "), Cell(f"{'loss':>{LOSS}} "), *(Cell(f" {name:<{ROOT}}") for name in ("grads", "update") if roots)]
+            return [
+                Cell(f"{'step':>{step}}  "),
+                Cell(f"{'loss':>{LOSS}} "),
+                *(Cell(f" {name:<{ROOT}}") for name in ("grads", "update") if roots),
+            ]
         parts = [Cell(f"{'step':>{step}}   "), Cell(f"{'loss ' + a:>{LOSS}} "), Cell(f"{'loss ' + b:>{LOSS}} ")]
         parts.append(Cell(f"{self.symbols.delta + ' loss':>{DELTA}}  "))
         if roots:
-            parts += [Cell(f"{name:<{ROOT}}") for name in (f"grads {a}", f"grads {b}", f"update {a}", f"update {b}")[: 4 if roots > 2 else 2]]
+            parts += [
+                Cell(f"{name:<{ROOT}}")
+                for name in (f"grads {a}", f"grads {b}", f"update {a}", f"update {b}")[: 4 if roots > 2 else 2]
+            ]
         return [*parts, Cell("phases" if phases else "")]
 
     def _columns(self, width: int) -> tuple[int, int, int]:
@@ -101,7 +108,11 @@ class StepTable(Rows):
             return [Cell(f"{pair.step:>{step}} "), Cell(f"{self.symbols.unknown} {self._records.problem}", "unknown")]
         if self._pair is None:
             names = ("grads", "update") if roots else ()
-            return [Cell(f"{pair.step:>{step}}  "), Cell(f"{_loss(pair.a):>{LOSS}} ", "a"), *(Cell(f" {_root(pair.a, name):<{ROOT}}") for name in names)]
+            return [
+                Cell(f"{pair.step:>{step}}  "),
+                Cell(f"{_loss(pair.a):>{LOSS}} ", "a"),
+                *(Cell(f" {_root(pair.a, name):<{ROOT}}") for name in names),
+            ]
         sign, colour, differing = self._difference(pair.a, pair.b)
         delta = _delta(pair.a, pair.b)
         parts = [
@@ -110,7 +121,10 @@ class StepTable(Rows):
         ]  # fmt: skip
         for name in ("grads", "update")[: roots // 2]:
             same = pair.a is not None and pair.b is not None and pair.a.root(name) == pair.b.root(name)
-            parts += [Cell(f"{_root(pair.a, name):<{ROOT}}", "muted" if same else "a"), Cell(f"{_root(pair.b, name):<{ROOT}}", "muted" if same else "b")]
+            parts += [
+                Cell(f"{_root(pair.a, name):<{ROOT}}", "muted" if same else "a"),
+                Cell(f"{_root(pair.b, name):<{ROOT}}", "muted" if same else "b"),
+            ]
         return [*parts, Cell(_fit(differing, phases), colour)]
 
     def _difference(self, a: StepRow | None, b: StepRow | None) -> tuple[str, str, str]:
@@ -127,13 +141,15 @@ class StepTable(Rows):
 
 def _mask(a: StepRow, b: StepRow) -> int:
     parts = range(len(PHASES))
-    return sum(1 << index for index in parts if a.roots[index * ROOT_BYTES :][:ROOT_BYTES] != b.roots[index * ROOT_BYTES :][:ROOT_BYTES])
+    return sum(
+        1 << index for index in parts if a.roots[index * ROOT_BYTES :][:ROOT_BYTES] != b.roots[index * ROOT_BYTES :][:ROOT_BYTES]
+    )
 
 
 def _loss(row: StepRow | None) -> str:
     if row is None or row.loss_bits is None:
         return "" if row is None else "–"
-    return "NaN" if row.loss is None else short(row.loss, 7)
+    return "NaN" if row.loss is None else short(row.loss, 7, LOSS)
 
 
 def _delta(a: StepRow | None, b: StepRow | None) -> str:
@@ -143,7 +159,7 @@ def _delta(a: StepRow | None, b: StepRow | None) -> str:
         return "0"
     if a.loss is None or b.loss is None:
         return "NaN"
-    return short(b.loss - a.loss, 3) if a.loss != b.loss else "bits"
+    return short(b.loss - a.loss, 3, DELTA) if a.loss != b.loss else "bits"
 
 
 def _root(row: StepRow | None, phase: str) -> str:

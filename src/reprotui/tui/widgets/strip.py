@@ -1,5 +1,6 @@
 """The divergence strip: the whole run on one line a phase, `=` where all steps of a column are equal, `≠` where one is not."""
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -28,7 +29,8 @@ class DivergenceStrip(Widget, can_focus=True):
     DEFAULT_CSS = """
     DivergenceStrip {
         background: $background; color: $foreground;
-        .strip--label { color: $muted; } .strip--equal { color: $equal 70%; } .strip--differs { color: $differs; text-style: bold; }
+        .strip--label { color: $muted; } .strip--equal { color: $equal 70%; }
+        .strip--differs { color: $differs; text-style: bold; }
         .strip--gap { color: $unknown; } .strip--none { color: $panel; } .strip--cursor { text-style: reverse; }
     }
     """
@@ -74,14 +76,14 @@ class DivergenceStrip(Widget, can_focus=True):
         edges = self._edges()
         masks, nans = [], []
         lines = (self._timeline.runs[0], self._timeline.runs[self._pair + 1])
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             start, stop = index_of(pair.steps, first), index_of(pair.steps, last)
             masks.append(int(np.bitwise_or.reduce(pair.differs[start:stop])) if stop > start else -1)
             nans.append(last > first and any(_has_nan(line, first, last) for line in lines))
         known = [column for column, mask in enumerate(masks) if mask >= 0]
         for column in range(known[0], known[-1]) if known else ():
             if masks[column] < 0:  # between two recorded steps: it belongs to the earlier one
-                masks[column] = masks[column - 1]
+                masks[column], nans[column] = masks[column - 1], nans[column - 1]
         return masks, nans
 
     def render_line(self, y: int) -> Strip:
@@ -145,7 +147,9 @@ class DivergenceStrip(Widget, can_focus=True):
         pair = self._timeline.pairs[self._pair] if self._timeline.pairs else None
         # A column of many steps means its first difference, because that is what a person points at.
         found = pair.next_difference(low - 1) if pair else None
-        step = found if found is not None and found < max(high, low + 1) else int(steps[min(index_of(steps, low), len(steps) - 1)])
+        step = (
+            found if found is not None and found < max(high, low + 1) else int(steps[min(index_of(steps, low), len(steps) - 1)])
+        )
         self.post_message(self.Picked(step))
 
 

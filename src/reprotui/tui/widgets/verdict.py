@@ -32,7 +32,9 @@ class VerdictBand(Static):
         kind = "so-far" if so_far or verdict is None else verdict.kind
         for name in self.KINDS:
             self.set_class(name == kind, f"-{name}")
-        sign = {"identical": self.symbols.equal, "diverged": self.symbols.differs, "so-far": self.symbols.equal}.get(kind, self.symbols.unknown)
+        sign = {"identical": self.symbols.equal, "diverged": self.symbols.differs, "so-far": self.symbols.equal}.get(
+            kind, self.symbols.unknown
+        )
         if so_far and (verdict is None or verdict.equal_through is None):
             sign = self.symbols.unknown
         against = f"{verdict.b} against {verdict.a}: " if verdict and len(status.verdicts) > 1 else ""
@@ -43,8 +45,11 @@ class VerdictBand(Static):
     def _explain(self, status: RaceStatus) -> list[str]:
         verdict = status.verdict
         if verdict is None or verdict.kind != "diverged":
-            problems = [f"{run.label}: {run.problem}" for run in status.runs if run.problem]
-            return [*problems[:2], *(verdict.notes[:1] if verdict else ())]
+            lines = [f"{run.label}: {run.problem}" for run in status.runs if run.problem][:2]
+            if verdict and verdict.kind == "identical":
+                count = len(status.timeline.pairs[0].steps)
+                lines.append(f"all checksums of {count:,} recorded steps agree, and so do the digests of the final states")
+            return [*lines, *_nan(status), *(verdict.notes[:1] if verdict else ())]
         if verdict.cause is None:
             return ["" if status.judged else "looking for the cause …"]
         lines = [verdict.cause.sentence]
@@ -53,4 +58,11 @@ class VerdictBand(Static):
             lines.append(f"first: {shown}" + (f" and {len(verdict.leaves) - 3} more" if len(verdict.leaves) > 3 else ""))
         if verdict.cause.unrelated:
             lines.append(f"differs too, but does not explain it: {'; '.join(verdict.cause.unrelated)}")
-        return lines
+        return [*lines, *_nan(status)]
+
+
+def _nan(status: RaceStatus) -> list[str]:
+    """Say from which step on a loss is NaN; a person who sees an empty chart looks here."""
+    since = {run.label: line.nan_since for run, line in zip(status.runs, status.timeline.runs, strict=True)}
+    named = ", ".join(f"{label} since step {step}" for label, step in since.items() if step is not None)
+    return [f"the loss is NaN: {named}"] if named else []
