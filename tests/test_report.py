@@ -268,6 +268,20 @@ def test_an_edited_row_is_told_where_the_chain_is_verified(cli: Cli, race: Any) 
     assert load(cli("report", path, "--json").stdout)["runs"][1]["verification"] is None
 
 
+def test_damage_behind_the_first_difference_takes_nothing_from_the_verdict(race: Any) -> None:
+    path = race("two-seeds")
+    assert "Not all of it can be read" not in render(collect_report([path]), "markdown")
+    with sqlite3.connect(path / "b" / "trace.db") as connection:
+        connection.execute("UPDATE leaf_stats SET blob = x'00' WHERE step = 0")
+        connection.execute("UPDATE steps SET roots = x'00' WHERE step = 3")
+    report = collect_report([path, path / "b"])
+    assert report.comparisons[0].verdict.headline == "DIVERGED at step 0 · init · 3 leaves"
+    assert len(report.comparisons[0].leaves) == 3
+    jsonschema.validate(load(render(report, "json")), schema(strict=False))
+    for format_ in ("markdown", "html"):
+        assert "Not all of it can be read" in render(report, format_)
+
+
 def test_a_run_that_never_began_is_reported_as_incomplete(race: Any) -> None:
     path = race("killed")
     (path / "b" / "trace.db").unlink()

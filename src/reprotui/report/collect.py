@@ -64,7 +64,7 @@ def collect_report(
             _comparison(views[0], view, [verifications[0], verification])
             for view, verification in zip(views[1:], verifications[1:], strict=True)
         ),
-        groups=tuple(map(tuple, agreement(views))) if len(views) > 2 else (),
+        groups=_groups(views) if len(views) > 2 else (),
         commands=tuple(_commands(paths, views, verify)),
     )
 
@@ -76,10 +76,26 @@ def _name(paths: Sequence[Path], views: list[RunView]) -> str:
     return f"{views[0].label}-vs-{others}"
 
 
+def _groups(views: list[RunView]) -> tuple[tuple[str, ...], ...]:
+    try:
+        return tuple(map(tuple, agreement(views)))
+    except ReprotuiError:
+        # A damaged page: the verdict of that run says so, and who agrees with whom cannot be told.
+        return ()
+
+
+def _written(path: Path) -> bool:
+    """Say whether a trace is there; one may vanish at any moment, with its directory."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
 def _verify(view: RunView) -> Verification | None:
     """Verify a trace that is there; a run that has recorded nothing yet has nothing to verify."""
     path = view.run.trace_path
-    if not path.exists() or not path.stat().st_size:
+    if not _written(path):
         return None
     try:
         found = verify_trace(path, view.manifest.get("seal"))
@@ -91,7 +107,7 @@ def _verify(view: RunView) -> Verification | None:
 def _run(view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None) -> RunReport:
     last, loss, events, problem = None, LossCurve(), (), ""
     path = view.run.trace_path
-    if path.exists() and path.stat().st_size:
+    if _written(path):
         try:
             with Trace(path) as trace:
                 events = tuple(trace.events())
@@ -124,12 +140,14 @@ def _comparison(a: RunView, b: RunView, verifications: Sequence[Verification | N
     )
     if verdict.step is None:
         return comparison
-    with Trace(a.run.trace_path) as trace_a, Trace(b.run.trace_path) as trace_b:
-        return replace(
-            comparison,
-            steps=tuple(_steps_around(trace_a, trace_b, verdict.step)),
-            leaves=tuple(_leaf_lines(trace_a, trace_b, verdict.step, verdict.leaves)),
-        )
+    try:
+        with Trace(a.run.trace_path) as trace_a, Trace(b.run.trace_path) as trace_b:
+            leaves = tuple(_leaf_lines(trace_a, trace_b, verdict.step, verdict.leaves))
+            return replace(comparison, leaves=leaves, steps=tuple(_steps_around(trace_a, trace_b, verdict.step)))
+    except ReprotuiError as error:
+        # The verdict stands: damage behind the first difference, or in the statistics, takes nothing from it.
+        leaves = tuple(LeafLine(leaf, None, None, None, None) for leaf in verdict.leaves)
+        return replace(comparison, leaves=leaves, problem=str(error))
 
 
 def _verdict(a: RunView, b: RunView, verifications: Sequence[Verification | None]) -> Verdict:

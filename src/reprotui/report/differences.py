@@ -23,10 +23,12 @@ def first_difference_sections(report: Report) -> list[Section]:
         verdict = comparison.verdict
         if verdict.step is None:
             continue
-        columns = labels.index(verdict.b)
-        content: list[Table | str] = [_steps_table(comparison, columns)]
+        column = labels.index(verdict.b)
+        content: list[Table | str] = [_steps_table(comparison, column)] if comparison.steps else []
+        if comparison.problem:
+            content.append(f"Not all of it can be read: {comparison.problem}")
         if comparison.leaves:
-            content += [f"Leaves of {verdict.phase} that differ at step {verdict.step}:", _leaves_table(comparison, columns)]
+            content += [f"Leaves of {verdict.phase} that differ at step {verdict.step}:", _leaves_table(comparison, column)]
             if len(comparison.leaves) > LEAVES_SHOWN:
                 content.append(f"{len(comparison.leaves) - LEAVES_SHOWN} more leaves are in the JSON form.")
             if all(line.norm_a is None and line.norm_b is None for line in comparison.leaves):

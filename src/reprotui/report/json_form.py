@@ -62,6 +62,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         ],
         "environment_differences": [{"name": item.name, "a": item.a, "b": item.b} for item in comparison.environments],
         "steps": [_step(line) for line in comparison.steps],
+        "problem": comparison.problem or None,
     }
 
 

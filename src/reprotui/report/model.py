@@ -59,13 +59,17 @@ class LeafLine:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run against the reference. `steps` (around the first difference) and `leaves` are empty unless they diverged."""
+    """A run against the reference. `steps` (around the first difference) and `leaves` are empty unless they diverged.
+
+    `problem` says why steps or statistics could not be read, although the verdict could be found.
+    """
 
     verdict: Verdict
     configs: tuple[ConfigDifference, ...]
     environments: tuple[Difference, ...]
     steps: tuple[StepLine, ...] = ()
     leaves: tuple[LeafLine, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
