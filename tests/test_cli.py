@@ -14,7 +14,7 @@ import pytest
 import reprotui as package
 from conftest import ENDLESS, MLP, TRANSFORMER, edit_manifest, rows_of
 
-COMMANDS = ["race", "run", "compare", "report", "runs", "control", "bench"]
+COMMANDS = ["race", "run", "compare", "report", "runs", "control", "checkpoint", "bench"]
 HEAVY = ("numpy", "textual", "jax", "jaxlib", "flax", "optax", "torch", "pydantic", "rich", "sqlite3", "watchfiles")
 
 

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprotui.checkpoints.places import candidates, checkpoints_directory, signature_path, size_of, step_of
+from reprotui.checkpoints.places import candidates, checkpoints_directory, incompleteness, signature_path, size_of, step_of
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import read_registry
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.integrity.files import Progress
-from reprotui.integrity.formats.orbax import TEMPORARY, TREE
 from reprotui.integrity.manifest import Manifest, manifest_path, read_manifest
-from reprotui.integrity.status import IntegrityError, Result, Status
+from reprotui.integrity.status import Finding, IntegrityError, Result, Status
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,12 @@ def list_checkpoints(run: Path) -> list[ListedCheckpoint]:
     return sorted(listed, key=lambda entry: (entry.step is None, entry.step or 0, entry.path.name))
 
 
+def listed_result(entry: ListedCheckpoint, level: str) -> Result:
+    """Return the result of a verification for what is wrong without a look into the files."""
+    findings = () if entry.problem is None else (Finding(entry.problem, entry.path.name, entry.message),)
+    return Result(entry.path, level, findings, step=entry.step)
+
+
 def latest_good(
     run: Path, level: str = "content", *, at_most: int | None = None, progress: Progress | None = None
 ) -> tuple[Result | None, list[Result]]:
@@ -95,7 +100,7 @@ def latest_good(
 
 def _describe(path: Path) -> ListedCheckpoint:
     manifest: Manifest | None = None
-    problem, message = _incomplete(path)
+    problem, message = incompleteness(path) or (None, "")
     if problem is None:
         try:
             manifest, digest = read_manifest(manifest_path(path))
@@ -110,17 +115,3 @@ def _describe(path: Path) -> ListedCheckpoint:
         content=None if manifest is None or manifest.content is None else manifest.content.root,
         signed=signature_path(path).exists(),
     )  # fmt: skip
-
-
-def _incomplete(path: Path) -> tuple[Status | None, str]:
-    if TEMPORARY in path.name:
-        return Status.INCOMPLETE, "a save that did not end left it"
-    try:
-        below = list(path.iterdir())
-    except OSError as error:
-        return Status.UNREADABLE, f"cannot be listed: {error.strerror}"
-    if not below:
-        return Status.INCOMPLETE, "the directory is empty"
-    if not any((place / TREE).is_file() for place in (path, *below)):
-        return Status.INCOMPLETE, "it holds no state"
-    return None, ""

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from reprotui.errors import BadInputError
-from reprotui.integrity.files import walk
+from reprotui.integrity.files import locate, walk
+from reprotui.integrity.formats.orbax import TEMPORARY, TREE
 from reprotui.integrity.manifest import SUFFIX
+from reprotui.integrity.status import Status
 from reprotui.run_directory import RunDirectory
 
 DIRECTORY = "checkpoints"
@@ -57,12 +59,27 @@ def candidates(path: Path) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
+def incompleteness(directory: Path) -> tuple[Status, str] | None:
+    """Say what a save or a removal that did not end left undone in a step directory; None where nothing shows."""
+    if TEMPORARY in directory.name:
+        return Status.INCOMPLETE, "a save that did not end left it"
+    try:
+        below = list(directory.iterdir())
+    except OSError as error:
+        return Status.UNREADABLE, f"cannot be listed: {error.strerror}"
+    if not below:
+        return Status.INCOMPLETE, "the directory is empty"
+    if not any((place / TREE).is_file() for place in (directory, *below)):
+        return Status.INCOMPLETE, "it holds no state"
+    return None
+
+
 def size_of(checkpoint: Path) -> int:
     """Return the bytes of all files that lie in a checkpoint now."""
     total = 0
     for name in walk(checkpoint).files:
         try:
-            total += (checkpoint / name if name != "." else checkpoint).lstat().st_size
+            total += locate(checkpoint, name).lstat().st_size
         except OSError:
             continue
     return total

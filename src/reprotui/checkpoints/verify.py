@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reprotui.checkpoints.places import owner, signature_path, step_of
+from reprotui.checkpoints.places import incompleteness, owner, signature_path, step_of
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import registry_path
 from reprotui.checksum import LeafSpec
@@ -19,6 +19,7 @@ from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.content import ContentDigest, compare_digests, compare_specs
 from reprotui.integrity.files import SINGLE_FILE, Progress, walk
 from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, digest_stored, open_checkpoint
+from reprotui.integrity.formats.orbax import TEMPORARY
 from reprotui.integrity.manifest import Manifest, check_files, identity_of_run, manifest_path, read_manifest
 from reprotui.integrity.status import Finding, IntegrityError, Result, Status
 from reprotui.run_directory import RunDirectory
@@ -133,6 +134,8 @@ def _identify(subject: Subject, public_key: Path | None) -> list[Finding]:
             findings.append(wrong)
     except IntegrityError as error:
         findings.append(error.finding)
+    if subject.manifest is None and path.is_dir() and _is_step(path) and (why := incompleteness(path)):
+        findings.append(Finding(why[0], path.name, why[1]))
     if subject.manifest is not None:
         findings += _identity(subject, subject.manifest)
     if public_key is not None:
@@ -142,6 +145,10 @@ def _identify(subject: Subject, public_key: Path | None) -> list[Finding]:
     elif signature_path(path).exists():
         subject.notes.append("a signature lies beside it and was not checked: give the public key")
     return findings
+
+
+def _is_step(path: Path) -> bool:
+    return step_of(path.name) is not None or TEMPORARY in path.name
 
 
 def _identity(subject: Subject, manifest: Manifest) -> list[Finding]:

@@ -29,13 +29,15 @@ def open_orbax(path: Path) -> StoredCheckpoint:
     Where the step has one item with arrays, leaves are named by their path in it (`params/dense_0/kernel`); where it has
     several, the item's name comes first.
     """
-    if path.name.endswith(TEMPORARY) or TEMPORARY in path.name:
+    if TEMPORARY in path.name:
         raise _finding(Status.INCOMPLETE, ".", "is what a save that did not end left behind")
     try:
         if (path / TREE).is_file():
             items = [path]
         else:
             items = sorted(below for below in path.iterdir() if (below / TREE).is_file())
+            if not items and any(path.iterdir()) and not any((path / marker).exists() for marker in _MARKERS):
+                raise _finding(Status.UNCHECKED, ".", "is a directory without an Orbax tree: its files can be checked, no leaves")
             if not items:
                 raise _finding(Status.INCOMPLETE, ".", "holds no state: no item with arrays was committed here")
             if not any((path / marker).is_file() for marker in _MARKERS):

@@ -1,0 +1,288 @@
+"""`reprotui checkpoint`: what checkpoints there are, whether they are what was saved, and how two of them differ."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from reprotui.cli import common
+from reprotui.errors import DIFFERS, SAME, BadInputError, CannotTellError
+
+LEVELS = {
+    "files": "the files are those of the manifest, the manifest is that of the registry",
+    "content": "besides, every leaf read back has the digest taken before the write (default)",
+    "trace": "besides, its checksum is the one that the run recorded at that step",
+}
+DAMAGES = ("flip", "zero", "truncate", "append", "swap", "remove", "add", "manifest")
+PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its subcommands."""
+    parser = common.command(
+        subparsers,
+        "checkpoint",
+        "list, verify, compare, sign and damage checkpoints",
+        """reprotui checkpoint list runs/x/a
+        reprotui checkpoint verify runs/x/a --step 100 --level trace
+        reprotui checkpoint diff runs/x/a/checkpoints/100 model.pt""",
+        description="Work with checkpoints: Orbax step directories, torch's .pt, safetensors and npz files.",
+    )
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_list, _add_verify, _add_diff, _add_register, _add_sign, _add_damage):
+        add(inner)
+
+
+def _add_list(subparsers: Any) -> None:
+    parser = common.command(
+        subparsers,
+        "list",
+        "list the checkpoints of a run, without hashing them",
+        """reprotui checkpoint list runs/x/a
+        reprotui checkpoint list x/a --json""",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory, its checkpoints directory, or name in the runs directory")
+    common.add_runs_directory(parser)
+    common.add_json(parser)
+    parser.set_defaults(call=list_)
+
+
+def _add_verify(subparsers: Any) -> None:
+    parser = common.command(
+        subparsers,
+        "verify",
+        "say whether a checkpoint is what was saved",
+        """reprotui checkpoint verify runs/x/a                    (the newest step)
+        reprotui checkpoint verify runs/x/a --step 100 --level trace
+        reprotui checkpoint verify runs/x/a --all --json
+        reprotui checkpoint verify model.safetensors --key public.pem""",
+        description="Verify checkpoints. Only VALID exits 0; damage exits 1; 3 says that nobody can tell.\n\nlevels:\n"
+        + "\n".join(f"  {name:<9}{text}" for name, text in LEVELS.items()),
+    )
+    _add_target(parser)
+    parser.add_argument("--all", action="store_true", help="every checkpoint of the run")
+    parser.add_argument("--level", choices=LEVELS, default="content", help="how deep to look, see above")
+    parser.add_argument("--key", type=Path, metavar="PEM", help="public key: the checkpoint must be signed with its private key")
+    common.add_json(parser)
+    parser.set_defaults(call=verify)
+
+
+def _add_diff(subparsers: Any) -> None:
+    parser = common.command(
+        subparsers,
+        "diff",
+        "compare two checkpoints of any formats leaf by leaf",
+        """reprotui checkpoint diff runs/x/a/checkpoints/100 runs/x/b/checkpoints/100
+        reprotui checkpoint diff runs/x/a runs/x/b --step 100
+        reprotui checkpoint diff model.pt model.safetensors --json""",
+    )
+    parser.add_argument("a", metavar="A", help="checkpoint, or with --step a run")
+    parser.add_argument("b", metavar="B", help="checkpoint, or with --step a run")
+    parser.add_argument("--step", type=int, metavar="N", help="compare the checkpoints of this step of two runs")
+    common.add_runs_directory(parser)
+    common.add_json(parser)
+    parser.set_defaults(call=diff)
+
+
+def _add_register(subparsers: Any) -> None:
+    parser = common.command(
+        subparsers,
+        "register",
+        "write the manifest of a checkpoint that has none, as it is now",
+        """reprotui checkpoint register model.safetensors
+        reprotui checkpoint register runs/x/a --step 100""",
+        description="Write the manifest of a checkpoint beside it, as it is now: damage from here on is found, earlier damage "
+        "only where the format shows it.",
+    )
+    _add_target(parser)
+    parser.set_defaults(call=register)
+
+
+def _add_sign(subparsers: Any) -> None:
+    parser = common.command(
+        subparsers,
+        "sign",
+        "sign a checkpoint that verifies, in the OpenSSF model-signing format",
+        """openssl ecparam -genkey -name prime256v1 -noout -out private.pem
+        openssl ec -in private.pem -pubout -out public.pem
+        reprotui checkpoint sign runs/x/a --step 100 --key private.pem
+        reprotui checkpoint verify runs/x/a --step 100 --key public.pem""",
+        description="Sign a checkpoint; the bundle lies beside it. Needs the extra: pip install 'reprotui[sign]'.",
+    )
+    _add_target(parser)
+    parser.add_argument(
+        "--key", type=Path, metavar="PEM", required=True,
+        help=f"EC private key (P-256, P-384, P-521); the password of an encrypted one in ${PASSWORD_VARIABLE}",
+    )  # fmt: skip
+    parser.set_defaults(call=sign)
+
+
+def _add_damage(subparsers: Any) -> None:
+    parser = common.command(
+        subparsers,
+        "damage",
+        "harm a copy of a checkpoint on purpose, to see what is found",
+        """reprotui checkpoint damage model.pt --kind flip --seed 7
+        reprotui checkpoint damage runs/x/a --step 100 --count 3 --out damaged""",
+        description="Harm a copy of a checkpoint (and of its manifest, signature and registry), by a seed; print what was done.",
+    )
+    _add_target(parser)
+    parser.add_argument("--kind", choices=DAMAGES, help="what to do (default: drawn for each)")
+    parser.add_argument("--count", type=common.positive, default=1, metavar="N", help="how many times (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="draws places and kinds (default 0)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("damaged"), metavar="DIR", help="where the copy goes (default ./damaged)"
+    )
+    parser.add_argument("--in-place", action="store_true", help="harm the checkpoint itself instead of a copy")
+    parser.set_defaults(call=damage)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="CHECKPOINT|RUN", help="checkpoint, run directory, or name in the runs directory")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step of the run")
+    common.add_runs_directory(parser)
+
+
+def list_(parsed: argparse.Namespace) -> int:
+    """Print what is there."""
+    from reprotui.checkpoints.listing import list_checkpoints
+    from reprotui.checkpoints.places import is_run
+    from reprotui.cli import show_checkpoint
+
+    path = common.find_run(parsed.run, common.runs_directory(parsed))
+    if not is_run(path):
+        raise BadInputError(f"{path} is not a run: it has no run.json")
+    entries = list_checkpoints(path)
+    if parsed.json:
+        common.print_json({"run": str(path), "checkpoints": [entry.to_json() for entry in entries]})
+    elif entries:
+        show_checkpoint.show_list(entries)
+    else:
+        print(f"no checkpoints in {common.short(path)}")
+    return SAME
+
+
+def verify(parsed: argparse.Namespace) -> int:
+    """Verify one checkpoint or all of a run; exit by the worst status."""
+    from reprotui.checkpoints.listing import list_checkpoints, listed_result
+    from reprotui.checkpoints.places import is_run
+    from reprotui.checkpoints.verify import verify_checkpoint
+    from reprotui.cli import show_checkpoint
+    from reprotui.integrity.status import Status, worst
+
+    path = common.find_run(parsed.target, common.runs_directory(parsed))
+    if parsed.all:
+        if parsed.step is not None or not is_run(path):
+            raise BadInputError("--all is for a run, without --step")
+        entries = list_checkpoints(path)
+        if not entries:
+            raise CannotTellError(f"{path} has no checkpoint to verify")
+    else:
+        entries = [None]
+    results = []
+    with show_checkpoint.Meter("verified") as meter:
+        for entry in entries:
+            checkpoint = _checkpoint(path, parsed.step) if entry is None else entry.path
+            if entry is not None and entry.problem is Status.MISSING:
+                results.append(listed_result(entry, parsed.level))
+            else:
+                results.append(verify_checkpoint(checkpoint, parsed.level, public_key=parsed.key, progress=meter))
+            if not parsed.json:
+                meter.clear()
+                show_checkpoint.show_result(results[-1])
+    status = worst([result.status for result in results])
+    if parsed.json:
+        common.print_json({"status": status.value, "results": [result.to_json() for result in results]})
+    return status.exit_code
+
+
+def diff(parsed: argparse.Namespace) -> int:
+    """Compare two checkpoints; exit 0 where every leaf is the same."""
+    from reprotui.checkpoints.diff import diff_checkpoints
+    from reprotui.checkpoints.places import find_checkpoint
+    from reprotui.cli import show_checkpoint
+    from reprotui.errors import CANNOT_TELL
+
+    runs = common.runs_directory(parsed)
+    a, b = (find_checkpoint(common.find_run(name, runs), parsed.step) for name in (parsed.a, parsed.b))
+    with show_checkpoint.Meter("compared") as meter:
+        found = diff_checkpoints(a, b, meter)
+    if parsed.json:
+        common.print_json(found.to_json())
+    else:
+        show_checkpoint.show_diff(found)
+    if not found.same:
+        return DIFFERS
+    return CANNOT_TELL if found.unread else SAME
+
+
+def register(parsed: argparse.Namespace) -> int:
+    """Write the manifest of what is there."""
+    from reprotui.checkpoints.places import owner, step_of
+    from reprotui.checkpoints.register import register_as_found
+    from reprotui.cli import show_checkpoint
+    from reprotui.integrity.manifest import Identity, identity_of_run, manifest_path
+
+    path = _target(parsed)
+    run, step = owner(path), step_of(path.name)
+    identity = Identity(step=step) if run is None or step is None else identity_of_run(run.manifest(), step)
+    with show_checkpoint.Meter("hashed") as meter:
+        manifest = register_as_found(path, identity, meter)
+    print(f"{common.short(manifest_path(path))}: {len(manifest.files)} files, {show_checkpoint.size(manifest.size)}")
+    return SAME
+
+
+def sign(parsed: argparse.Namespace) -> int:
+    """Sign what verifies, and nothing else."""
+    from reprotui.checkpoints.sign import sign_checkpoint
+    from reprotui.checkpoints.verify import verify_checkpoint
+    from reprotui.cli import show_checkpoint
+    from reprotui.integrity.status import Status
+
+    path = _target(parsed)
+    with show_checkpoint.Meter("verified") as meter:
+        result = verify_checkpoint(path, "content", progress=meter)
+    if result.status is not Status.VALID:
+        show_checkpoint.show_result(result)
+        print("reprotui: not signed: only a VALID checkpoint is", file=sys.stderr)
+        return result.status.exit_code
+    password = os.environ.get(PASSWORD_VARIABLE)
+    bundle = sign_checkpoint(path, parsed.key, password.encode() if password else None)
+    print(f"signed: {common.short(bundle)}")
+    return SAME
+
+
+def damage(parsed: argparse.Namespace) -> int:
+    """Harm a copy and say how."""
+    import random
+
+    from reprotui.checkpoints import damage as harm
+
+    path = _target(parsed)
+    generator = random.Random(parsed.seed)
+    copy = path if parsed.in_place else harm.copy_checkpoint(path, parsed.out)
+    for _ in range(parsed.count):
+        kind = parsed.kind or generator.choice(harm.applicable(copy))
+        print(harm.damage(copy, kind, generator))
+    print(
+        f"damaged {common.short(copy)}; see: reprotui checkpoint verify {common.quote([str(common.short(copy))])}",
+        file=sys.stderr,
+    )
+    return SAME
+
+
+def _target(parsed: argparse.Namespace) -> Path:
+    return _checkpoint(common.find_run(parsed.target, common.runs_directory(parsed)), parsed.step)
+
+
+def _checkpoint(path: Path, step: int | None) -> Path:
+    """Return the checkpoint that was asked for; of a run without a step the newest on the disk, whatever its state."""
+    from reprotui.checkpoints.places import candidates, find_checkpoint, is_run, step_of
+
+    if step is not None or not is_run(path):
+        return find_checkpoint(path, step)
+    steps = [number for entry in candidates(path) if (number := step_of(entry.name)) is not None]
+    if not steps:
+        raise CannotTellError(f"{path} has no checkpoint")
+    return find_checkpoint(path, max(steps))
