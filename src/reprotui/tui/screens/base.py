@@ -30,8 +30,8 @@ class ActionScreen(Screen[None]):
     NAME: ClassVar[str] = ""
     LEAST: ClassVar[tuple[int, int]] = (40, 12)
     """Columns and lines below which nothing sensible fits."""
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (50, "-tall")]
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (120, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (32, "-medium"), (50, "-tall")]  # noqa: RUF012
 
     @property
     def dashboard(self) -> "DashboardApp":
