@@ -169,14 +169,19 @@ def make_config(model: type[ExperimentConfig], overrides: dict[str, Any], name: 
     Raises:
         BadInputError: all wrong keys and values at once, each with what was expected.
     """
-    values = {
-        key: None if isinstance(value, str) and value.lower() in ("", "none", "null") and _optional(model, key) else value
-        for key, value in overrides.items()
-    }
     try:
-        return model.model_validate(values)
+        return model.model_validate(_read_none(model, overrides))
     except ValidationError as error:
         raise BadInputError(f"config of {name}: " + "; ".join(_explain(model, item) for item in error.errors())) from None
+
+
+def config_problems(model: type[ExperimentConfig], overrides: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with each field; under `config` what concerns none alone. Nothing is wrong where it is empty."""
+    try:
+        model.model_validate(_read_none(model, overrides))
+    except ValidationError as error:
+        return {_key(item): _explain(model, item).removeprefix(f"{_key(item)}={item['input']}: ") for item in error.errors()}
+    return {}
 
 
 def field_phases(model: type[ExperimentConfig]) -> dict[str, list[str]]:
@@ -189,6 +194,17 @@ def field_phases(model: type[ExperimentConfig]) -> dict[str, list[str]]:
     return phases
 
 
+def _read_none(model: type[ExperimentConfig], overrides: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, str) and value.lower() in ("", "none", "null") and _optional(model, key) else value
+        for key, value in overrides.items()
+    }
+
+
+def _key(item: Any) -> str:
+    return str(item["loc"][0]) if item["loc"] else "config"
+
+
 def _optional(model: type[ExperimentConfig], key: str) -> bool:
     field = model.model_fields.get(key)
     return field is not None and type(None) in getattr(field.annotation, "__args__", ())
@@ -197,7 +213,7 @@ def _optional(model: type[ExperimentConfig], key: str) -> bool:
 def _explain(model: type[ExperimentConfig], item: Any) -> str:
     import difflib
 
-    key = str(item["loc"][0]) if item["loc"] else "config"
+    key = _key(item)
     if item["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, model.model_fields, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(model.model_fields))}"

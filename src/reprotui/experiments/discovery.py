@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,19 +82,45 @@ def resolve_configs(reference: ExperimentReference, overrides: list[dict[str, An
     if reference.path is None:
         model = BUILT_IN[reference.name].config
         return [_resolve(model, item, reference.name) for item in overrides]
-    command = [sys.executable, "-m", "reprotui.experiments.discovery", str(reference.path), json.dumps(overrides)]
+    answer = ask_file(reference.path, "reprotui.experiments.discovery", overrides)
+    return [ResolvedConfig(values, answer["phases"]) for values in answer["configs"]]
+
+
+def ask_file(path: Path, module: str, question: Any) -> dict[str, Any]:
+    """Ask a module, run in a process of its own, about a user's file; `answer_about` is its other end.
+
+    Raises:
+        BadInputError: the file cannot be imported, takes too long, or is not an experiment.
+    """
+    command = [sys.executable, "-m", module, str(path), json.dumps(question)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=IMPORT_SECONDS)
     except subprocess.TimeoutExpired:
-        raise BadInputError(f"{reference.path} was not imported within {IMPORT_SECONDS} s: does it train at import?") from None
-    answer = result.stdout.rpartition("\x00")[2]
-    if result.returncode or not answer:
+        raise BadInputError(f"{path} was not imported within {IMPORT_SECONDS} s: does it train at import?") from None
+    text = result.stdout.rpartition("\x00")[2]
+    if result.returncode or not text:
         lines = result.stderr.strip().splitlines() or ["it ended without a word"]
-        raise BadInputError(f"{reference.path} cannot be imported: {lines[-1]}")
-    parsed = json.loads(answer)
-    if "error" in parsed:
-        raise BadInputError(parsed["error"])
-    return [ResolvedConfig(values, parsed["phases"]) for values in parsed["configs"]]
+        raise BadInputError(f"{path} cannot be imported: {lines[-1]}")
+    answer = json.loads(text)
+    if "error" in answer:
+        raise BadInputError(answer["error"])
+    return answer
+
+
+def answer_about(arguments: list[str], answer: Callable[[type[ExperimentConfig], str, Any], dict[str, Any]]) -> None:
+    """Answer `ask_file` on standard output.
+
+    Args:
+        arguments: the file, and the question as JSON.
+        answer: gets config class, file name and question, and returns what can be JSON.
+    """
+    path = Path(arguments[0])
+    try:
+        found = answer(_class_from_file(path).Config, path.name, json.loads(arguments[1]))
+    except ReprotuiError as error:
+        found = {"error": str(error)}
+    # Behind a NUL, because the user's file may print.
+    sys.stdout.write("\x00" + json.dumps(found))
 
 
 def load_experiment_class(reference: ExperimentReference) -> Any:
@@ -152,16 +179,9 @@ def _resolve(model: type[ExperimentConfig], overrides: dict[str, Any], name: str
     return ResolvedConfig(make_config(model, overrides, name).model_dump(mode="json"), field_phases(model))
 
 
-def _describe(path: Path, overrides: list[dict[str, Any]]) -> dict[str, Any]:
-    try:
-        model = _class_from_file(path).Config
-        configs = [_resolve(model, item, path.name) for item in overrides]
-    except ReprotuiError as error:
-        return {"error": str(error)}
-    return {"configs": [config.values for config in configs], "phases": field_phases(model)}
+def _configs(model: type[ExperimentConfig], name: str, overrides: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"configs": [_resolve(model, item, name).values for item in overrides], "phases": field_phases(model)}
 
 
 if __name__ == "__main__":
-    answer = _describe(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    # Behind a NUL, because the user's file may print.
-    sys.stdout.write("\x00" + json.dumps(answer))
+    answer_about(sys.argv[1:], _configs)

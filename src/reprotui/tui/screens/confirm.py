@@ -29,7 +29,9 @@ class ConfirmScreen(ModalScreen[bool]):
     DEFAULT_CSS = """
     ConfirmScreen {
         align: center middle; background: $background 60%;
-        #confirm { width: 72; max-width: 94%; height: auto; max-height: 90%; border: round $differs; padding: 0 2; background: $surface; }
+        #confirm {
+            width: 72; max-width: 94%; height: auto; max-height: 90%; border: round $differs; padding: 0 2; background: $surface;
+        }
         #names { height: auto; max-height: 12; margin: 1 0; }
         #buttons { height: 1; align-horizontal: right; margin: 1 0 0 0; }
         Button { margin-left: 2; }

@@ -29,6 +29,7 @@ from reprotui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:  # what lists and starts needs numpy and pydantic: threads import it after the first frame
     from reprotui.race.listing import Entry
+    from reprotui.race.start import Started
 
 RUNS, PRESETS, SAMPLES = "runs", "presets", "samples"
 TABS = {RUNS: "runs", PRESETS: "ready-made races", SAMPLES: "sample runs"}
@@ -92,7 +93,7 @@ class HomeScreen(StartingScreen):
     def _go_on(self) -> None:
         self._watch.resume()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         self._show_tabs()
 
     def _deliver(self, entries: tuple[Entry, ...], problem: str) -> None:
@@ -256,7 +257,7 @@ class HomeScreen(StartingScreen):
             if rows.current:
                 self.start_race(rows.current.name, partial(rows.current.start, self.runs_directory))
             return
-        self.app.open_runs([entry.path for entry in self._chosen_entries()])  # ty: ignore[unresolved-attribute]
+        self.app.open_runs([entry.path for entry in self._chosen_entries()])  # ty: ignore[missing-attribute]
 
     def do_mark(self) -> None:
         entry = self._current
@@ -352,7 +353,7 @@ def _load_rest() -> tuple[Sequence[object], tuple[Entry, ...]]:
     return READY, () if samples is None else tuple(sorted(Listing(samples).read(), key=lambda entry: entry.name))
 
 
-def _start_first(runs: Path) -> object:
+def _start_first(runs: Path) -> Started:
     from reprotui.race.presets import PRESETS as READY
 
     return READY[0].start(runs)

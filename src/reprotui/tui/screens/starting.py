@@ -33,7 +33,7 @@ class StartingScreen(ActionScreen):
 
     def opened(self, started: Started) -> None:
         """Show the race that was started."""
-        self.app.open_runs([started.path], dict(started.processes))  # ty: ignore[unresolved-attribute]
+        self.app.open_runs([started.path], dict(started.processes))  # ty: ignore[missing-attribute]
 
     @on(Worker.StateChanged)
     def _take_start(self, event: Worker.StateChanged) -> None:
