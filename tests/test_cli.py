@@ -285,6 +285,15 @@ def test_a_truncated_trace_is_incomparable_and_harms_no_other(reprotui: Any, sam
     assert "agree: " in reprotui("compare", path / "a", path / "b", whole, exit_code=3).stdout
 
 
+def test_a_root_that_no_leaf_explains_is_not_called_equal(reprotui: Any, sample: Any) -> None:
+    path = sample("identical")
+    with sqlite3.connect(path / "b" / "trace.db") as database:
+        database.execute("UPDATE steps SET roots = zeroblob(48) WHERE step = 12")
+    database.close()
+    assert "was edited" in reprotui("compare", path, exit_code=3).stdout
+    assert "IDENTICAL" in reprotui("compare", path / "a", path / "a").stdout
+
+
 def test_an_edited_row_is_found_by_verify(reprotui: Any, sample: Any) -> None:
     path = sample("identical")
     with sqlite3.connect(path / "b" / "trace.db") as connection:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprotui.checksum import LeafSpec
+from reprotui.errors import CannotTellError
 from reprotui.trace import PHASES, LeafTable, StepRow, Trace
 from reprotui.trace.phases import ROOT_BYTES
 
@@ -182,6 +183,11 @@ def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | Non
         if same_specs and row_a.roots[part] == row_b.roots[part]:
             continue
         found = list(_leaf_differences(phase, table_a, table_b, sums_a, sums_b))
+        if known and same_specs and not found:
+            raise CannotTellError(
+                f"the roots of {phase} differ at step {step}, but no leaf checksum does: one of the traces was edited; "
+                "see which with --verify"
+            )
         optional = [leaf for leaf in found if leaf.path.startswith(OPTIONAL_PREFIX) and leaf.kind.startswith("only")]
         notes += [f"{leaf.path} is {leaf.kind}" for leaf in optional]
         found = [leaf for leaf in found if leaf not in optional]
