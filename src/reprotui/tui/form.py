@@ -1,0 +1,168 @@
+"""The form of a new race as a value: experiment, fields, and what each run has other than the defaults. No textual here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # configs need pydantic, which the screen does not wait for
+    from reprotui.experiments.form import FormField
+    from reprotui.race.start import Started
+
+LABELS = "abcdefgh"
+EXPERIMENT, NAME = "experiment", "name"
+"""Rows of the race itself; a config field of the same name is told apart by `Row.race`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the form: a heading (`field` None and not `race`), a field of the config, or a line of the race itself."""
+
+    name: str
+    field: FormField | None = None
+    race: bool = False
+
+    @property
+    def heading(self) -> bool:
+        """Say whether nothing can be set here."""
+        return self.field is None and not self.race
+
+
+@dataclass(frozen=True)
+class RaceForm:
+    """What was filled in; texts are as typed. `runs` holds, for each run, only what is not the default."""
+
+    experiment: str
+    name: str = ""
+    fields: tuple[FormField, ...] = ()
+    runs: tuple[Mapping[str, str], ...] = ({}, {})
+
+    def text(self, run: int, field: FormField) -> str:
+        """Return what stands in a cell."""
+        return self.runs[run].get(field.name, default_text(field))
+
+    def with_text(self, run: int, field: FormField, text: str) -> RaceForm:
+        """Return the form with another text in a cell."""
+        others = {name: value for name, value in self.runs[run].items() if name != field.name}
+        values = others if text == default_text(field) else {**others, field.name: text}
+        return replace(self, runs=(*self.runs[:run], values, *self.runs[run + 1 :]))
+
+    def with_fields(self, fields: tuple[FormField, ...]) -> RaceForm:
+        """Return the form for another experiment; values of fields that both have stay."""
+        known = {field.name: default_text(field) for field in fields}
+        runs = tuple({name: text for name, text in run.items() if known.get(name, text) != text} for run in self.runs)
+        return replace(self, fields=fields, runs=runs)
+
+    def with_run_added(self) -> RaceForm:
+        """Return the form with one run more, a copy of the last."""
+        return replace(self, runs=(*self.runs, dict(self.runs[-1])))
+
+    def with_run_removed(self) -> RaceForm:
+        """Return the form without its last run."""
+        return replace(self, runs=self.runs[:-1])
+
+    def differs(self, field: FormField) -> bool:
+        """Say whether runs have different texts in a field."""
+        return len({self.text(run, field) for run in range(len(self.runs))}) > 1
+
+    def changed(self, field: FormField) -> bool:
+        """Say whether any run has something other than the default."""
+        return any(field.name in run for run in self.runs)
+
+    def rows(self, only_differing: bool = False) -> tuple[Row, ...]:
+        """Return the lines of the form: the race, then the fields in their groups."""
+        rows, group = [Row(EXPERIMENT, race=True), Row(NAME, race=True)], ""
+        for field in self.fields:
+            if only_differing and not self.changed(field):
+                continue
+            if field.group != group:
+                group = field.group
+                rows.append(Row(group))
+            rows.append(Row(field.name, field))
+        return tuple(rows)
+
+    def command(self, runs: Path) -> list[str]:
+        """Return the command line that starts the same race."""
+        from reprotui.race.start import race_command
+
+        return race_command(self.experiment, self.runs, self.name or None, runs)
+
+    def start(self, runs: Path) -> Started:
+        """Start the race; raises what `start_race` raises."""
+        from reprotui.experiments.discovery import find_experiment
+        from reprotui.race.launch import Recording
+        from reprotui.race.prepare import Member
+        from reprotui.race.start import start_race
+
+        members = [Member(label, dict(values)) for label, values in zip(LABELS, self.runs, strict=False)]
+        reference = find_experiment(self.experiment)
+        return start_race(runs, self.name or None, reference, members, Recording(), self.command(runs))
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is wrong with a form: with the experiment, with the name, and with fields of each run."""
+
+    experiment: str = ""
+    name: str = ""
+    runs: tuple[Mapping[str, str], ...] = ()
+
+    def of(self, row: Row) -> tuple[int, str] | None:
+        """Return the first run with a problem in a row, and the problem."""
+        if row.race:
+            text = self.experiment if row.name == EXPERIMENT else self.name
+            return (0, text) if text else None
+        return next(((run, found[row.name]) for run, found in enumerate(self.runs) if row.name in found), None)
+
+    @property
+    def first(self) -> str:
+        """Return the first problem as a sentence, empty where there is none."""
+        if self.experiment or self.name:
+            return self.experiment or f"name: {self.name}"
+        found = ((label, name, text) for label, run in zip("ABCDEFGH", self.runs, strict=False) for name, text in run.items())
+        return next((f"{label}: {name}: {text}" for label, name, text in found), "")
+
+
+def describe(experiment: str) -> tuple[FormField, ...]:
+    """Return the fields of an experiment; raises BadInputError where it cannot be used. May take seconds."""
+    from reprotui.experiments.discovery import find_experiment
+    from reprotui.experiments.form import describe_experiment
+
+    return describe_experiment(find_experiment(experiment))
+
+
+def check(form: RaceForm, directory: Path) -> Problems:
+    """Check a form. May take seconds where the experiment is a user's file.
+
+    Args:
+        form: what was filled in.
+        directory: the runs directory, in which the name must be free.
+    """
+    from reprotui.errors import ReprotuiError
+    from reprotui.experiments.discovery import find_experiment
+    from reprotui.experiments.form import check_configs
+    from reprotui.run_directory import check_name
+
+    name = ""
+    try:
+        if form.name and (directory / check_name(form.name)).exists():
+            name = f"{form.name} exists already in {directory}"
+    except ReprotuiError as error:
+        name = str(error)
+    try:
+        checked = check_configs(find_experiment(form.experiment), [dict(run) for run in form.runs])
+    except ReprotuiError as error:
+        return Problems(str(error), name)
+    return Problems("", name, tuple(item.problems for item in checked))
+
+
+def default_text(field: FormField) -> str:
+    """Return a field's default as it is typed."""
+    return value_text(field.default)
+
+
+def value_text(value: Any) -> str:
+    """Return a JSON value as it is typed on a command line."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,180 @@
+"""The grid of a new race: a line a field, a column a run; drawn like a list, so that eight runs cost what two cost."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.message import Message
+
+from reprotui.tui.form import EXPERIMENT, Problems, RaceForm, Row
+from reprotui.tui.symbols import Symbols
+from reprotui.tui.text import fit
+from reprotui.tui.widgets.rows import Cell, Rows
+
+LABEL, SIGN = 17, 4
+"""Cells of a field's name, and of the sign before it."""
+NARROWEST, WIDEST = 13, 22
+"""Cells of a run's column."""
+NOTE = 24
+"""Cells below which a note is not worth its room."""
+
+
+class FormGrid(Rows):
+    """Cells to move in with arrows, vim keys and mouse; what is typed is edited by the screen's one input."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cell", "rows--group"}
+    DEFAULT_CSS = """
+    FormGrid {
+        .rows--cell { background: $run-a; color: $on-verdict; text-style: bold; }
+        .rows--group { color: $muted; text-style: bold; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "column(-1)", show=False),
+        Binding("right,l", "column(1)", show=False),
+    ]
+
+    class Asked(Message):
+        """A person wants to `edit` the cell under the cursor, from a first character on where there is one, or its `next` choice."""
+
+        def __init__(self, what: str, first: str = "") -> None:
+            super().__init__()
+            self.what, self.first = what, first
+
+    def __init__(self, symbols: Symbols, form: RaceForm, *, id: str | None = None) -> None:
+        super().__init__(symbols, id=id)
+        self.form, self.problems = form, Problems()
+        self.rows: tuple[Row, ...] = form.rows()
+        self.column = 0
+        self._left = 0
+
+    def show(self, form: RaceForm, problems: Problems, only_differing: bool) -> None:
+        """Show a form; the cursor stays on its field."""
+        before = self.row
+        self.form, self.problems, self.rows = form, problems, form.rows(only_differing)
+        self.column = min(self.column, len(form.runs) - 1)
+        self.count = len(self.rows)
+        names = [(row.name, row.heading) for row in self.rows]
+        if before and (before.name, before.heading) in names:
+            self.cursor = names.index((before.name, before.heading))
+        self._keep_in_view()
+        self.refresh()
+
+    @property
+    def row(self) -> Row | None:
+        """Return the row under the cursor."""
+        return self.rows[self.cursor] if self.cursor < len(self.rows) else None
+
+    def _columns(self, width: int) -> tuple[int, int]:
+        """Return how many runs are seen, and the width of each."""
+        runs = len(self.form.runs)
+        room = max(NARROWEST, width - LABEL - SIGN)
+        seen = max(1, min(runs, room // NARROWEST))
+        spare = room - NOTE if room - NOTE >= seen * NARROWEST else room
+        return seen, max(NARROWEST, min(WIDEST, spare // seen))
+
+    def heading(self, width: int) -> list[Cell]:
+        seen, cell = self._columns(width)
+        cells = [Cell(" " * (SIGN + LABEL))]
+        for run in range(self._left, self._left + seen):
+            cells.append(Cell(fit(f"{'ABCDEFGH'[run]}{' reference' if run == 0 else ''}", cell, self.symbols), "abcdefgh"[run]))
+        more = len(self.form.runs) - self._left - seen
+        return [*cells, Cell(f" {more} more {self.symbols.right}" if more > 0 else "", "muted")]
+
+    def cells(self, index: int, width: int) -> list[Cell]:
+        row, symbols = self.rows[index], self.symbols
+        if row.heading:
+            return [Cell(fit(f"  {row.name}", width, symbols), "group")]
+        found = self.problems.of(row)
+        differs = row.field is not None and self.form.differs(row.field)
+        sign = ("!", "differs") if found else (symbols.differs, "differs") if differs else ("", "")
+        seen, cell = self._columns(width)
+        cells = [Cell(fit(f"  {sign[0]}", SIGN, symbols), sign[1]), Cell(fit(row.name, LABEL, symbols))]
+        here = index == self.cursor and self.has_focus
+        if row.field is None:
+            text = self.form.experiment if row.name == EXPERIMENT else self.form.name or "(by date and time)"
+            cells.append(self._cell(text, seen * cell, here, "" if row.name == EXPERIMENT or self.form.name else "muted", True))
+        else:
+            for run in range(self._left, self._left + seen):
+                text = self.form.text(run, row.field)
+                colour = "abcdefgh"[run] if row.field.name in self.form.runs[run] else "muted"
+                if run < len(self.problems.runs) and row.name in self.problems.runs[run]:
+                    colour = "differs"
+                cells.append(self._cell(text, cell, here and run == self.column, colour, bool(row.field.choices)))
+        room = width - SIGN - LABEL - seen * cell
+        if room > 12:
+            note, colour = (found[1], "differs") if found else (self._note(row), "muted")
+            cells.append(Cell(" " + fit(note, room - 2, symbols), colour))
+        return cells
+
+    def _cell(self, text: str, width: int, here: bool, colour: str, choice: bool) -> Cell:
+        # An empty text has a sign, so that the cell is seen; a choice says that there is more behind it.
+        shown = f"{text or self.symbols.nothing}{f' {self.symbols.open}' if choice and here else ''}"
+        return Cell(fit(f" {shown}", width - 1, self.symbols) + " ", "cell" if here else colour)
+
+    def _note(self, row: Row) -> str:
+        if row.field is None:
+            return "space: next built in; enter: a .py file" if row.name == EXPERIMENT else "directory in the runs directory"
+        return f"{row.field.description}{f' ({row.field.bounds})' if row.field.bounds else ''}"
+
+    def cell_region(self) -> Region:
+        """Return where the cell under the cursor is on the screen; empty where it is out of view."""
+        seen, cell = self._columns(self.scrollable_content_region.width)
+        row = self.row
+        y = self.cursor - self.scroll_offset.y + 1
+        if row is None or not 1 <= y <= self.page_rows:
+            return Region()
+        across = row.field is None
+        x = SIGN + LABEL + (0 if across else (self.column - self._left) * cell)
+        area = self.content_region
+        return Region(area.x + x, area.y + y, (seen if across else 1) * cell - 1, 1)
+
+    def _keep_in_view(self) -> None:
+        seen, _ = self._columns(self.scrollable_content_region.width or 80)
+        self._left = max(0, min(self._left, self.column, len(self.form.runs) - seen))
+        self._left = max(self._left, self.column - seen + 1)
+
+    def go_to(self, index: int, by_hand: bool = False) -> None:
+        # Headings are stepped over in the direction of the movement.
+        step = 1 if index >= self.cursor else -1
+        while 0 <= index < len(self.rows) and self.rows[index].heading:
+            index += step
+        super().go_to(max(0, index), by_hand)
+
+    def action_column(self, by: int) -> None:
+        self.go_to_column(self.column + by)
+
+    def go_to_column(self, column: int) -> None:
+        """Put the cursor on another run."""
+        self.column = max(0, min(column, len(self.form.runs) - 1))
+        self._keep_in_view()
+        self.refresh()
+
+    def on_key(self, event: events.Key) -> None:
+        """Begin to edit a number by typing it."""
+        field = self.row.field if self.row else None
+        if event.character and event.character in "0123456789-." and field and field.kind in ("int", "float"):
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Asked("edit", event.character))
+
+    def on_click(self, event: events.Click) -> None:
+        """Go to the cell that is clicked; a click where the cursor is edits it, or takes the next choice."""
+        index = event.style.meta.get("row")
+        if index is None or self.rows[index].heading:
+            event.prevent_default()
+            return
+        _, cell = self._columns(self.scrollable_content_region.width)
+        column = self._left + (event.x - SIGN - LABEL) // cell
+        row = self.rows[index]
+        inside = row.field is None or 0 <= column < len(self.form.runs)
+        same = index == self.cursor and (row.field is None or column == self.column)
+        event.prevent_default()
+        event.stop()
+        if row.field is not None and inside:
+            self.go_to_column(column)
+        self.go_to(index, by_hand=True)
+        if same and inside:
+            choice = row.field.choices if row.field else row.name == EXPERIMENT
+            self.post_message(self.Asked("next" if choice else "edit"))
