@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from reprotui import __version__
-from reprotui.cli import bench, checkpoint, common, compare, control, env, open, race, report, run, runs, seed_check
+from reprotui.cli import bench, check, checkpoint, common, compare, control, env, new, open, race, report, run, runs, seed_check
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
-COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, bench)
+COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, check, new, bench)
 
 _EPILOG = """\
 examples:

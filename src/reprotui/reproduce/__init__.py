@@ -25,6 +25,9 @@ _NAMES = {
     "reprotui.environment": ("Difference", "capture_environment", "compare_environments"),
     "status": ("get_deterministic_status",),
     "impact": ("Impact", "benchmark_deterministic_impact"),
+    "lint": ("RULES", "Finding", "lint_file", "lint_project"),
+    "project": ("validate_template_structure",),
+    "template": ("TemplateConfig", "create_reproducible_template"),
     "difference": ("LeafDifference",),
     "verification": ("DeterminismReport", "verify_deterministic_execution", "verify_reproducibility"),
 }

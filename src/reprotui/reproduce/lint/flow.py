@@ -22,6 +22,8 @@ _BLIND_CALLS = frozenset(
 def order_is_lost(names: Names, node: ast.AST, seen: frozenset[str] = frozenset()) -> bool:
     """Say whether what becomes of an ordered value cannot depend on its order."""
     parent = names.parent(node)
+    if _only_told(names, node):
+        return True
     match parent:
         case ast.Call():
             called = names.called(parent)
@@ -80,6 +82,8 @@ def _name_is_blind(names: Names, target: ast.Name, seen: frozenset[str]) -> bool
 def body_is_blind(names: Names, loop: ast.For | ast.AsyncFor) -> bool:
     """Say whether a loop does the same whatever the order: it checks, fills sets, removes, or assigns by its own key."""
     targets = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+    if targets == {"_"}:
+        return True
     return all(_statement_is_blind(names, statement, targets) for statement in [*loop.body, *loop.orelse])
 
 
@@ -99,8 +103,21 @@ def _statement_is_blind(names: Names, node: ast.stmt, targets: set[str]) -> bool
             return True
         case ast.AugAssign(op=ast.BitOr() | ast.BitAnd()):
             return True
+        case ast.AugAssign(target=ast.Subscript() as target):
+            # Each element has a place of its own.
+            return any(isinstance(item, ast.Name) and item.id in targets for item in ast.walk(target))
         case ast.AugAssign(op=ast.Add(), value=ast.Constant(value=int())):
             return True
+    return False
+
+
+def _only_told(names: Names, node: ast.AST) -> bool:
+    """Say whether a value ends in an error's message, or in `__dir__`, which Python sorts."""
+    around: ast.AST | None = node
+    while around is not None:
+        if isinstance(around, ast.Raise | ast.Assert) or (isinstance(around, ast.FunctionDef) and around.name == "__dir__"):
+            return True
+        around = names.parent(around)
     return False
 
 

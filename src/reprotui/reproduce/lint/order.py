@@ -63,11 +63,12 @@ def _iterations(names: Names) -> Iterator[tuple[ast.AST, ast.expr, str]]:
                 if (called in _ORDERED or called in _ARRAYS or is_join) and node.args:
                     loop = names.parent(node)
                     in_loop = isinstance(loop, ast.For | ast.comprehension) and loop.iter is node
-                    if not in_loop and not order_is_lost(names, node):
+                    only = called == "builtins.iter" and _is_only_element(names, node)
+                    if not in_loop and not only and not order_is_lost(names, node):
                         what = "join reads" if is_join else f"{called.rpartition('.')[2]} reads"
                         yield node, node.args[0], what
                 elif is_pop and _in_loop(names, node):
-                    # Once is how the only element is taken.
+                    # Once is how the only element of a set is taken.
                     yield node, node.func.value, "pop takes from"
             case ast.Starred() if isinstance(names.parent(node), ast.List | ast.Tuple) and isinstance(node.ctx, ast.Load):
                 if not order_is_lost(names, names.parents[node]):
@@ -81,6 +82,19 @@ def _in_loop(names: Names, node: ast.AST) -> bool:
             return True
         parent = names.parent(parent)
     return False
+
+
+def _is_only_element(names: Names, node: ast.Call) -> bool:
+    """Say whether `next(iter(x))` takes the only element: the function around it looks whether len(x) is 1."""
+    if names.called(names.parents[node]) != "builtins.next":
+        return False
+    length = f"len({ast.unparse(node.args[0])})"
+    return any(
+        isinstance(item, ast.Compare)
+        and ast.unparse(item.left) == length
+        and any(constant(side) in (1, 2) for side in item.comparators)
+        for item in ast.walk(names.scope(node))
+    )
 
 
 def _inside(names: Names, node: ast.expr) -> ast.expr:
@@ -108,9 +122,14 @@ def _walk_is_sorted(names: Names, node: ast.Call) -> bool:
 def _hash_stays_inside(names: Names, node: ast.Call) -> bool:
     """Say whether a hash is only used as one: in `__hash__` and `__eq__`, to test hashability, to compare, as a table's key."""
     parent = names.parent(node)
-    for scope in names.scopes(node):
-        if isinstance(scope, ast.FunctionDef) and scope.name in ("__hash__", "__eq__", "_hash", "__ne__"):
+    around: ast.AST | None = node
+    while around is not None:
+        if isinstance(around, ast.FunctionDef) and around.name.strip("_") in ("hash", "eq", "ne"):
             return True
+        if isinstance(around, ast.ClassDef) and any(getattr(item, "name", "") == "__hash__" for item in around.body):
+            # Kept by the class for its own __hash__.
+            return True
+        around = names.parent(around)
     match parent:
         case ast.Expr():
             return True

@@ -125,10 +125,26 @@ def unseeded_generators(names: Names) -> Found:
             yield node, "unseeded-generator", "random.SystemRandom cannot be seeded"
         elif called in _SEEDED_CONSTRUCTORS or called in _RESEEDS:
             seed = argument(node, (_SEEDED_CONSTRUCTORS | _RESEEDS)[called], 0)
-            if seed is None or constant(seed) is None:
+            if (seed is None or constant(seed) is None) and not _is_seeded_later(names, node):
                 yield node, "unseeded-generator", f"{ast.unparse(node)} takes its seed from the operating system"
         elif called in ("torch.seed", "torch.random.seed"):
             yield node, "unseeded-generator", f"{ast.unparse(node)} seeds torch from the operating system"
+
+
+def _is_seeded_later(names: Names, node: ast.Call) -> bool:
+    """Say whether a generator is assigned to something whose `seed` is called elsewhere in the module."""
+    parent = names.parent(node)
+    if not isinstance(parent, ast.Assign | ast.AnnAssign):
+        return False
+    targets = {ast.unparse(item) for item in (parent.targets if isinstance(parent, ast.Assign) else [parent.target])}
+    return any(
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("seed", "setstate")
+        and call.args
+        and ast.unparse(call.func.value) in targets
+        for call in ast.walk(names.tree)
+    )
 
 
 def unseeded_splits(names: Names, seeded: dict[str, int]) -> Found:

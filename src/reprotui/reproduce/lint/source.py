@@ -56,6 +56,7 @@ def python_files(directory: Path) -> list[Path]:
 def _lint(paths: Iterable[Path], root: Path) -> tuple[list[Finding], list[Module]]:
     findings: list[Finding] = []
     modules: list[Module] = []
+    package = _package(root)
     for path in paths:
         file = path.relative_to(root).as_posix()
         try:
@@ -68,7 +69,7 @@ def _lint(paths: Iterable[Path], root: Path) -> tuple[list[Finding], list[Module
             message = f"the file is not valid Python: {getattr(error, 'msg', None) or error}"
             findings.append(Finding(file, line, 1, "syntax-error", message, RULES["syntax-error"]))
             continue
-        modules.append(Module(path, file, source, tree, _dotted(file)))
+        modules.append(Module(path, file, source, tree, ".".join(filter(None, [package, _dotted(file)]))))
     seeds = _inherited_seeds(modules)
     for module in modules:
         findings += _findings_of(module, seeds[module.file])
@@ -149,7 +150,17 @@ def _project_imports(module: Module, by_name: Mapping[str, Module]) -> set[str]:
 
 def _dotted(file: str) -> str:
     parts = file.removesuffix(".py").split("/")
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "__init__"
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _package(root: Path) -> str:
+    """Return the dotted name of a directory that is a package itself; "" for one that holds packages and scripts."""
+    parts: list[str] = []
+    root = root.resolve()
+    while (root / "__init__.py").is_file() and root.name:
+        parts.insert(0, root.name)
+        root = root.parent
+    return ".".join(parts)
 
 
 def _is_test(file: str) -> bool:
