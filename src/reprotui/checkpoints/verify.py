@@ -193,9 +193,7 @@ def _check_content(subject: Subject) -> list[Finding]:
             findings.append(
                 Finding(Status.UNCHECKED, ".", "its entries carry no CRC, and there is no manifest to hold it against")
             )
-        elif stored.checksummed:
-            subject.notes.append("the CRC of every entry that was read fits; a CRC does not show who wrote it")
-        else:
+        elif not stored.checksummed:
             subject.notes.append(f"the format {stored.format} has no checksum over its values")
     elif recorded is None:
         findings.append(Finding(Status.UNCHECKED, manifest_path(subject.path).name, "records files alone, no content digests"))
@@ -217,6 +215,8 @@ def _read_leaves(subject: Subject, stored: StoredCheckpoint, recorded: ContentDi
     content, failed = digest_stored(replace(stored, leaves=readable), _counting(subject), visit)
     subject.content = content
     findings += failed
+    if subject.manifest is None and stored.checksummed and not failed:
+        subject.notes.append("the CRC of every leaf fits; a CRC does not show who wrote it, nor what else was changed")
     if recorded is not None:
         findings += compare_digests(recorded, content, _place(leaves))
     if stored.recorded is not None and recorded is not None and recorded != stored.recorded:

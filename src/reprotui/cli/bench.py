@@ -13,6 +13,7 @@ BENCHMARKS = {
     "startup": "worker start-up against a bare script, and the command line's own",
     "flips": "random single-bit flips: are step and leaf exact, are controls silent",
     "kills": "workers killed at random moments: is every acknowledged step there",
+    "faults": "harmed checkpoints of four formats: is every fault found, is no whole one suspected",
 }
 
 
@@ -28,8 +29,10 @@ def add_parser(subparsers: Any) -> None:
         description="Benchmarks:\n" + "\n".join(f"  {name:<12}{text}" for name, text in BENCHMARKS.items()),
     )
     parser.add_argument("benchmark", nargs="+", choices=BENCHMARKS, metavar="BENCHMARK", help="which to run, see above")
-    parser.add_argument("--count", type=common.positive, metavar="N", help="how many flips, kills or repetitions")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the campaigns flips and kills (default 0)")
+    parser.add_argument(
+        "--count", type=common.positive, metavar="N", help="how many flips, kills, faults of each format, or repetitions"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the campaigns flips, kills and faults (default 0)")
     common.add_json(parser)
     parser.set_defaults(call=call)
 
