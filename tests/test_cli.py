@@ -294,6 +294,14 @@ def test_a_root_that_no_leaf_explains_is_not_called_equal(reprotui: Any, sample:
     assert "IDENTICAL" in reprotui("compare", path / "a", path / "a").stdout
 
 
+@pytest.mark.parametrize("name", ["config", "result", "process", "environment"])
+def test_a_manifest_whose_entries_lost_their_form_is_refused_in_one_line(reprotui: Any, sample: Any, name: str) -> None:
+    path = sample("identical")
+    edit_manifest(path / "b", **{name: ["not", "an", "object"]})
+    assert f"{name!r} is no object" in reprotui("compare", path / "a", path / "b", exit_code=2).stderr
+    assert f"{name!r} is no object" in reprotui("runs", "--runs-dir", path.parent, "--json").stdout.replace('\\"', '"')
+
+
 def test_an_edited_row_is_found_by_verify(reprotui: Any, sample: Any) -> None:
     path = sample("identical")
     with sqlite3.connect(path / "b" / "trace.db") as connection:

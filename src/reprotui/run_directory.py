@@ -19,6 +19,10 @@ MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
 COMMANDS = ("pause", "resume", "advance", "stop")
 
+_OBJECTS = (
+    "config", "config_phases", "devices", "environment", "experiment", "process", "program", "race", "recording", "result", "seal",
+)  # fmt: skip
+"""Entries of a manifest that are JSON objects, or absent."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -163,6 +167,9 @@ class RunDirectory:
                 f"{self.manifest_path} has manifest version {version}, this reprotui reads up to {MANIFEST_VERSION}: "
                 "upgrade reprotui"
             )
+        for name in _OBJECTS:
+            if not isinstance(manifest.get(name), dict | None):
+                raise BadInputError(f"{self.manifest_path} is damaged: {name!r} is no object, it was edited or half written")
         return manifest
 
     def update_manifest(self, **changes: Any) -> dict[str, Any]:
