@@ -5,10 +5,26 @@ import sys
 from collections.abc import Sequence
 
 from reprotui import __version__
-from reprotui.cli import bench, check, checkpoint, common, compare, control, env, new, open, race, report, run, runs, seed_check
+from reprotui.cli import (
+    bench,
+    check,
+    checkpoint,
+    common,
+    compare,
+    control,
+    env,
+    gate,
+    new,
+    open,
+    race,
+    report,
+    run,
+    runs,
+    seed_check,
+)
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
-COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, check, new, bench)
+COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, check, new, gate, bench)
 
 _EPILOG = """\
 examples:

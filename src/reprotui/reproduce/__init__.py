@@ -25,6 +25,7 @@ _NAMES = {
     "reprotui.environment": ("Difference", "capture_environment", "compare_environments"),
     "status": ("get_deterministic_status",),
     "impact": ("Impact", "benchmark_deterministic_impact"),
+    "gate": ("GateDifference", "GateResult", "run_gate"),
     "lint": ("RULES", "Finding", "lint_file", "lint_project"),
     "project": ("validate_template_structure",),
     "template": ("TemplateConfig", "create_reproducible_template"),
