@@ -49,19 +49,81 @@ def load_settings(path: Path | None = None) -> Settings:
         BadInputError: the file is unreadable, not TOML, or has unknown keys or wrong values; all of them are named.
     """
     path = settings_path() if path is None else path
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Settings()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInputError(f"{path} is not valid TOML: {error}") from None
+    values = read_settings(path)
     if problems := check(values):
         raise BadInputError(f"{path}: {'; '.join(problems)}")
     return Settings(**values)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return what a settings file says, unchecked; nothing where it does not exist.
+
+    Raises:
+        BadInputError: the file is unreadable or not TOML.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"{path} is not valid TOML: {error}") from None
+    if isinstance(values.get("keys"), dict):
+        # `race.pause = "p"` without quotes is a table in TOML, and means the same.
+        values["keys"] = _flat(values["keys"])
+    return values
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
+
+
+@dataclass(frozen=True)
+class Effective:
+    """A setting as it holds, and where it comes from: `default`, `settings` or `remembered`."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def effective_settings(path: Path) -> list[Effective]:
+    """Return every setting as the dashboard takes it; what it remembers goes before the file, as there.
+
+    Raises:
+        BadInputError: as `load_settings`.
+    """
+    named, settings, kept = read_settings(path), load_settings(path), remembered()
+    found = []
+    for item in fields(Settings):
+        if item.name == "keys":
+            continue
+        value, source = getattr(settings, item.name), "settings" if item.name in named else "default"
+        if item.name in kept and not check({item.name: kept[item.name]}):
+            value, source = kept[item.name], "remembered"
+        found.append(Effective(item.name, value, source))
+    return [*found, *(Effective(f"keys.{action}", key, "settings") for action, key in settings.keys.items())]
+
+
+def example_settings() -> str:
+    """Return a settings file that says everything that can be set, with the defaults; every line of it is a comment."""
+    from reprotui.tui.actions import ACTIONS
+
+    lines = ["# Settings of reprotui. Take away the # before a line to set it.", ""]
+    for item in fields(Settings):
+        if item.name != "keys":
+            value = json.dumps(item.default)  # a string, true and false are written alike in TOML
+            told = "  # " + ", ".join(CHOICES[item.name]) if item.name in CHOICES else ""
+            lines.append(f"# {item.name} = {value}{told}")
+    lines += ["", "# [keys]"]
+    keys = [f'"{action.id}" = "{action.keys}"' for action in ACTIONS]
+    width = max(map(len, keys))
+    lines += [f"# {key:<{width}}  # {action.help}" for key, action in zip(keys, ACTIONS, strict=True)]
+    return "\n".join(lines) + "\n"
 
 
 def check(values: Mapping[str, Any]) -> list[str]:
@@ -73,7 +135,9 @@ def check(values: Mapping[str, Any]) -> list[str]:
     for name, value in values.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            problems.append(f"unknown setting {name!r}: " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"))
+            problems.append(
+                f"unknown setting {name!r}: " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}")
+            )
         elif name in CHOICES and value not in CHOICES[name]:
             problems.append(f"{name} = {value!r}: expected one of {', '.join(CHOICES[name])}")
         elif name in ("log_scale", "stop_at_divergence") and not isinstance(value, bool):
@@ -96,14 +160,23 @@ def _check_keys(keys: Any) -> list[str]:
             close = difflib.get_close_matches(action, BY_ID, n=1)
             problems.append(f"keys: there is no action {action!r}" + (f": did you mean {close[0]}?" if close else ""))
         elif not isinstance(key, str) or not all(part.strip() for part in key.split(",")):
-            problems.append(f"keys: {action} = {key!r}: expected a key such as \"p\" or \"ctrl+p,f5\"")
-    screens: dict[tuple[str, str], str] = {}
-    for action, key in keys.items():
-        for part in key.split(",") if isinstance(key, str) and action in BY_ID else ():
-            place = BY_ID[action].screen, part.strip()
-            if place in screens:
-                problems.append(f"keys: {screens[place]} and {action} have the same key {part.strip()!r}")
-            screens[place] = action
+            problems.append(f'keys: {action} = {key!r}: expected a key such as "p" or "ctrl+p,f5"')
+    return problems or _check_twice(keys)
+
+
+def _check_twice(keys: Mapping[str, str]) -> list[str]:
+    """Return which keys would mean two things on one screen, those that keep their default included."""
+    from reprotui.tui.actions import ACTIONS, EVERYWHERE
+
+    problems = []
+    for action in (item for item in ACTIONS if item.id in keys):
+        mine = {part.strip() for part in keys[action.id].split(",")}
+        for other in ACTIONS:
+            if other.id == action.id or not (other.screen == action.screen or EVERYWHERE in (other.screen, action.screen)):
+                continue
+            both = mine & {part.strip() for part in keys.get(other.id, other.keys).split(",")}
+            if both and not (other.id in keys and other.id < action.id):  # two that were set are named once
+                problems.append(f"keys: {action.id} and {other.id} have the same key {min(both)!r}: set both")
     return problems
 
 

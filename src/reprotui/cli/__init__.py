@@ -11,6 +11,7 @@ from reprotui.cli import (
     checkpoint,
     common,
     compare,
+    config,
     control,
     env,
     gate,
@@ -24,7 +25,7 @@ from reprotui.cli import (
 )
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
-COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, check, new, gate, bench)
+COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, check, new, gate, config, bench)
 
 _EPILOG = """\
 examples:

@@ -82,7 +82,7 @@ def _field(name: str, info: Any) -> FormField:
         kind = kinds[0].__name__
     if optional and choices:
         choices = ("none", *choices)
-    bounds = [f"{sign} {getattr(item, key)}" for item in info.metadata for key, sign in _SIGNS.items() if hasattr(item, key)]
+    bounds = [f"{sign} {getattr(item, key):,}" for item in info.metadata for key, sign in _SIGNS.items() if hasattr(item, key)]
     default = info.get_default(call_default_factory=True)
     if not isinstance(default, int | float | str | bool | None):
         default = None if info.is_required() else str(default)

@@ -36,7 +36,7 @@ class FormGrid(Rows):
     ]
 
     class Asked(Message):
-        """A person wants to `edit` the cell under the cursor, from a first character on where there is one, or its `next` choice."""
+        """A person wants to `edit` the cell under the cursor, beginning with `first`, or to take its `next` choice."""
 
         def __init__(self, what: str, first: str = "") -> None:
             super().__init__()
@@ -78,7 +78,7 @@ class FormGrid(Rows):
         seen, cell = self._columns(width)
         cells = [Cell(" " * (SIGN + LABEL))]
         for run in range(self._left, self._left + seen):
-            cells.append(Cell(fit(f"{'ABCDEFGH'[run]}{' reference' if run == 0 else ''}", cell, self.symbols), "abcdefgh"[run]))
+            cells.append(Cell(fit(f" {'ABCDEFGH'[run]}{' reference' if run == 0 else ''}", cell, self.symbols), "abcdefgh"[run]))
         more = len(self.form.runs) - self._left - seen
         return [*cells, Cell(f" {more} more {self.symbols.right}" if more > 0 else "", "muted")]
 
