@@ -8,6 +8,7 @@ from subprocess import Popen
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.css.query import NoMatches
 from textual.message import Message
 
@@ -27,6 +28,7 @@ from reprotui.tui.widgets.lines import Lines
 from reprotui.tui.widgets.rows import Cell, Rows
 from reprotui.tui.widgets.steps import StepTable
 from reprotui.tui.widgets.strip import DivergenceStrip
+from reprotui.tui.widgets.title import PaneTitle
 from reprotui.tui.widgets.verdict import VerdictBand
 
 
@@ -63,6 +65,7 @@ class RaceScreen(RaceActions):
                 yield RunCard(symbols, index)
         with Horizontal(id="body"):
             with Vertical(id="left"):
+                yield PaneTitle(symbols, id="chart-title")
                 yield LossChart(symbols, bool(remembered().get("log_scale", settings.log_scale)), id="chart")
                 yield DivergenceStrip(symbols, id="strip")
             yield StepTable(symbols, id="steps")
@@ -74,9 +77,14 @@ class RaceScreen(RaceActions):
     def on_mount(self) -> None:
         self.query_one("#strip").display = len(self.runs) > 1
         self.choose_pair(0)
+        for name, title in (("strip", "2 strip"), ("events", "4 events"), ("log", "5 log")):
+            self.query_one(f"#{name}").border_title = title
         self.query_one(StepTable).focus()
         self.show_titles()
         self._watch.start()
+
+    def on_descendant_focus(self) -> None:
+        self.query_one(PaneTitle).set_class(isinstance(self.focused, LossChart), "-focused")
 
     def on_unmount(self) -> None:
         self._watch.stop()
@@ -142,15 +150,15 @@ class RaceScreen(RaceActions):
             values = "  ".join(f"[$run-{letter}]{run.label} {short(loss, 6)}[/]" for run, letter, loss in pairs)
             values = f" {symbols.dot} step {step}  {values}"
         scale = "log" if chart.log_scale else "linear"
-        chart.border_title = plain(f"1 loss, {scale}{' ' + symbols.dot + ' zoomed' if chart.zoomed else ''}{values}", symbols)
-        self.query_one("#strip").border_title = "2 strip"
+        zoomed = f" {symbols.dot} zoomed" if chart.zoomed else ""
+        self.query_one(PaneTitle).show(Content.from_markup(plain(f"1 loss, {scale}{zoomed}{values}", symbols)))
         against = f" {status.runs[self.pair + 1].label} against {status.runs[0].label}" if status and len(status.runs) > 2 else ""
         reading = "" if status is None or status.timeline.complete else f" {symbols.dot} reading …"
         follow = f" {symbols.dot} following" if table.follow and status and status.alive else ""
         unseen = f" {symbols.dot} {table.unseen:,} new" if not table.follow and status and status.alive and table.unseen else ""
-        table.border_title = plain(f"3 steps{against}{follow}{unseen}{reading}", symbols)
-        self.query_one("#events").border_title = "4 events"
-        self.query_one("#log").border_title = "5 log"
+        title = plain(f"3 steps{against}{follow}{unseen}{reading}", symbols)
+        if title != table.border_title:
+            table.border_title = title
 
     # What widgets say
 

@@ -52,14 +52,14 @@ class RunCard(Static):
         problem = run.problem or (run.log[-1] if run.state in ("failed", "killed") and run.log else "")
         if narrow:
             middle = self._text(problem) if problem else Content(" ").join([progress, differs])
-            self.update(Content(" ").join([name + state, middle]))
+            self.update(Content(" ").join([name + state, middle]), layout=False)
             return
         lines = [
             Content.assemble(name, differs.stylize("bold"), "  ", state),
             progress,
             Content.styled(self._text(problem).plain if problem else tail, "$differs" if problem else "$muted"),
         ]
-        self.update(Content("\n   ").join(lines))
+        self.update(Content("\n   ").join(lines), layout=False)
 
     def _progress(self, run: RunStatus) -> Content:
         if run.step is None:

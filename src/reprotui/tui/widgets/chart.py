@@ -5,6 +5,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -60,20 +61,34 @@ class LossChart(Widget, can_focus=True):
 
     def show(self, timeline: Timeline, first: int | None) -> None:
         """Show a timeline, with a mark at the first divergence."""
-        if timeline is not self._timeline or first != self._first:
-            self._timeline, self._first, self._lines = timeline, first, None
+        if timeline is self._timeline and first == self._first:
+            return
+        before, window, marked = self._lines, self.window, self._first
+        self._timeline, self._first, self._lines = timeline, first, None
+        if before is None or marked != first or window != self.window or not self.size:
             self.refresh()
+            return
+        # A long run that grows by a few steps changes a few lines of the picture: over SSH only these are sent.
+        gaps = self._gaps
+        self._lines = self._draw()
+        changed = [row for row, parts in enumerate(self._lines) if row >= len(before) or parts != before[row]]
+        if gaps != self._gaps:
+            changed.append(len(self._lines) - 1)
+        self.refresh(*(Region(0, row, self.size.width, 1) for row in changed)) if changed else None
 
     def point_to(self, step: int | None) -> None:
         """Put the crosshair on a step; the window follows where the step is out of it."""
         if step == self._step:
             return
-        self._step = step
+        before, self._step = self._step, step
         first, last = self.window
         if self._window is not None and step is not None and not first <= step <= last:
             half = (last - first) / 2
             self._set_window(step - half, step + half)
-        self.refresh()
+            return
+        height = self.size.height
+        columns = [AXIS + self._column(at) for at in (before, step) if at is not None]
+        self.refresh(*(Region(x, 0, 1, height) for x in columns), Region(0, height - 1, self.size.width, 1))
 
     @property
     def window(self) -> tuple[float, float]:

@@ -50,7 +50,7 @@ class LeafDetail(Static):
             if not self._alone:
                 parts.append((_hex(moment.b), "$muted" if moment.a == moment.b else "$run-b"))
             lines.append(Content.assemble(*parts))
-        self.update(Content("\n").join(lines))
+        self.update(Content("\n").join(lines), layout=False)
 
     def _sign(self, moment: Moment) -> tuple[str, str]:
         if self._alone:

@@ -40,7 +40,7 @@ class Rows(ScrollView, can_focus=True):
         background: $background; color: $foreground; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
         .rows--heading { color: $muted; text-style: bold; }
         .rows--cursor { background: $block-cursor-background; }
-        .rows--first { background: $differs 22%; text-style: bold; }
+        .rows--first { background: $first-row; text-style: bold; }
         .rows--differs { color: $differs; }
         .rows--equal { color: $equal; }
         .rows--unknown { color: $unknown; }

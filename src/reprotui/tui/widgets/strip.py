@@ -7,6 +7,7 @@ import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -53,15 +54,25 @@ class DivergenceStrip(Widget, can_focus=True):
 
     def show(self, timeline: Timeline, pair: int) -> None:
         """Show one run of a timeline against the reference."""
-        if timeline is not self._timeline or pair != self._pair:
-            self._timeline, self._pair, self._columns = timeline, pair, None
+        if timeline is self._timeline and pair == self._pair:
+            return
+        before = self._columns
+        self._timeline, self._pair, self._columns = timeline, pair, None
+        if before is None or not self.size or self._step is not None:
+            self.refresh()
+            return
+        self._columns = self._reduce()
+        if self._columns != before:
             self.refresh()
 
     def point_to(self, step: int | None) -> None:
         """Mark a step."""
-        if step != self._step:
-            self._step = step
-            self.refresh()
+        if step == self._step:
+            return
+        before = self._column_of_step()
+        self._step = step
+        columns = [at for at in (before, self._column_of_step()) if at is not None]
+        self.refresh(*(Region(LABEL + at, 0, 1, self.size.height) for at in columns))
 
     @property
     def _width(self) -> int:

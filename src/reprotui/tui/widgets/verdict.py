@@ -24,6 +24,7 @@ class VerdictBand(Static):
     def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__("", id=id)
         self.symbols = symbols
+        self._shown = Content("")
 
     def show(self, status: RaceStatus) -> None:
         """Say what a race has come to."""
@@ -40,7 +41,14 @@ class VerdictBand(Static):
         against = f"{verdict.b} against {verdict.a}: " if verdict and len(status.verdicts) > 1 else ""
         lines = [Content.styled(plain(f"{sign}  {against}{status.headline}", self.symbols), "bold")]
         lines += [Content(plain(f"   {text}", self.symbols)) for text in self._explain(status)]
-        self.update(Content("\n").join(lines))
+        content = Content("\n").join(lines)
+        if content != self._shown:
+            # A new layout only for another number of lines: this is called many times a second.
+            layout = (
+                len(content.plain.splitlines()) != len(self._shown.plain.splitlines()) or content.cell_length > self.size.width
+            )
+            self._shown = content
+            self.update(content, layout=layout)
 
     def _explain(self, status: RaceStatus) -> list[str]:
         verdict = status.verdict
