@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reprotui.integrity.elements import compare_arrays
 from reprotui.reproduce.leaves import Leaf
-
-_UNSIGNED = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 
 @dataclass(frozen=True)
 class LeafDifference:
     """A leaf whose bits differ between the first run and another.
 
-    `run` is that run's number, from 0. `elements` of `total` differ; `largest` is the greatest |difference| (None where no
-    differing pair is finite), `ulps` the greatest distance in representable values (floating-point types only). `reason`
-    tells of a leaf that is missing or has another dtype or shape.
+    `run` is that run's number, from 0. `elements` of `total` differ (of complex numbers, both parts are elements), the first
+    at index `first`; `largest` is the greatest |difference| (None where no differing pair is finite), `ulps` the greatest
+    distance in representable values (floating-point types only). `reason` tells of a leaf that is missing or has another
+    dtype or shape, or of one that is no number.
     """
 
     path: str
@@ -26,12 +26,14 @@ class LeafDifference:
     total: int = 0
     largest: float | None = None
     ulps: int | None = None
+    first: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         if self.reason:
             return f"{self.path}: {self.reason} (run {self.run})"
         parts = [f"{self.elements} of {self.total} elements differ"]
         parts += [] if self.largest is None else [f"max |Δ| {self.largest:.6g}"]
+        parts += [f"first at {list(self.first)}"] if self.first else []
         parts += [] if self.ulps is None else [f"max {self.ulps} ulp"]
         return f"{self.path}: {', '.join(parts)} (run {self.run} against run 0)"
 
@@ -68,23 +70,9 @@ def _compare(a: Leaf, b: Leaf, run: int) -> LeafDifference:
         return LeafDifference(path, run, elements=1, total=1, largest=float(delta) if delta < 2**1023 else math.inf)
     if a.spec.dtype in ("str", "bool", "bytes", "None") or a.spec.dtype.startswith("key<") or dtype is None:
         return LeafDifference(path, run, reason=_text_difference(a, b))
-    x, y = (numpy.frombuffer(leaf.data, dtype=dtype) for leaf in (a, b))
-    bits_x, bits_y = (item.view(f"V{dtype.itemsize}") for item in (x, y))
-    where = numpy.flatnonzero(bits_x != bits_y)
-    x, y = x[where], y[where]
-    if dtype.kind == "b":
-        return LeafDifference(path, run, elements=where.size, total=bits_x.size)
-    wide = numpy.complex128 if dtype.kind == "c" else None if dtype.kind in "iu" else numpy.float64
-    if wide is None:
-        # Through Python's integers: the difference of two 64-bit integers fits neither int64 nor float64.
-        largest = float(max(abs(int(p) - int(q)) for p, q in zip(x, y, strict=True)))
-        return LeafDifference(path, run, elements=where.size, total=bits_x.size, largest=largest)
-    with numpy.errstate(all="ignore"):
-        delta = numpy.abs(x.astype(wide) - y.astype(wide))
-    finite = delta[numpy.isfinite(delta)]
-    ulps = None if dtype.kind == "c" else _ulps(x, y)
-    largest = float(finite.max()) if finite.size else None
-    return LeafDifference(path, run, elements=where.size, total=bits_x.size, largest=largest, ulps=ulps)
+    x, y = (numpy.frombuffer(leaf.data, dtype=dtype).reshape(leaf.spec.shape) for leaf in (a, b))
+    found = compare_arrays(x, y)
+    return LeafDifference(path, run, "", found.different, found.elements, found.max_abs, found.max_ulp, found.first_index)
 
 
 def _dtype(name: str) -> Any:
@@ -100,25 +88,6 @@ def _dtype(name: str) -> Any:
         return numpy.dtype(getattr(ml_dtypes, name))
     except (ImportError, AttributeError, TypeError):
         return None
-
-
-def _ulps(x: Any, y: Any) -> int | None:
-    """Return the greatest distance in representable values; None where all pairs have a NaN."""
-    import numpy
-
-    bits = x.dtype.itemsize * 8
-    numbers = ~(numpy.isnan(x.astype(numpy.float64)) | numpy.isnan(y.astype(numpy.float64)))
-    if not numbers.any():
-        return None
-    unsigned = _UNSIGNED[x.dtype.itemsize]
-    sign = 1 << (bits - 1)
-
-    def place(value: int) -> int:
-        # Negative zero is one place below zero, so that a changed sign of zero counts.
-        return sign - 1 - value if value & sign else value
-
-    pairs = zip(x[numbers].view(unsigned).tolist(), y[numbers].view(unsigned).tolist(), strict=True)
-    return max(abs(place(p) - place(q)) for p, q in pairs)
 
 
 def _text_difference(a: Leaf, b: Leaf) -> str:
