@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
 from reprotui.checksum import LeafSpec
 from reprotui.integrity.digest import leaf_digest
 from reprotui.integrity.status import Finding, Status
@@ -58,6 +56,8 @@ def collect(leaves: Iterable[LeafDigest]) -> ContentDigest:
 
 def raw_bytes(array: Any) -> memoryview:
     """Return an array's elements as little-endian bytes in C order, without a copy where they are that already."""
+    import numpy as np  # 60 ms that who only reads manifests need not wait
+
     array = np.asarray(array)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
