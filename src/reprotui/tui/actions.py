@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-EVERYWHERE, HOME, NEW, RACE, STEP = "everywhere", "home", "new", "race", "step"
+EVERYWHERE = "everywhere"
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,14 @@ ACTIONS = (
     Action("race.pane_events", "4", "events", "go to the events", call="pane('events')"),
     Action("race.pane_log", "5", "log", "go to the workers' logs", call="pane('log')"),
     Action("race.zoom", "z", "zoom pane", "give the pane all the room, or give it back"),
+    Action("race.checkpoints", "c", "checkpoints", "checkpoints of the runs: save now, verify, compare", footer=True),
+    Action("checkpoints.verify", "v,enter", "verify", "verify the checkpoint under the cursor: files and content", footer=True),
+    Action("checkpoints.verify_all", "V", "verify all", "verify every checkpoint that is listed", footer=True),
+    Action("checkpoints.save", "s", "save now", "ask the run under the cursor to save after its step", footer=True),
+    Action("checkpoints.diff", "d", "A against B", "compare this checkpoint with the other run's at the same step", footer=True),
+    Action("checkpoints.cancel", "x", "cancel", "stop what is being verified or compared"),
+    Action("checkpoints.copy_value", "y", "copy", "copy path, status and digests"),
+    Action("checkpoints.refresh", "r", "refresh", "list the checkpoints again"),
     Action("step.next_difference", "n", "next ≠", "next step that differs", footer=True),
     Action("step.previous_difference", "N", "previous ≠", "previous step that differs", footer=True),
     Action("step.first_difference", "d", "first ≠", "first diverging step", footer=True),

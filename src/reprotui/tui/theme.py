@@ -11,7 +11,8 @@ def _theme(name: str, dark: bool, runs: tuple[str, ...], background: str, foregr
     surface, panel, equal, unknown, muted = more["surface"], more["panel"], more["equal"], more["unknown"], more["muted"]
     variables = {f"run-{letter}": colour for letter, colour in zip("abcdefgh", runs, strict=True)}
     variables |= {
-        "differs": differs, "equal": equal, "unknown": unknown, "muted": muted, "on-verdict": more["on_verdict"], "first-row": more["first_row"],
+        "differs": differs, "equal": equal, "unknown": unknown, "muted": muted, "on-verdict": more["on_verdict"],
+        "first-row": more["first_row"],
         "verdict-differs": more.get("verdict_differs", differs), "footer-key-foreground": runs[0],
         "block-cursor-background": more["cursor"], "block-cursor-foreground": foreground,
         "block-cursor-text-style": "bold", "input-selection-background": f"{runs[0]} 35%", "border": muted,

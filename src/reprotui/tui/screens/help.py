@@ -20,6 +20,7 @@ _WHAT = {
     "home": "Runs and races of the runs directory. Mark two or more to compare them.",
     "new": "A race: one column a run. Fields that differ are marked; the command below does the same without this screen.",
     "race": "Runs side by side. The band says the verdict; the strip maps the whole run; the table has every step.",
+    "checkpoints": "What the runs saved. A checkpoint is VALID only where every byte and every leaf was read and agrees.",
     "step": "One step, leaf by leaf, in causal order: the first phase that differs is where it began.",
 }
 

@@ -177,6 +177,11 @@ class RaceActions(ActionScreen):
         assert self.status is not None
         self.app.push_screen(StepScreen(self, step))
 
+    def do_checkpoints(self) -> None:
+        from reprotui.tui.screens.checkpoints import CheckpointsScreen
+
+        self.app.push_screen(CheckpointsScreen(self.runs))
+
     def do_export(self) -> None:
         from reprotui.tui.screens.export import ExportScreen
 

@@ -1,0 +1,76 @@
+"""The list of checkpoints: run, step, status, size, age and content digest of each."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprotui.tui.symbols import Symbols, plain
+from reprotui.tui.widgets.rows import Cell, Rows
+
+
+@dataclass(frozen=True)
+class Item:
+    """A checkpoint of a run as it stands in the list; `status` is empty until it was verified."""
+
+    run: int
+    label: str
+    path: Path
+    step: int | None
+    size: int
+    created_ns: int | None
+    content: str | None
+    status: str
+    message: str
+
+
+class CheckpointTable(Rows):
+    """A row a checkpoint; runs one after the other."""
+
+    def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
+        super().__init__(symbols, id=id)
+        self.items: list[Item] = []
+
+    def show(self, items: list[Item]) -> None:
+        """Show these checkpoints."""
+        self.items = items
+        self.count = len(items)
+        self.refresh()
+
+    def heading(self, width: int) -> list[Cell]:
+        return [Cell(f"   {'run':<5}{'step':>9}  {'status':<13}{'size':>10}  {'age':>6}  {'content digest':<18}what")]
+
+    def cells(self, index: int, width: int) -> list[Cell]:
+        item = self.items[index]
+        good, unknown = item.status == "VALID", item.status in ("", "UNCHECKED", "UNREGISTERED", "INCOMPLETE")
+        sign, colour = (
+            (self.symbols.equal, "equal")
+            if good
+            else (self.symbols.unknown, "unknown")
+            if unknown
+            else (self.symbols.differs, "differs")
+        )
+        step = "–" if item.step is None else str(item.step)
+        return [
+            Cell(f" {sign} ", colour), Cell(f"{item.label:<5}", "abcdefgh"[item.run]), Cell(f"{step:>9}  "),
+            Cell(f"{item.status or 'not verified':<13}", colour), Cell(f"{_size(item.size):>10}  "),
+            Cell(f"{_age(item.created_ns):>6}  ", "muted"), Cell(f"{(item.content or '')[:16]:<18}", "muted"),
+            Cell(plain(item.message.splitlines()[0] if item.message else item.path.name, self.symbols)),
+        ]  # fmt: skip
+
+
+def _size(size: int) -> str:
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "B" else f"{size} B"
+        size /= 1024  # ty: ignore[invalid-assignment]
+    return f"{size:.3g} GB"
+
+
+def _age(created_ns: int | None) -> str:
+    if created_ns is None:
+        return ""
+    seconds = max(0, time.time() - created_ns / 1e9)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
