@@ -11,8 +11,8 @@ from conftest import CNN, ENDLESS, MLP, TRANSFORMER, edit_manifest, eventually, 
 from reprotui.experiments.config import make_config
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.registry import BUILT_IN
+from reprotui.record.control import Control
 from reprotui.trace import Trace, TraceWriter
-from reprotui.worker.control import Control
 from reprotui.worker.training import prepare, run_loop
 
 DIGITS = ["digits-mlp", "digits-cnn", "transformer"]

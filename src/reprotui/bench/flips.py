@@ -12,9 +12,9 @@ from reprotui.experiments.config import ExperimentConfig, Perturbation
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.protocol import State
 from reprotui.race import Recording
+from reprotui.record.control import Control
 from reprotui.trace import Trace, TraceWriter
 from reprotui.worker import training
-from reprotui.worker.control import Control
 from reprotui.worker.program import Program
 
 FLIPS = 500

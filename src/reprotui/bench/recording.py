@@ -16,7 +16,7 @@ import numpy as np
 from reprotui.bench.common import at_most, interleaved, ratio, say
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.protocol import State, StepOutput
-from reprotui.record import Recorder
+from reprotui.record.engine import Engine
 from reprotui.record.recorder import STATISTICS_EVERY
 from reprotui.trace import TraceWriter
 from reprotui.worker.program import Program
@@ -83,7 +83,7 @@ class _Chain:
         self.writer = self._recorder = None
         if variant in (EVERY, TENTH):
             self.writer = TraceWriter(path)
-            self._recorder = Recorder(self.writer, every=10 if variant == TENTH else 1, order=program.order)
+            self._recorder = Engine(self.writer, every=10 if variant == TENTH else 1, order=program.order)
             self._recorder.init(params=self._state.params, opt_state=self._state.opt_state, extra=self._state.extra)
 
     def warm_up(self) -> None:

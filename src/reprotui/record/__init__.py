@@ -1,5 +1,1 @@
-"""The Recorder: observes a training loop's state beside the step, never in it, and writes the trace."""
-
-from reprotui.record.recorder import Recorder
-
-__all__ = ["Recorder"]
+"""Recording a training loop beside its steps: the engine, and `Recorder`, which puts it into anybody's loop."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from reprotui.environment import capture_environment
 from reprotui.errors import SAME, USAGE, WORKER_FAILED, BadInputError, ReprotuiError
+from reprotui.record.control import Control
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.trace import TraceWriter
-from reprotui.worker.control import Control
 
 
 def run_worker(run: RunDirectory) -> int:

@@ -14,10 +14,10 @@ from reprotui.experiments.config import ExperimentConfig, Perturbation
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.protocol import State, StepOutput
 from reprotui.integrity import content_digest
-from reprotui.record import Recorder
+from reprotui.record.control import Control
+from reprotui.record.engine import Engine
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import TraceWriter
-from reprotui.worker.control import Control
 from reprotui.worker.program import Program
 
 STEPS_IN_FLIGHT = 8
@@ -68,7 +68,7 @@ def run_loop(
     recorder = None
     if recording["enabled"]:
         every, leaves_every, statistics = (recording[key] for key in ("every", "leaves_every", "statistics_every"))
-        recorder = Recorder(
+        recorder = Engine(
             writer, every=every, leaves_every=leaves_every, statistics_every=statistics, order=program.order,
             layouts=program.layouts,
         )  # fmt: skip

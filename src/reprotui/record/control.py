@@ -1,4 +1,4 @@
-"""What the outside asks of a worker: pause, resume, advance one step, stop; from `commands.jsonl` and from signals."""
+"""What the outside asks of a training process: pause, resume, advance one step, stop; from `commands.jsonl` and from signals."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ PAUSE_POLL_SECONDS = 0.02
 
 
 class Control:
-    """The state of the worker's controls; `reason` says who asked it to stop."""
+    """The controls of a training process; `reason` says who asked it to stop."""
 
     def __init__(self, path: Path) -> None:
         self._feed = CommandFeed(path)

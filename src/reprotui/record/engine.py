@@ -1,4 +1,4 @@
-"""The Recorder: one call a step in a training loop."""
+"""The engine of every recording: checksums beside the step, records to the trace. Workers, Recorder and observers drive it."""
 
 import json
 import math
@@ -15,7 +15,7 @@ STATISTICS_EVERY = 20
 """Records between two that carry norms and maxima: they read every leaf once more, for the eye alone."""
 
 
-class Recorder:
+class Engine:
     """Record the state of every step; the caller's arrays are only read, and only by calls of their own.
 
     The checksums of a step are dispatched when `step` is called and fetched on the writer's thread, so the device
