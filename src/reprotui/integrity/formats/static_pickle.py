@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAXIMUM_DEPTH = 100
-MAXIMUM_PARTS = 1_000_000
-"""A few bytes can name one list inside another a million times over."""
+MAXIMUM_PARTS = 250_000
+"""A few bytes can name one list inside another a million times over; no state has so many leaves."""
 
 
 class Refused(ValueError):  # noqa: N818  (it names a state of the file, not a mistake of the program)
