@@ -14,7 +14,7 @@ QUIET_MS, GATHER_MS = 100, 300
 """How long the file system must be quiet, and how long changes are gathered where it never is."""
 LOOK_SECONDS = 0.5
 """Least time between two listings: twice a second is enough for a list, whatever the step rate."""
-POLL_SECONDS, ALIVE_SECONDS = 5.0, 1.0
+POLL_SECONDS, ALIVE_SECONDS = 10.0, 1.0
 """The slow poll beside the file watcher, for file systems that send no news; faster where a process may die."""
 
 

@@ -63,6 +63,7 @@ class HomeScreen(StartingScreen):
         self._listed = False
         self._news: tuple[tuple[Entry, ...], str] = (), ""
         self._told = False
+        self._refused: tuple[bool, ...] = ()
         self._watch = ListingWatch(runs, self._deliver)
 
     def compose(self) -> ComposeResult:
@@ -174,7 +175,7 @@ class HomeScreen(StartingScreen):
         place = f"{f'{alive} running  ' if alive else ''}{self.runs_directory}"
         room = self.size.width - tabs.cell_length - 2
         right = Content.styled(fit(place, room, self.symbols, right=True) + " ", "$muted") if room > 12 else Content("")
-        self.query_one("#tabs", Static).update(Content(" ").join([tabs, right]))
+        self.query_one("#tabs", Static).update(Content(" ").join([tabs, right]), layout=False)
 
     def _show_detail(self) -> None:
         rows = self.rows
@@ -182,14 +183,18 @@ class HomeScreen(StartingScreen):
         detail = self.query_one("#detail", Static)
         detail.display = current is not None and bool(rows.count)
         if isinstance(rows, PresetRows) and rows.current:
-            detail.update(describe_preset(rows.current, self.runs_directory, self.symbols))
+            detail.update(describe_preset(rows.current, self.runs_directory, self.symbols), layout=False)
         elif isinstance(rows, EntryRows) and rows.current:
-            detail.update(describe_entry(rows.current, self.symbols))
+            detail.update(describe_entry(rows.current, self.symbols), layout=False)
 
     @on(Rows.Moved)
     def _moved(self) -> None:
         self._show_detail()
-        self.refresh_keys()
+        # Drawing the footer takes a third of a key's time: only where it changes.
+        refused = tuple(self.why_not(f"home.{name}") is None for name in ("open", "mark", "delete"))
+        if refused != self._refused:
+            self._refused = refused
+            self.refresh_keys()
 
     @on(Rows.Chosen)
     def _chosen(self) -> None:
@@ -234,10 +239,8 @@ class HomeScreen(StartingScreen):
         chosen = self._chosen_entries()
         if not chosen:
             return "there is nothing to delete"
-        from reprotui.race.delete import why_not_delete
-
-        reasons = [why_not_delete(self.runs_directory, entry.path) for entry in chosen]
-        return next((f"{entry.name}: {reason}" for entry, reason in zip(chosen, reasons, strict=True) if reason), None)
+        running = next((entry.name for entry in chosen if entry.alive), None)
+        return running and f"{running} is alive: open it and stop it first"
 
     @property
     def _current(self) -> Entry | None:
@@ -301,9 +304,15 @@ class HomeScreen(StartingScreen):
         self.rows.focus()
 
     def do_delete(self) -> None:
+        from reprotui.race.delete import why_not_delete
         from reprotui.tui.screens.confirm import ConfirmScreen
 
         chosen = self._chosen_entries()
+        for entry in chosen:
+            # The list may be older than the disk; what decides is asked once more when it is deleted.
+            if reason := why_not_delete(self.runs_directory, entry.path):
+                self.notify(f"{entry.name}: {reason}", severity="warning", timeout=6, markup=False)
+                return
         names = [f"{entry.path}" + (f"  ({len(entry.members)} runs)" if entry.race else "") for entry in chosen]
         what = f"{len(chosen)} entries" if len(chosen) > 1 else "this race" if chosen[0].race else "this run"
         consequence = "Traces, logs and checkpoints in it are gone for good."

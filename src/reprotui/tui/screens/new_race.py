@@ -104,7 +104,7 @@ class NewRaceScreen(StartingScreen):
         label = "" if row.race or found is None or len(self.form.runs) < 2 else f"{'ABCDEFGH'[found[0]]}: "
         problem = Content.styled(plain(f"{label}{found[1]}", self.symbols), "bold $differs") if found else Content("")
         about = Content.assemble((row.name, "bold"), f"  {plain(text, self.symbols)}")
-        self.query_one("#about", Static).update(Content("\n").join([about, problem]))
+        self.query_one("#about", Static).update(Content("\n").join([about, problem]), layout=False)
 
     def _describe(self) -> None:
         call = partial(_described, self.form.experiment)
