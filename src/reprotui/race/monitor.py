@@ -206,12 +206,17 @@ class Monitor:
         self._judged: tuple[Any, ...] | None = None
         self.directories = tuple(run.path for _, run in runs)
 
-    def look(self) -> RaceStatus:
-        """Look at every run once; what a comparison of the traces would add is left to `judge`."""
+    def look(self, spans: int = 1) -> RaceStatus:
+        """Look at every run once; what a comparison of the traces would add is left to `judge`.
+
+        Args:
+            spans: how many spans of records (see `compare.timeline`) are read at most; more make a later look complete
+                sooner, and the first one later.
+        """
         for watched in self._watched:
             # State first: a run that has ended by now has committed everything that the timeline then finds.
             watched.look()
-        timeline = self._reader.advance()
+        timeline = self._reader.advance(spans)
         runs = tuple(self._run_status(index, line) for index, line in enumerate(timeline.runs))
         judged = timeline.complete and self._judged == self._question(timeline)
         reference = self._watched[0].manifest

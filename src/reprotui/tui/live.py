@@ -16,6 +16,10 @@ POLL_SECONDS = 0.5
 """The slow poll beside the file watcher: a process that dies, and file systems that send no news."""
 
 
+SPANS = 8
+"""Spans read between two pictures of a long run that is being opened: half a million records, a second at most."""
+
+
 class Watch(threading.Thread):
     """Look, judge, wait for a change, until no run is alive or `stop` is called.
 
@@ -46,11 +50,11 @@ class Watch(threading.Thread):
 
     def _look(self) -> RaceStatus:
         """Look until everything that is there was read, and judge what needs judging."""
-        while True:
-            status = self._monitor.look()
+        status = self._monitor.look()
+        self._hand_over(status)
+        while not status.timeline.complete and not self._stop_event.is_set():
+            status = self._monitor.look(SPANS)
             self._hand_over(status)
-            if status.timeline.complete or self._stop_event.is_set():
-                break
         if self._monitor.needs_judging(status) and not self._stop_event.is_set():
             status = self._monitor.judge(status)
             self._hand_over(status)

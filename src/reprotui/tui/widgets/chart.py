@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.geometry import Region
 from textual.message import Message
@@ -13,6 +12,7 @@ from textual.widget import Widget
 from reprotui.compare.timeline import Timeline, index_of
 from reprotui.tui import plot
 from reprotui.tui.symbols import Symbols
+from reprotui.tui.widgets.styles import Styles
 
 AXIS = 10
 """Columns of the axis: a sign, four digits and an exponent; the strip's labels are as wide, so that steps stand in line."""
@@ -56,7 +56,8 @@ class LossChart(Widget, can_focus=True):
         self._window: tuple[float, float] | None = None
         self._lines: list[list[tuple[str, str]]] | None = None
         self._gaps: set[int] = set()
-        self._styles_by_name: dict[str, Style] = {}
+        self._strips: dict[int, Strip] = {}
+        self._style = Styles(self, "chart")
         self._drag: tuple[int, tuple[float, float]] | None = None
 
     def show(self, timeline: Timeline, first: int | None) -> None:
@@ -168,6 +169,7 @@ class LossChart(Widget, can_focus=True):
         scale = plot.scale_of(reduced, self.log_scale)
         picture = plot.draw(reduced, scale, width, height, self.symbols.ascii)
         labels = plot.ticks(scale, height) if scale else {}
+        self._strips.clear()
         self._gaps = {int(column) // plot.DOTS_X for item in reduced for column in item.gaps.nonzero()[0]}
         lines = []
         rule = self.symbols.line
@@ -186,23 +188,25 @@ class LossChart(Widget, can_focus=True):
         return lines
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
         if self._lines is None:
             self._lines = self._draw()
         if y >= len(self._lines):
-            return self._axis_line(width)
-        base = self.rich_style
-        strip = Strip([Segment(text, base + self._style(colour)) for text, colour in self._lines[y]])
-        strip = strip.adjust_cell_length(width, base)
-        if not len(self._timeline.steps) and y == len(self._lines) // 2:
-            text = "no step yet"
-            return Strip([Segment(text.center(width), base + self._style("axis"))]).adjust_cell_length(width, base)
-        for column in self._gaps if y == len(self._lines) - 1 else ():
+            return self._axis_line(self.size.width)
+        strip = self._strips.get(y)
+        if strip is None:
+            strip = self._strips[y] = self._line(y, self._lines[y])
+        return strip if self._step is None else self._put(strip, self._column(self._step), self.symbols.line, "cross", over=False)
+
+    def _line(self, y: int, parts: list[tuple[str, str]]) -> Strip:
+        """Return a line of the plot with everything but the crosshair; kept until the picture changes."""
+        width, lines = self.size.width, len(self._lines or ())
+        strip = Strip([Segment(text, self._style(colour)) for text, colour in parts]).adjust_cell_length(width, self._style())
+        if not len(self._timeline.steps) and y == lines // 2:
+            return Strip([Segment("no step yet".center(width), self._style("axis"))]).adjust_cell_length(width, self._style())
+        for column in self._gaps if y == lines - 1 else ():
             strip = self._put(strip, column, "x", "gap")
         if self._first is not None:
             strip = self._put(strip, self._column(self._first), self.symbols.cross, "differs", over=False)
-        if self._step is not None:
-            strip = self._put(strip, self._column(self._step), self.symbols.line, "cross", over=False)
         return strip
 
     def _put(self, strip: Strip, column: int, character: str, colour: str, over: bool = True) -> Strip:
@@ -210,10 +214,10 @@ class LossChart(Widget, can_focus=True):
         if not 0 <= column < self._plot_width:
             return strip
         x = AXIS + column
-        before, cell, after = strip.crop(0, x), strip.crop(x, x + 1), strip.crop(x + 1)
+        before, cell, after = strip.divide([x, x + 1, strip.cell_length])
         if not over and cell.text.strip():
             return strip
-        return Strip.join([before, Strip([Segment(character, self.rich_style + self._style(colour))]), after])
+        return Strip.join([before, Strip([Segment(character, self._style(colour))], 1), after])
 
     def _axis_line(self, width: int) -> Strip:
         """Draw the steps below the plot: ends, the first divergence, the crosshair."""
@@ -239,17 +243,12 @@ class LossChart(Widget, can_focus=True):
             write(width - len(text) - MARGIN, text, "axis")
             middle = f"{(first + last) / 2:.0f}"
             write(AXIS + (self._plot_width - len(middle)) // 2, middle, "axis")
-        base = self.rich_style
-        return Strip([Segment(text, base + self._style(colour)) for text, colour in zip(line, colours, strict=True)]).simplify()
-
-    def _style(self, name: str) -> Style:
-        if name not in self._styles_by_name:
-            self._styles_by_name[name] = self.get_component_rich_style(f"chart--{name}", partial=True) if name else Style()
-        return self._styles_by_name[name]
+        return Strip([Segment(text, self._style(colour)) for text, colour in zip(line, colours, strict=True)]).simplify()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._styles_by_name = {}
+        self._style.clear()
+        self._strips.clear()
 
     def on_resize(self) -> None:
         self._lines = None

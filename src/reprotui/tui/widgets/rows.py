@@ -3,7 +3,6 @@
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -12,6 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from reprotui.tui.symbols import Symbols
+from reprotui.tui.widgets.styles import Styles
 
 
 class Cell(NamedTuple):
@@ -94,7 +94,7 @@ class Rows(ScrollView, can_focus=True):
         self.symbols = symbols
         self.cursor = 0
         self._count = 0
-        self._styles_by_name: dict[str, Style] = {}
+        self._style = Styles(self, "rows")
 
     def cells(self, index: int, width: int) -> list[Cell]:
         """Return what stands in a row."""
@@ -130,25 +130,19 @@ class Rows(ScrollView, can_focus=True):
             return self._strip(self.heading(width), width, "heading")
         index = self.scroll_offset.y + y - self.HEADINGS
         if index >= self._count:
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self._style())
         emphasis = self.emphasis(index)
         if index == self.cursor and (self.has_focus or (self.HEADINGS and not emphasis)):
             emphasis = "cursor"
         return self._strip(self.cells(index, width), width, emphasis).apply_meta({"row": index})
 
     def _strip(self, cells: list[Cell], width: int, emphasis: str) -> Strip:
-        base = self.rich_style + self._style(emphasis) if emphasis else self.rich_style
-        segments = [Segment(cell.text, base + self._style(cell.colour) if cell.colour else base) for cell in cells]
-        return Strip(segments).adjust_cell_length(width, base)
-
-    def _style(self, name: str) -> Style:
-        if name not in self._styles_by_name:
-            self._styles_by_name[name] = self.get_component_rich_style(f"rows--{name}", partial=True)
-        return self._styles_by_name[name]
+        segments = [Segment(cell.text, self._style(emphasis, cell.colour)) for cell in cells]
+        return Strip(segments).adjust_cell_length(width, self._style(emphasis))
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._styles_by_name = {}
+        self._style.clear()
 
     def refresh_row(self, index: int) -> None:
         """Draw one row again."""

@@ -5,16 +5,16 @@ from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from reprotui.compare.timeline import TABLE_DIFFERS, RunLine, Timeline, index_of
+from reprotui.compare.timeline import ALL_PHASES, RunLine, Timeline, index_of
 from reprotui.trace import PHASES
 from reprotui.tui.symbols import Symbols
+from reprotui.tui.widgets.styles import Styles
 
 LABEL = 10
 """Columns for the name of a phase: the chart's axis is as wide, so that steps stand above each other."""
@@ -50,7 +50,7 @@ class DivergenceStrip(Widget, can_focus=True):
         self._pair = 0
         self._step: int | None = None
         self._columns: tuple[list[int], list[bool]] | None = None
-        self._styles_by_name: dict[str, Style] = {}
+        self._style = Styles(self, "strip")
 
     def show(self, timeline: Timeline, pair: int) -> None:
         """Show one run of a timeline against the reference."""
@@ -102,14 +102,13 @@ class DivergenceStrip(Widget, can_focus=True):
             self._columns = self._reduce()
         masks, nans = self._columns
         lanes = self.size.height >= len(LANES) + 1
-        base = self.rich_style
         if y == 0:
-            name, bits = ("all" if lanes else "steps"), (TABLE_DIFFERS << 1) - 1
+            name, bits = ("all" if lanes else "steps"), ALL_PHASES
         elif lanes and y <= len(LANES):
             name, bits = LANES[y - 1], 1 << PHASES.index(LANES[y - 1])
         else:
-            return Strip.blank(self.size.width, base)
-        segments = [Segment(f"{name:>{LABEL - 2}} {self.symbols.line}", base + self._style("label"))]
+            return Strip.blank(self.size.width, self._style())
+        segments = [Segment(f"{name:>{LABEL - 2}} {self.symbols.line}", self._style("label"))]
         at = self._column_of_step()
         for column, (mask, nan) in enumerate(zip(masks, nans, strict=True)):
             if mask < 0:
@@ -120,9 +119,8 @@ class DivergenceStrip(Widget, can_focus=True):
                 sign, colour = "x", "gap"
             else:
                 sign, colour = self.symbols.equal, "equal"
-            style = base + self._style(colour)
-            segments.append(Segment(sign, style + self._style("cursor") if column == at else style))
-        return Strip(segments).adjust_cell_length(self.size.width, base).simplify()
+            segments.append(Segment(sign, self._style(colour, "cursor" if column == at else "")))
+        return Strip(segments).adjust_cell_length(self.size.width, self._style()).simplify()
 
     def _edges(self) -> list[int]:
         """Return the first step of every column, and the end: step `s` belongs to column `s * width // count`."""
@@ -137,14 +135,9 @@ class DivergenceStrip(Widget, can_focus=True):
         first, count = int(steps[0]), int(steps[-1]) - int(steps[0]) + 1
         return min(self._width - 1, (self._step - first) * self._width // count)
 
-    def _style(self, name: str) -> Style:
-        if name not in self._styles_by_name:
-            self._styles_by_name[name] = self.get_component_rich_style(f"strip--{name}", partial=True)
-        return self._styles_by_name[name]
-
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._styles_by_name = {}
+        self._style.clear()
 
     def on_resize(self) -> None:
         self._columns = None
