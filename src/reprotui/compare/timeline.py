@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reprotui.compare.differences import OPTIONAL_PREFIX
 from reprotui.errors import ReprotuiError
-from reprotui.trace import PHASES, Trace
+from reprotui.trace import PHASES, LeafTable, Trace
 
 SPAN = 65_536
 """Records read at once: 3 MB of roots a run, and some 20 ms."""
-TABLE_DIFFERS = 1 << len(PHASES)
-"""Bit of a step whose leaves differ in path, dtype, shape or order; the lower bits are the phases in causal order."""
+ALL_PHASES = (1 << len(PHASES)) - 1
+"""All bits of a step: one for every phase, in causal order."""
 
 Steps = range | NDArray[np.int64]
 """Steps in order; a range where they are evenly spaced, which is nearly always, and takes no memory."""
@@ -121,9 +122,8 @@ class Timeline:
 
 
 def phases_of(mask: int) -> tuple[str, ...]:
-    """Return the phases of a mask in causal order; `leaves` where only the leaf tables differ."""
-    phases = tuple(phase for index, phase in enumerate(PHASES) if mask >> index & 1)
-    return phases or (("leaves",) if mask & TABLE_DIFFERS else ())
+    """Return the phases of a mask in causal order."""
+    return tuple(phase for index, phase in enumerate(PHASES) if mask >> index & 1)
 
 
 class _Column:
@@ -248,10 +248,38 @@ def _compare_span(
     for index in range(len(PHASES)):
         mask |= (roots_a[at_a, index] != roots_b[at_b, index]).astype(np.uint8) << np.uint8(index)
     if tables[0] != tables[1] or len(tables[0]) > 1:
-        # One digest a version: equal roots of leaves with other paths, dtypes or shapes are not equal.
-        digests = [
-            np.array([of[version].hex() for version in trace.versions_between(first, last)])
-            for trace, of in ((a, tables[0]), (b, tables[1]))
-        ]
-        mask |= (digests[0][at_a] != digests[1][at_b]).astype(np.uint8) * np.uint8(TABLE_DIFFERS)
+        versions = [trace.versions_between(first, last)[at] for trace, at in ((a, at_a), (b, at_b))]
+        for version_a, version_b in np.unique(np.stack(versions, axis=1), axis=0).tolist():
+            if tables[0][version_a] != tables[1][version_b]:
+                here = (versions[0] == version_a) & (versions[1] == version_b)
+                at = np.asarray(steps, np.int64)[here]
+                mask[here] = _compare_by_leaf((a, b), (a.table(version_a), b.table(version_b)), at, mask[here])
     return steps, mask
+
+
+def _compare_by_leaf(
+    traces: tuple[Trace, Trace], tables: tuple[LeafTable, LeafTable], steps: NDArray[np.int64], mask: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return the bits of steps at which two runs have other leaves, as `compare_traces` tells them; `mask` is by root."""
+    for index, phase in enumerate(PHASES):
+        leaves_a, leaves_b = (
+            {spec.path: (at, spec) for at, (own, spec) in enumerate(zip(table.phases, table.specs, strict=True)) if own == phase}
+            for table in tables
+        )
+        if [spec for _, spec in leaves_a.values()] == [spec for _, spec in leaves_b.values()]:
+            continue
+        bit = np.uint8(1 << index)
+        mask = mask & ~bit
+        if not leaves_a or not leaves_b:
+            continue  # a phase that one run alone records
+        both = [path for path in leaves_a if path in leaves_b]
+        alone = [path for path in {*leaves_a, *leaves_b}.difference(both) if not path.startswith(OPTIONAL_PREFIX)]
+        if alone or any(leaves_a[path][1] != leaves_b[path][1] for path in both):
+            mask = mask | bit
+            continue
+        at_a, at_b = ([leaves[path][0] for path in both] for leaves in (leaves_a, leaves_b))
+        for number, step in enumerate(steps.tolist()):
+            sums = [trace.leaf_checksums(step) for trace in traces]
+            if sums[0] is not None and sums[1] is not None and (sums[0][at_a] != sums[1][at_b]).any():
+                mask[number] |= bit
+    return mask

@@ -58,11 +58,16 @@ class Span:
 
 
 _DECODERS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float32]]] = {
-    "float64": lambda bits: bits.view(np.float64).astype(np.float32),
+    "float64": lambda bits: _narrowed(bits.view(np.float64)),
     "float32": lambda bits: bits.astype(np.uint32).view(np.float32),
     "float16": lambda bits: bits.astype(np.uint16).view(np.float16).astype(np.float32),
     "bfloat16": lambda bits: (bits.astype(np.uint32) << 16).view(np.float32),
 }
+
+
+def _narrowed(losses: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite on the chart
+        return losses.astype(np.float32)
 
 
 def _step_row(row: tuple[Any, ...]) -> StepRow:
@@ -169,7 +174,7 @@ class Trace:
             if with_loss == count and (decode := self._loss_decoder(last)):
                 return Span(steps, decode(np.fromstring(bits, np.int64, sep=",")))
             found = self._connection.execute("SELECT loss FROM steps WHERE step BETWEEN ? AND ? ORDER BY step", (first, last))
-            return Span(steps, np.array([np.nan if loss is None else loss for (loss,) in found], np.float32))
+            return Span(steps, _narrowed(np.array([np.nan if loss is None else loss for (loss,) in found], np.float64)))
 
     def roots_between(self, first: int, last: int) -> tuple[range | NDArray[np.int64], NDArray[np.uint64]]:
         """Return the steps recorded from `first` to `last`, both included, and their roots as uint64[steps, phases]."""
@@ -224,10 +229,9 @@ class Trace:
             query = "SELECT phase, path, dtype, shape FROM leaves WHERE version = ? ORDER BY id"
             with self._damage():
                 found = self._connection.execute(query, (version,)).fetchall()
-                specs = [
-                    LeafSpec(path, dtype, tuple(map(int, filter(None, shape.split(","))))) for _, path, dtype, shape in found
-                ]
-                self._tables[version] = LeafTable(tuple(row[0] for row in found), tuple(specs))
+                shapes = [tuple(map(int, filter(None, row[3].split(",")))) for row in found]
+                specs = tuple(LeafSpec(row[1], row[2], shape) for row, shape in zip(found, shapes, strict=True))
+                self._tables[version] = LeafTable(tuple(row[0] for row in found), specs)
         return self._tables[version]
 
     def leaf_checksums(self, step: int) -> NDArray[np.uint64] | None:
