@@ -101,7 +101,8 @@ def step_key(key: Any, step: Any) -> Any:
 def process_key(key: Any, process: int | None = None) -> Any:
     """Return the key of a process, for what must differ between hosts; by default of this one (`jax.process_index()`)."""
     jax = require("jax", "process_key")
-    return jax.random.fold_in(key, jax.process_index() if process is None else process)
+    # A purpose of its own, or process 3 would be given the key of step 3.
+    return jax.random.fold_in(purpose_key(key, "process"), jax.process_index() if process is None else process)
 
 
 def derive_key(key: Any, purpose: str, step: Any = None, process: int | None = None) -> Any:
