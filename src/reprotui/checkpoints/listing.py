@@ -73,14 +73,19 @@ def listed_result(entry: ListedCheckpoint, level: str) -> Result:
 
 
 def latest_good(
-    run: Path, level: str = "content", *, at_most: int | None = None, progress: Progress | None = None
+    run: Path,
+    level: str = "content",
+    *,
+    at_least: int | None = None,
+    at_most: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Result | None, list[Result]]:
     """Walk back from the newest step on the disk to the first checkpoint that is VALID.
 
     Args:
         run: the run, or its checkpoints directory.
         level: of verification.
-        at_most: only steps up to this one.
+        at_least, at_most: only steps from and up to these.
         progress: called with bytes hashed or read.
 
     Returns:
@@ -91,6 +96,8 @@ def latest_good(
     for entry in reversed(list_checkpoints(run)):
         if entry.step is None or entry.problem is not None or (at_most is not None and entry.step > at_most):
             continue
+        if at_least is not None and entry.step < at_least:
+            break
         result = verify_checkpoint(entry.path, level, progress=progress)
         if result.status is Status.VALID:
             return result, passed

@@ -2,20 +2,26 @@
 
 from pathlib import Path
 
-from reprotui.errors import BadInputError
+from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.files import locate, walk
 from reprotui.integrity.formats.orbax import TEMPORARY, TREE
 from reprotui.integrity.manifest import SUFFIX
 from reprotui.integrity.status import Status
-from reprotui.run_directory import RunDirectory
+from reprotui.run_directory import RunDirectory, read_json
 
 DIRECTORY = "checkpoints"
 SIGNATURE_SUFFIX = ".sig.json"
 
 
 def checkpoints_directory(path: Path) -> Path:
-    """Return the directory of a run's checkpoints; a checkpoints directory is its own."""
-    return path / DIRECTORY if (path / "run.json").is_file() else path
+    """Return the directory of a run's checkpoints, which its manifest may place elsewhere; a checkpoints directory is its own."""
+    if not (path / "run.json").is_file():
+        return path
+    try:
+        elsewhere = (read_json(path / "run.json").get("checkpointing") or {}).get("directory")
+    except (ReprotuiError, AttributeError):
+        elsewhere = None  # a damaged manifest has errors of its own; the usual place is the best guess
+    return Path(elsewhere) if isinstance(elsewhere, str) else path / DIRECTORY
 
 
 def owner(checkpoint: Path) -> RunDirectory | None:
@@ -57,6 +63,11 @@ def candidates(path: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     return sorted(entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def step_directories(path: Path) -> list[int]:
+    """Return the steps whose directories lie in a run's checkpoints directory, whatever their state, in order."""
+    return sorted(step for entry in candidates(path) if (step := step_of(entry.name)) is not None)
 
 
 def incompleteness(directory: Path) -> tuple[Status, str] | None:
