@@ -17,10 +17,11 @@ from reprotui.errors import BadInputError, CannotTellError
 
 MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
-COMMANDS = ("pause", "resume", "advance", "stop")
+COMMANDS = ("pause", "resume", "advance", "save", "stop")
 
 _OBJECTS = (
-    "config", "config_phases", "devices", "environment", "experiment", "process", "program", "race", "recording", "result", "seal",
+    "checkpointing", "config", "config_phases", "devices", "environment", "experiment", "process", "program", "race",
+    "recording", "restore", "result", "seal",
 )  # fmt: skip
 """Entries of a manifest that are JSON objects, or absent."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
+from reprotui.cli.checkpointing import add_prune, add_restore, add_save
 from reprotui.errors import DIFFERS, SAME, BadInputError, CannotTellError
 
 LEVELS = {
@@ -23,14 +24,16 @@ def add_parser(subparsers: Any) -> None:
     parser = common.command(
         subparsers,
         "checkpoint",
-        "list, verify, compare, sign and damage checkpoints",
+        "list, save, restore, verify, compare, prune, sign and damage checkpoints",
         """reprotui checkpoint list runs/x/a
         reprotui checkpoint verify runs/x/a --step 100 --level trace
         reprotui checkpoint diff runs/x/a/checkpoints/100 model.pt""",
         description="Work with checkpoints: Orbax step directories, torch's .pt, safetensors and npz files.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_list, _add_verify, _add_diff, _add_register, _add_sign, _add_damage):
+    for add in (
+        _add_list, add_save, add_restore, _add_verify, _add_diff, add_prune, _add_register, _add_sign, _add_damage,
+    ):  # fmt: skip
         add(inner)
 
 

@@ -13,7 +13,7 @@ def add_parser(subparsers: Any) -> None:
     parser = common.command(
         subparsers,
         "control",
-        "pause, resume, advance by one step, or stop the runs of a race, or one run",
+        "pause, resume, advance by one step, save a checkpoint or stop the runs of a race, or one run",
         """reprotui control runs/x pause
         reprotui control runs/x/b advance
         reprotui control x stop""",

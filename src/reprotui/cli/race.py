@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reprotui.cli import common
+from reprotui.cli import checkpointing, common
 from reprotui.errors import DIFFERS, INTERRUPTED, SAME, USAGE, WORKER_FAILED, BadInputError, CannotTellError
 
 LABELS = "abcdefgh"
@@ -46,6 +46,7 @@ def add_parser(subparsers: Any) -> None:
     common.add_symbols(parser)
     common.add_runs_directory(parser)
     common.add_recording(parser)
+    checkpointing.add_schedule(parser, single=False)
     common.add_json(parser)
     parser.set_defaults(call=call)
 
@@ -72,7 +73,8 @@ def _dashboard(parsed: argparse.Namespace, reference: Any, members: list[Any], r
 
     common.need_terminal("--headless")
     runs = common.runs_directory(parsed)
-    started = start_race(runs, parsed.name, reference, members, recording, parsed.command_line)
+    policy = checkpointing.schedule(parsed)
+    started = start_race(runs, parsed.name, reference, members, recording, parsed.command_line, policy)
     from reprotui.tui.app import run_dashboard
 
     at_divergence = "stop" if parsed.stop_at_divergence else "pause" if parsed.pause_at_divergence else None
@@ -88,8 +90,9 @@ def _headless(parsed: argparse.Namespace, reference: Any, members: list[Any], re
     from reprotui.run_directory import read_json, write_json
 
     path, directories = prepare_race(
-        common.runs_directory(parsed), parsed.name, reference, members, recording, parsed.command_line
-    )
+        common.runs_directory(parsed), parsed.name, reference, members, recording, parsed.command_line,
+        checkpointing.schedule(parsed),
+    )  # fmt: skip
     labels = [member.label for member in members]
     supervisor = Supervisor(list(zip(labels, directories, strict=True)), path)
     with supervisor:

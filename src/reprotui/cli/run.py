@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reprotui.cli import common
+from reprotui.cli import checkpointing, common
 from reprotui.errors import BadInputError
 
 FLAGS = {"steps": "updates to train", "batch_size": "examples a step", "seed": "the seed", "lr": "the learning rate"}
@@ -18,7 +18,9 @@ def add_parser(subparsers: Any) -> None:
         "train one run, recorded, and write a summary of its result",
         """reprotui run --steps 100 --seed 1 --out result.json
         reprotui run transformer width=64 --lr 0.001 --every 10
-        reprotui run my_experiment.py --no-record""",
+        reprotui run my_experiment.py --no-record
+        reprotui run steps=1000 --save-every 100 --keep 3 --name x
+        reprotui run --restore-from x:500 lr=0.01""",
     )
     parser.add_argument(
         "experiment",
@@ -35,20 +37,16 @@ def add_parser(subparsers: Any) -> None:
     )
     common.add_runs_directory(parser)
     common.add_recording(parser)
+    checkpointing.add_schedule(parser, single=True)
     common.add_json(parser)
     parser.set_defaults(call=call)
 
 
 def call(parsed: argparse.Namespace) -> int:
     """Train, and print the summary."""
-    from reprotui.cli.progress import watch_run
-    from reprotui.cli.race import exit_code
-    from reprotui.cli.show import print_failure, run_line
-    from reprotui.compare.results import summary
     from reprotui.experiments.config import parse_overrides
     from reprotui.experiments.discovery import find_experiment
-    from reprotui.race import Recording, Supervisor, prepare_run
-    from reprotui.run_directory import write_json
+    from reprotui.race import Recording, prepare_run
 
     if parsed.out and parsed.out.is_dir():
         raise BadInputError(f"--out {parsed.out} cannot be written: it is a directory")
@@ -63,9 +61,39 @@ def call(parsed: argparse.Namespace) -> int:
         leaves_every=parsed.leaves_every,
         statistics_every=parsed.stats_every,
     )
-    run = prepare_run(
-        common.runs_directory(parsed), parsed.name, find_experiment(name), overrides, recording, parsed.command_line
-    )
+    runs, policy = common.runs_directory(parsed), checkpointing.schedule(parsed)
+    if parsed.restore_from is not None:
+        run = _resumed(parsed, name, overrides, recording, policy)
+    else:
+        checkpointing.refuse_used_directory(parsed.checkpoint_dir, None)
+        run = prepare_run(runs, parsed.name, find_experiment(name), overrides, recording, parsed.command_line, policy)
+    return follow(parsed, run, parsed.out)
+
+
+def _resumed(parsed: argparse.Namespace, name: str | None, overrides: dict[str, Any], recording: Any, policy: Any) -> Any:
+    from reprotui.experiments.discovery import find_experiment
+    from reprotui.race.resume import prepare_resumed
+
+    origin = checkpointing.find_restore(parsed)
+    saved = origin.manifest["experiment"]["name"]
+    if name is not None and find_experiment(name).name != saved:
+        raise BadInputError(f"--restore-from {parsed.restore_from}: the checkpoint is of {saved}, not of {name}")
+    checkpointing.refuse_used_directory(parsed.checkpoint_dir, origin.step)
+    return prepare_resumed(
+        common.runs_directory(parsed), parsed.name, origin, overrides, parsed.command_line, checkpointing=policy,
+        recording=recording,
+    )  # fmt: skip
+
+
+def follow(parsed: argparse.Namespace, run: Any, out: Path | None = None) -> int:
+    """Start a prepared run, follow it to its end, and print the summary."""
+    from reprotui.cli.progress import watch_run
+    from reprotui.cli.race import exit_code
+    from reprotui.cli.show import print_failure, run_line
+    from reprotui.compare.results import summary
+    from reprotui.race import Supervisor
+    from reprotui.run_directory import write_json
+
     with Supervisor([("", run)], run.path) as supervisor:
         supervisor.start()
         interrupted = watch_run(supervisor, run.path)
@@ -73,11 +101,11 @@ def call(parsed: argparse.Namespace) -> int:
     manifest = run.manifest()
     code = exit_code([], [manifest], interrupted)
     result = summary(manifest) if (manifest.get("result") or {}).get("digests") else None
-    if parsed.out and result:
+    if out and result:
         try:
-            write_json(parsed.out, result)
+            write_json(out, result)
         except OSError as error:
-            raise BadInputError(f"--out {parsed.out} cannot be written: {error.strerror}") from None
+            raise BadInputError(f"--out {out} cannot be written: {error.strerror}") from None
     if parsed.json:
         common.print_json({"run": str(run.path), "exit_code": code, "state": run.state(manifest), "result": result})
         return code

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import reprotui
+from reprotui.checkpoints.policy import Checkpointing
 from reprotui.errors import BadInputError
 from reprotui.experiments.discovery import ExperimentReference, ResolvedConfig, resolve_configs
 from reprotui.race.launch import Recording
@@ -30,6 +31,7 @@ def prepare_race(
     members: list[Member],
     recording: Recording,
     command: list[str],
+    checkpointing: Checkpointing | None = None,
 ) -> tuple[Path, list[RunDirectory]]:
     """Validate all configs, then create the race's directory with one run directory a member.
 
@@ -40,18 +42,23 @@ def prepare_race(
         members: two or more; the first is the reference, A.
         recording: what workers record.
         command: the command line that repeats the race.
+        checkpointing: what every member saves; None saves on command alone.
 
     Raises:
         BadInputError: a config, the name or the place is unfit; nothing is left behind.
     """
+    checkpointing = checkpointing or Checkpointing()
     configs = resolve_configs(reference, [member.overrides for member in members])
+    for config in configs:
+        checkpointing.check(config.values["steps"], 0)
     path = create_directory(runs, name, reference.name)
     try:
         directories = []
         for member, config in zip(members, configs, strict=True):
             directory = RunDirectory(path / member.label)
             directory.path.mkdir()
-            _write_manifest(directory, reference, config, recording, command, {"name": path.name, "label": member.label})
+            of_race = {"name": path.name, "label": member.label}
+            _write_manifest(directory, reference, config, recording, command, of_race, checkpointing, None)
             directories.append(directory)
         race = {
             "race_version": RACE_VERSION, "name": path.name, "experiment": reference.to_json(), "command": command,
@@ -71,12 +78,28 @@ def prepare_run(
     overrides: dict[str, Any],
     recording: Recording,
     command: list[str],
+    checkpointing: Checkpointing | None = None,
 ) -> RunDirectory:
     """Create the directory of a single run; see `prepare_race`."""
+    checkpointing = checkpointing or Checkpointing()
     config = resolve_configs(reference, [overrides])[0]
-    directory = RunDirectory(create_directory(runs, name, reference.name))
+    checkpointing.check(config.values["steps"], 0)
+    return prepare_resolved(runs, name, reference.name, reference, config, recording, command, checkpointing, None)
+
+
+def prepare_resolved(
+    runs: Path, name: str | None, stem: str, reference: ExperimentReference, config: ResolvedConfig, recording: Recording,
+    command: list[str], checkpointing: Checkpointing, restore: dict[str, Any] | None,
+) -> RunDirectory:  # fmt: skip
+    """Create the directory of a single run whose config is validated.
+
+    Args:
+        stem: what its name is made of where `name` is None.
+        restore: the manifest's entry of a run that goes on from a checkpoint, see `reprotui.race.resume`.
+    """
+    directory = RunDirectory(create_directory(runs, name, stem))
     try:
-        _write_manifest(directory, reference, config, recording, command, None)
+        _write_manifest(directory, reference, config, recording, command, None, checkpointing, restore)
     except OSError as error:
         shutil.rmtree(directory.path, ignore_errors=True)
         raise BadInputError(f"{directory.path} cannot be written: {error.strerror}") from None
@@ -85,7 +108,7 @@ def prepare_run(
 
 def _write_manifest(
     directory: RunDirectory, reference: ExperimentReference, config: ResolvedConfig, recording: Recording, command: list[str],
-    race: dict[str, str] | None,
+    race: dict[str, str] | None, checkpointing: Checkpointing, restore: dict[str, Any] | None,
 ) -> None:  # fmt: skip
     manifest = {
         "manifest_version": MANIFEST_VERSION,
@@ -99,5 +122,8 @@ def _write_manifest(
         "config": config.values,
         "config_phases": config.phases,
         "recording": recording.to_json(),
+        "checkpointing": checkpointing.to_json(),
     }
+    if restore is not None:
+        manifest["restore"] = restore
     write_json(directory.manifest_path, manifest)

@@ -1,11 +1,13 @@
 """Start a race: its directory, its workers, and the command line that does the same."""
 
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reprotui.checkpoints.policy import Checkpointing
 from reprotui.errors import WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
 from reprotui.race.launch import Recording, start_worker
@@ -28,6 +30,7 @@ def start_race(
     members: list[Member],
     recording: Recording,
     command: list[str],
+    checkpointing: Checkpointing | None = None,
 ) -> Started:
     """Prepare a race (see `prepare_race`) and start a worker for each member; the runs outlive this process.
 
@@ -35,11 +38,13 @@ def start_race(
         BadInputError: a config, the name or the place is unfit; nothing is left behind.
         WorkerFailedError: the system refuses another process; those that were started are stopped.
     """
-    path, directories = prepare_race(runs, name, reference, members, recording, command)
+    path, directories = prepare_race(runs, name, reference, members, recording, command, checkpointing)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     for member, directory in zip(members, directories, strict=True):
         try:
-            processes[member.label.upper()] = start_worker(directory)
+            process = processes[member.label.upper()] = start_worker(directory)
+            # Somebody must wait for it to the end, whichever screen is closed: what nobody waits for stays a zombie.
+            threading.Thread(target=process.wait, name=f"reprotui-{process.pid}", daemon=True).start()
         except OSError as error:
             for process in processes.values():
                 process.terminate()

@@ -1,4 +1,4 @@
-"""What the outside asks of a training process: pause, resume, advance one step, stop; from `commands.jsonl` and from signals."""
+"""What the outside asks of a training process: pause, resume, advance one step, save, stop; by file and by signal."""
 
 import time
 from collections.abc import Callable
@@ -17,22 +17,26 @@ class Control:
         self._feed = CommandFeed(path)
         self._paused = False
         self._advance = 0
-        self._stop = False
+        self._save = self._stop = False
         self.reason = ""
 
     def request_stop(self, reason: str) -> None:
         """Ask for a stop after the current step; safe in a signal handler."""
         self._stop, self.reason = True, reason
 
-    def may_step(self, announce: Callable[[str], None]) -> bool:
+    def may_step(self, announce: Callable[[str], None], save: Callable[[], None] = lambda: None) -> bool:
         """Wait while paused; return whether to take another step.
 
         Args:
             announce: called with `paused` or `resumed` when that changes; when paused, everything before it is flushed.
+            save: called when a checkpoint of the state after the last step was asked for, paused or not.
         """
         announced = False
         while True:
             self._apply(self._feed.poll())
+            if self._save:
+                self._save = False
+                save()
             if self._stop:
                 return False
             if not self._paused:
@@ -55,5 +59,7 @@ class Control:
                 self._paused = True
             elif command == "resume":
                 self._paused, self._advance = False, 0
+            elif command == "save":
+                self._save = True
             elif command == "advance":
                 self._paused, self._advance = True, self._advance + 1

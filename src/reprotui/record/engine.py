@@ -28,18 +28,19 @@ class Engine:
         statistics_every: take L2 norms and maxima every that many records.
         order: the order in which the program produces leaves, see `reprotui.record.layout.Order`.
         layouts: compiled checksum calls, shared by the recorders of one program; each fills in what is missing.
+        records: how many the trace holds already, so that `leaves_every` and `statistics_every` count on.
     """
 
     def __init__(
         self, writer: TraceWriter, *, every: int = 1, leaves_every: int = 1, statistics_every: int = STATISTICS_EVERY,
-        order: Order | None = None, layouts: dict[Any, Layout] | None = None,
+        order: Order | None = None, layouts: dict[Any, Layout] | None = None, records: int = 0,
     ) -> None:  # fmt: skip
         self._writer = writer
         self._every, self._leaves_every, self._statistics_every = every, leaves_every, statistics_every
         self._order = order or {}
         self._layouts: dict[Any, Layout] = {} if layouts is None else layouts
         self._latest: tuple[Any, list[Any], Layout] | None = None
-        self._records = 0
+        self._records = records
 
     def init(self, *, params: Any = None, opt_state: Any = None, extra: Any = None) -> None:
         """Record the state after initialisation, as record 0.

@@ -10,7 +10,8 @@ from typing import Any
 
 from reprotui.checksum import NAME
 from reprotui.errors import WorkerFailedError
-from reprotui.trace.records import GENESIS, LeafTable, Record, next_chain
+from reprotui.trace.history import History, copy_history
+from reprotui.trace.records import LeafTable, Record, next_chain
 from reprotui.trace.schema import connect_writer
 
 GATHER_SECONDS = 0.05
@@ -30,11 +31,18 @@ class TraceWriter:
 
     `put` takes a callable that returns the record: it runs on the writer's thread, so it may wait for a device. An
     error there or in SQLite (a full disk) is raised by the next call of `put`, `flush` or `seal`.
+
+    Args:
+        path: the new file.
+        history: another trace and a step: its records up to there come first, and the chain goes on from them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, history: tuple[Path, int] | None = None) -> None:
+        before = History()
         try:
             self._connection = connect_writer(path, {"checksum": NAME, "created_ns": str(time.time_ns())})
+            if history is not None:
+                before = copy_history(self._connection, *history)
         except sqlite3.Error as error:
             raise WorkerFailedError(f"{path} cannot be created: {error}") from None
         self._path = path
@@ -43,10 +51,11 @@ class TraceWriter:
         )
         self._hurry = threading.Event()
         self._error: BaseException | None = None
-        self._chain = GENESIS
-        self._tables: dict[bytes, int] = {}
-        self._last_step: int | None = None
-        self._count = self._leaf_rows = 0
+        self.history = before
+        self._chain = before.chain
+        self._tables = {digest: version for version, digest in enumerate(before.tables)}
+        self._last_step = before.last_step
+        self._count, self._leaf_rows = before.records, before.leaf_rows
         self._in_transaction = False
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()

@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ def run_worker(run: RunDirectory) -> int:
     _stop_on_signals(control)
     try:
         manifest = run.update_manifest(process=this_process(), environment=capture_environment())
-        writer = TraceWriter(run.trace_path)
+        writer = TraceWriter(run.trace_path, history_of(manifest.get("restore")))
     except (ReprotuiError, OSError) as error:
         print(f"reprotui: {error}", file=sys.stderr)
         _write_result(run, {"state": "failed", "error": str(error), "bad_input": False}, None)
@@ -40,6 +41,13 @@ def run_worker(run: RunDirectory) -> int:
     except Exception as error:
         return _fail(run, writer, error)
     return SAME
+
+
+def history_of(restore: dict[str, Any] | None) -> tuple[Path, int] | None:
+    """Return the trace, and the step in it, whose records come before those of a resumed run; None where there is none."""
+    if not restore or not restore.get("history"):
+        return None
+    return Path(restore["history"]), restore["step"]
 
 
 def _fail(run: RunDirectory, writer: TraceWriter, error: Exception) -> int:

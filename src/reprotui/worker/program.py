@@ -36,7 +36,8 @@ class Program:
         init_key = purpose_key(root, "init")
         key_of_step = jax.jit(step_key)
         self.batch = experiment.batch
-        self.key = lambda step: key_of_step(root, np.uint32(step))
+        self.root = root
+        self.key = lambda step, root=root: key_of_step(root, np.uint32(step))
         with _CacheWatch() as watch:
             init = _compile(jax.jit(experiment.init), (init_key,), _init_paths)
             self.initial = init.call(init_key)

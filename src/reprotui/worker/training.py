@@ -1,6 +1,7 @@
 """The training loop of a worker."""
 
 import collections
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reprotui.checkpoints.save import Saver
 from reprotui.checksum import LeafSpec, jax_form
-from reprotui.errors import BadInputError
+from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.experiments.config import ExperimentConfig, Perturbation
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.protocol import State, StepOutput
@@ -19,6 +21,7 @@ from reprotui.record.engine import Engine
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import TraceWriter
 from reprotui.worker.program import Program
+from reprotui.worker.start import Start, initial, restored, state_leaves
 
 STEPS_IN_FLIGHT = 8
 """Steps that are dispatched ahead of the device: bounds how long a stop takes and how many batches are alive."""
@@ -40,10 +43,22 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
     if config.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     program = prepare(experiment_class, config)
+    start = None
+    if restore := manifest.get("restore"):
+        start = restored(program, restore)
+        writer.event("restored", f"step {restore['step']} of {restore['name']}")
     data_digest = getattr(program.experiment, "data_digest", None)
     run.update_manifest(devices=describe_devices(), program=program.description, data_digest=data_digest)
     writer.event("compiled", program.compilation)
-    return run_loop(program, config, manifest["recording"], writer, control)
+    saver = Saver(run, manifest, writer.flush, writer.event)
+    try:
+        result = run_loop(program, config, manifest["recording"], writer, control, saver, start)
+    except BaseException:
+        with contextlib.suppress(ReprotuiError):  # what was asked for before is still saved; the first error is the one to tell
+            saver.close()
+        raise
+    saver.close()
+    return result
 
 
 def prepare(experiment_class: Any, config: ExperimentConfig) -> Program:
@@ -58,10 +73,21 @@ def prepare(experiment_class: Any, config: ExperimentConfig) -> Program:
 
 
 def run_loop(
-    program: Program, config: ExperimentConfig, recording: dict[str, Any], writer: TraceWriter, control: Control
-) -> dict[str, Any]:
-    """Take the steps of a program. Kept apart from `train` so that many runs can share one compiled program."""
-    state = jax.tree.map(jnp.copy, program.initial)
+    program: Program, config: ExperimentConfig, recording: dict[str, Any], writer: TraceWriter, control: Control,
+    saver: Saver | None = None, start: Start | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Take the steps of a program. Kept apart from `train` so that many runs can share one compiled program.
+
+    Args:
+        program: what is trained.
+        config: its config.
+        recording: what is recorded, as the manifest keeps it.
+        writer: of the trace.
+        control: what the outside asks for.
+        saver: saves checkpoints; without it none are.
+        start: where a resumed run goes on; None begins with the initial state.
+    """
+    position, state = start or initial(program)
     perturbation = None if config.perturb is None else Perturbation.parse(config.perturb)
     if perturbation is not None:
         check_perturbation(perturbation, state, config.steps)
@@ -70,7 +96,7 @@ def run_loop(
         every, leaves_every, statistics = (recording[key] for key in ("every", "leaves_every", "statistics_every"))
         recorder = Engine(
             writer, every=every, leaves_every=leaves_every, statistics_every=statistics, order=program.order,
-            layouts=program.layouts,
+            layouts=program.layouts, records=writer.history.records,
         )  # fmt: skip
 
     def perturbed(state: State, step: int) -> State:
@@ -80,14 +106,20 @@ def run_loop(
         writer.event(kind, f"after step {step}")
         writer.flush()
 
-    state = perturbed(state, 0)
-    if recorder:
+    def save() -> None:
+        if saver is not None:
+            saver.save(position._replace(step=step, batches=batches, draws=draws), state_leaves(state))
+
+    step, batches, draws = position.step, position.batches, position.draws
+    if start is None:
+        state = perturbed(state, 0)
+    if recorder and step == 0 and writer.history.last_step is None:
         recorder.init(params=state.params, opt_state=state.opt_state, extra=state.extra)
-    step, shown = 0, None
+    shown = None
     in_flight: collections.deque[Any] = collections.deque()
-    while step < config.steps and control.may_step(announce):
-        step += 1
-        batch, key = program.batch(step), program.key(step)
+    while step < config.steps and control.may_step(announce, save):
+        step, batches, draws = step + 1, batches + 1, draws + 1
+        batch, key = program.batch(batches), program.key(draws, position.key)
         state, shown = program.step(state, batch, key)
         state = perturbed(state, step)
         if recorder:
@@ -95,9 +127,15 @@ def run_loop(
                 step, batch=batch, rng=key, loss=shown.loss, metrics=shown.metrics, extra=state.extra, grads=shown.grads,
                 opt_state=state.opt_state, params=state.params, force=step == config.steps,
             )  # fmt: skip
+        if saver is not None:
+            saver.check()
+            if saver.policy.due(step, config.steps):
+                save()
         in_flight.append(shown.loss)
         if len(in_flight) > STEPS_IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
+    if saver is not None and saver.policy.at_end and step < config.steps:
+        save()  # stopped: this is where it can go on
     return {
         "state": "finished" if step == config.steps else "stopped",
         "last_step": step,
@@ -110,7 +148,7 @@ def check_perturbation(perturbation: Perturbation, state: State, steps: int) -> 
     """Raise BadInputError where a perturbation names a step, leaf, element or bit that does not exist."""
     import difflib
 
-    leaves = dict(_state_leaves(state))
+    leaves = dict(state_leaves(state))
     what = f"perturb={':'.join(map(str, perturbation))}"
     if perturbation.step > steps:
         raise BadInputError(f"{what}: step {perturbation.step} is after the last one, {steps}")
@@ -128,7 +166,7 @@ def check_perturbation(perturbation: Perturbation, state: State, steps: int) -> 
 
 def flip_bit(state: State, perturbation: Perturbation) -> State:
     """Return the state with one bit of one element inverted: element in C order, bit 0 the least significant."""
-    paths = [path for path, _ in _state_leaves(state)]
+    paths = [path for path, _ in state_leaves(state)]
     leaves, structure = jax.tree.flatten(state)
     position = paths.index(perturbation.leaf)
     leaf = leaves[position]
@@ -147,7 +185,7 @@ def state_digest(state: State) -> str:
     """Return the content digest (SHA-256) of a training state; paths begin with params/, opt_state/, extra/."""
 
     def content() -> Iterator[tuple[LeafSpec, memoryview]]:
-        for path, leaf in _state_leaves(state):
+        for path, leaf in state_leaves(state):
             array = np.ascontiguousarray(_bits_of(leaf))
             yield jax_form.leaf_spec(path, leaf), array.reshape(-1).view(np.uint8).data
 
@@ -187,10 +225,6 @@ def _final(program: Program, state: State, shown: StepOutput | None) -> dict[str
 def _number(value: Any) -> float | str:
     number = float(np.asarray(value))
     return number if np.isfinite(number) else str(number)
-
-
-def _state_leaves(state: State) -> list[tuple[str, Any]]:
-    return [item for name in State._fields for item in jax_form.named_leaves(getattr(state, name), name)]
 
 
 def _bits_of(leaf: Any) -> np.ndarray:

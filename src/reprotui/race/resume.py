@@ -1,0 +1,115 @@
+"""Go on from a checkpoint: the same run, or a branch with another config, always in a run directory of its own.
+
+The directory that was interrupted stays as it is, evidence included. The new run's trace begins with the records of the old
+one up to the checkpoint, so that it can be compared with an uninterrupted run from record 0 to the end, chain and all.
+"""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.checkpoints.origin import Origin, find_origin
+from reprotui.checkpoints.policy import Checkpointing
+from reprotui.errors import BadInputError, WorkerFailedError
+from reprotui.experiments.config import Perturbation
+from reprotui.experiments.discovery import ExperimentReference, resolve_configs
+from reprotui.integrity.files import Progress
+from reprotui.integrity.manifest import identity_of_run
+from reprotui.race.launch import Recording, start_worker
+from reprotui.race.prepare import prepare_resolved
+from reprotui.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that goes on from a checkpoint: its directory and its worker."""
+
+    path: Path
+    process: subprocess.Popen[bytes]
+
+
+def prepare_resumed(
+    runs: Path,
+    name: str | None,
+    origin: Origin,
+    overrides: Mapping[str, Any],
+    command: list[str],
+    *,
+    checkpointing: Checkpointing | None = None,
+    recording: Recording | None = None,
+    omit: Sequence[str] = (),
+) -> RunDirectory:
+    """Create the directory of a run that goes on from a checkpoint.
+
+    Args:
+        runs: the runs directory.
+        name: the run's name, None for one made from the old name and the step.
+        origin: the checkpoint, see `find_origin`.
+        overrides: what its config has other than the old one; nothing for the same run.
+        command: the command line that repeats this.
+        checkpointing, recording: None for those of the old run (with a directory of checkpoints of its own).
+        omit: components of the state that are deliberately not restored, see `reprotui.worker.start.COMPONENTS`.
+
+    Raises:
+        BadInputError: a config, the name or the place is unfit, or no step is left to train.
+    """
+    old, step = origin.manifest, origin.step
+    named = old["experiment"]
+    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
+    config = resolve_configs(reference, [{**old["config"], **overrides}])[0]
+    changed = sorted(key for key, value in config.values.items() if old["config"].get(key) != value)
+    steps = config.values["steps"]
+    if steps <= step:
+        raise BadInputError(f"the checkpoint is of step {step} and the run ends at {steps}: give more, such as steps={2 * step}")
+    if "perturb" in changed and config.values["perturb"] and Perturbation.parse(config.values["perturb"]).step <= step:
+        raise BadInputError(f"perturb={config.values['perturb']}: the run goes on from step {step}, that step is over")
+    if checkpointing is None:
+        checkpointing = Checkpointing.from_json({**(old.get("checkpointing") or {}), "directory": None, "at": ()})
+    checkpointing.check(steps, step)
+    if recording is None:
+        recording = Recording(**(old.get("recording") or {}))
+    trace = origin.run.trace_path if origin.run is not None else None
+    # A run without its step counter counts from 1 again: the old records would stand in its way.
+    with_history = trace is not None and trace.is_file() and recording.enabled and "step" not in omit
+    restore = {
+        "checkpoint": str(origin.checkpoint), "step": step, "content": origin.content, "name": old.get("name"),
+        "run": None if origin.run is None else str(origin.run.path.absolute()),
+        "run_id": identity_of_run(old, step).run_id, "history": str(trace.absolute()) if with_history and trace else None,
+        "changed": changed, "omit": list(omit), "source_changed": reference.source_digest != named.get("source_digest"),
+    }  # fmt: skip
+    stem = f"{str(old.get('name') or reference.name).replace('/', '-')}-from-{step}"
+    return prepare_resolved(runs, name, stem, reference, config, recording, command, checkpointing, restore)
+
+
+def start_resumed(
+    runs: Path,
+    name: str | None,
+    path: Path,
+    step: int | None,
+    overrides: Mapping[str, Any],
+    command: list[str],
+    progress: Progress | None = None,
+) -> Resumed:
+    """Verify a checkpoint and start a run that goes on from it; the run outlives this process.
+
+    Args:
+        path, step: see `find_origin`.
+        progress: called with bytes hashed or read.
+
+    Raises:
+        BadInputError, CannotTellError, IntegrityError: see `find_origin` and `prepare_resumed`; nothing is left behind.
+        WorkerFailedError: the system refuses another process.
+    """
+    run = prepare_resumed(runs, name, find_origin(path, step, progress), overrides, command)
+    try:
+        return Resumed(run.path, start_worker(run))
+    except OSError as error:
+        raise WorkerFailedError(f"the worker of {run.path} cannot be started: {error.strerror or error}") from None
+
+
+def resume_command(path: Path, step: int, overrides: Mapping[str, Any]) -> list[str]:
+    """Return the command line that goes on from a run's checkpoint."""
+    pairs = [f"{key}={'none' if value is None else value}" for key, value in overrides.items()]
+    return ["reprotui", "checkpoint", "restore", str(path), "--step", str(step), *pairs]
