@@ -144,10 +144,10 @@ class _Watched:
             if stamp != self.stamp:
                 self.manifest, self.stamp = self.run.manifest(), stamp
             # The process before its events: one that has ended by now has written all of them.
-            state = self.run.state(self.manifest)
-            self._look_at_events()
-            self.state = self._refine(state)
+            self.state = self.run.state(self.manifest)
             self.problem = str((self.manifest.get("result") or {}).get("error") or "")
+            self._look_at_events()
+            self.state = self._refine(self.state)
         except (ReprotuiError, OSError) as error:
             self.problem = str(error)
             if not self.run.path.exists():

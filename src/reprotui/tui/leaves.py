@@ -25,16 +25,22 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A leaf of a step; a side is None where that run has no such leaf."""
+    """A leaf of a step; a side is None where that run has no such leaf.
+
+    `recorded` is False where one of the runs has no record of the step, or none that can be read.
+    """
 
     phase: str
     path: str
     a: Side | None
     b: Side | None
+    recorded: bool = True
 
     @property
     def differs(self) -> bool | None:
-        """Say whether the sides differ, None where no checksum is there to say."""
+        """Say whether the sides differ, None where nothing is there to say."""
+        if not self.recorded:
+            return None
         if self.a is None or self.b is None or self.a.spec != self.b.spec:
             return True
         if self.a.checksum is None or self.b.checksum is None:
@@ -81,7 +87,8 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
         statistics.append(at)
     a, b = sides[0], sides[-1]
     found = sorted(dict.fromkeys([*a, *b]), key=lambda key: PHASES.index(key[0]))
-    leaves_in_order = tuple(Leaf(phase, path, a.get((phase, path)), b.get((phase, path))) for phase, path in found)
+    recorded = all(roots)
+    leaves_in_order = tuple(Leaf(phase, path, a.get((phase, path)), b.get((phase, path)), recorded) for phase, path in found)
     phases = {
         phase: _phase_differs(phase, roots, leaves_in_order) for phase in dict.fromkeys(leaf.phase for leaf in leaves_in_order)
     }
@@ -197,6 +204,7 @@ class LeafTree:
 
     def __init__(self, step: StepLeaves, only_different: bool = False, pattern: str = "") -> None:
         self.rows: list[tuple[int, Branch | Leaf]] = []
+        self._prefixes: list[str] = []
         chosen = [leaf for leaf in step.leaves if _matches(leaf, only_different, pattern)]
         self.phases = [_phase(phase, [leaf for leaf in chosen if leaf.phase == phase]) for phase in step.phases]
         self.phases = [branch for branch in self.phases if branch.leaves or not (only_different or pattern)]
@@ -235,27 +243,24 @@ class LeafTree:
 
     def refresh(self) -> None:
         """Make the rows again after a branch was opened or closed."""
-        rows: list[tuple[int, Branch | Leaf]] = []
+        self.rows, self._prefixes = [], []
 
-        def add(branch: Branch) -> None:
-            rows.append((branch.depth, branch))
+        def add(branch: Branch, around: str) -> None:
+            self.rows.append((branch.depth, branch))
+            self._prefixes.append(around)
             for child in branch.grow() if branch.open else ():
                 if isinstance(child, Branch):
-                    add(child)
+                    add(child, branch.prefix)
                 else:
-                    rows.append((branch.depth + 1, child))
+                    self.rows.append((branch.depth + 1, child))
+                    self._prefixes.append(branch.prefix)
 
         for branch in self.phases:
-            add(branch)
-        self.rows = rows
+            add(branch, "")
 
     def prefix_of(self, index: int) -> str:
         """Return what the branch around a row has said of its path already."""
-        depth = self.rows[index][0]
-        for _, node in reversed(self.rows[:index]):
-            if isinstance(node, Branch) and node.depth == depth - 1:
-                return node.prefix
-        return ""
+        return self._prefixes[index]
 
     def first_difference(self) -> int:
         """Return the row of the first leaf that differs, 0 where none does or none is open."""

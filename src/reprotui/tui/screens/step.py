@@ -82,7 +82,8 @@ class StepScreen(ActionScreen):
         first = line.first if line else None
         place = self.query_one("#place", Static)
         place.set_class(bool(differing) and not alone, "-diverged")
-        place.set_class(not differing and not alone, "-identical")
+        equal = bool(leaves.phases) and all(differs is False for differs in leaves.phases.values())
+        place.set_class(equal and not alone, "-identical")
         against = "" if alone else f" · {self._pair[-1][0]} against {self._pair[0][0]}"
         head = f"step {leaves.step}{against}"
         if alone:
@@ -90,8 +91,8 @@ class StepScreen(ActionScreen):
         elif differing:
             text = f" · first in {differing[0]}" + (" · the first diverging step" if first == leaves.step else "")
         else:
-            text = " · all phases equal" if leaves.leaves else " · not recorded in both runs"
-        sign = " " if alone else symbols.differs if differing else symbols.equal
+            text = " · all phases equal" if equal else " · not recorded in both runs"
+        sign = " " if alone else symbols.differs if differing else symbols.equal if equal else symbols.unknown
         marks = {True: symbols.differs, False: symbols.equal, None: symbols.unknown}
         counts = {phase: sum(leaf.differs is True for leaf in leaves.leaves if leaf.phase == phase) for phase in leaves.phases}
         totals = {phase: sum(leaf.phase == phase for leaf in leaves.leaves) for phase in leaves.phases}

@@ -7,6 +7,7 @@ from textual.widgets import Static
 from reprotui.race.monitor import RunStatus
 from reprotui.tui.plot import short
 from reprotui.tui.symbols import Symbols, plain
+from reprotui.tui.text import printable
 
 BAR = 16
 STATE_COLOURS = {
@@ -49,7 +50,7 @@ class RunCard(Static):
         differs = self._text(" ".join(run.differs) if run.differs else "reference" if self.index == 0 else "same config as A")
         progress = self._progress(run)
         tail = "  ".join(part for part in (run.backend, f"{run.threads} threads" if run.threads else "") if part)
-        problem = run.problem or (run.log[-1] if run.state in ("failed", "killed") and run.log else "")
+        problem = " ".join(printable((run.problem or _last_words(run)).replace("\n", " ")).split())
         if narrow:
             middle = self._text(problem) if problem else Content(" ").join([progress, differs])
             self.update(Content(" ").join([name + state, middle]), layout=False)
@@ -82,6 +83,14 @@ class RunCard(Static):
 
     def on_click(self) -> None:
         self.post_message(self.Picked(self.index))
+
+
+def _last_words(run: RunStatus) -> str:
+    """Return the end of the log of a run that ended badly."""
+    if run.state not in ("failed", "killed"):
+        return ""
+    lines = [line.strip() for line in run.log if line.strip()]
+    return " / ".join(lines[-2:]) or ("its process is gone, and left neither a seal nor a word" if run.state == "killed" else "")
 
 
 def duration(seconds: float) -> str:

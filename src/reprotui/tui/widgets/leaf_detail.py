@@ -33,7 +33,7 @@ class LeafDetail(Static):
             if self._alone and colour == "$run-b":
                 break
             if side is None:
-                text = "has no such leaf"
+                text = "has no such leaf" if leaf.recorded else "this step is not recorded, or cannot be read"
             else:
                 checksum = "not stored at this step" if side.checksum is None else f"{side.checksum:016x}"
                 text = checksum + (

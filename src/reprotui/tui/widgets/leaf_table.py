@@ -103,7 +103,8 @@ class LeafTable(Rows):
             else (self.symbols.equal, "equal")
         )
         count = len(branch.leaves)
-        said = f"{differing} of {count} differ" if differing else "leaf rows not stored" if unknown else "equal"
+        why = "leaf rows not stored" if all(leaf.recorded for leaf in branch.leaves) else "not recorded in both runs"
+        said = f"{differing} of {count} differ" if differing else why if unknown else "equal"
         said = "" if self._alone else f"  {said}"
         leaves = f"{count} {'leaf' if count == 1 else 'leaves'}"
         sign = " " if self._alone else sign
@@ -160,13 +161,13 @@ def _spec(leaf: Leaf) -> str:
     text = f"{leaf.spec.dtype}[{','.join(map(str, leaf.spec.shape))}]"
     if _specs_differ(leaf) and leaf.a and leaf.b:
         text = f"{leaf.a.spec.dtype}{list(leaf.a.spec.shape)}|{leaf.b.spec.dtype}{list(leaf.b.spec.shape)}".replace(" ", "")
-    elif leaf.a is None or leaf.b is None:
+    elif _specs_differ(leaf):
         text = f"only in {'B' if leaf.a is None else 'A'}"
     return text[: SPEC - 1]
 
 
 def _specs_differ(leaf: Leaf) -> bool:
-    return leaf.a is None or leaf.b is None or leaf.a.spec != leaf.b.spec
+    return leaf.recorded and (leaf.a is None or leaf.b is None or leaf.a.spec != leaf.b.spec)
 
 
 def checksum_text(side: Side | None) -> str:
