@@ -83,6 +83,7 @@ class ListingWatch(threading.Thread):
 
         while not self._stop_event.is_set():
             if self._directory.is_dir():
+                self._wake.set()  # it may have appeared just now
                 changes = watchfiles.watch(
                     self._directory, watch_filter=None, step=QUIET_MS, debounce=GATHER_MS,
                     rust_timeout=int(POLL_SECONDS * 1000), yield_on_timeout=True, stop_event=self._stop_event,
@@ -97,4 +98,4 @@ class ListingWatch(threading.Thread):
                 except (OSError, RuntimeError):
                     pass  # no watcher on this file system, or too many files for it: the poll goes on
                 self._wake.set()
-            self._stop_event.wait(1.0)
+            self._stop_event.wait(ALIVE_SECONDS)

@@ -99,7 +99,7 @@ class EntryRows(Rows):
         text = f"{sign} {entry.outcome.headline}" if entry.outcome else ""
         problem = entry.problem or next((member.problem for member in entry.members if member.problem), "")
         if problem:
-            text, colour = f"{symbols.unknown} {problem}", "unknown"
+            text, colour = f"{symbols.unknown} {problem.replace(f'{entry.path}/', '')}", "unknown"
         seconds = self._now - entry.created_ns / 1e9 if entry.created_ns else None
         return [
             *cells,
