@@ -93,6 +93,7 @@ ACTIONS = (
     Action("checkpoints.verify", "v,enter", "verify", "verify the checkpoint under the cursor: files and content", footer=True),
     Action("checkpoints.verify_all", "V", "verify all", "verify every checkpoint that is listed", footer=True),
     Action("checkpoints.save", "s", "save now", "ask the run under the cursor to save after its step", footer=True),
+    Action("checkpoints.restore", "R", "restore", "verify it, and go on from it in a new run", footer=True),
     Action("checkpoints.diff", "d", "A against B", "compare this checkpoint with the other run's at the same step", footer=True),
     Action("checkpoints.cancel", "x", "cancel", "stop what is being verified or compared"),
     Action("checkpoints.copy_value", "y", "copy", "copy path, status and digests"),

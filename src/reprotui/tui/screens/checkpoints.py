@@ -15,7 +15,7 @@ from reprotui.run_directory import COMMANDS, RunDirectory
 from reprotui.tui.reading import CancelledError, Counter
 from reprotui.tui.screens.base import ActionScreen, bindings
 from reprotui.tui.symbols import plain
-from reprotui.tui.widgets.checkpoint_table import CheckpointTable, Item
+from reprotui.tui.widgets.checkpoint_table import CheckpointTable, Item, keep_status
 from reprotui.tui.widgets.keybar import KeyBar
 
 
@@ -84,7 +84,7 @@ class CheckpointsScreen(ActionScreen):
         table = self.query_one(CheckpointTable)
         known = {item.path: item for item in table.items if item.status == "VALID"}
         # What was verified stays so on the screen as long as size and digest are what they were.
-        table.show([_keep(item, known.get(item.path)) for item in event.items])
+        table.show([keep_status(item, known.get(item.path)) for item in event.items])
         count = len(event.items)
         how = "" if count else ": save with --save-every N, or s while it runs"
         self._say(
@@ -129,6 +129,8 @@ class CheckpointsScreen(ActionScreen):
             return "there is no checkpoint: save with --save-every N, or s while a run goes on"
         if self._busy and name != "copy_value":
             return "something is being read already: x cancels it"
+        if name == "restore" and self._item.step is None:
+            return "this is no checkpoint of a step"
         if name == "diff" and self._partner() is None:
             return "no other run has a checkpoint at this step"
         return None
@@ -176,6 +178,51 @@ class CheckpointsScreen(ActionScreen):
             self._busy = True
             a, b = sorted((item, other), key=lambda side: side.run)
             self._compare(a, b)
+
+    def do_restore(self) -> None:
+        from reprotui.tui.screens.ask import AskScreen
+
+        item = self._item
+        if item is None:
+            return
+        what = (
+            f"Verify step {item.step} of {item.label}, then go on from it in a new run, beside the old one. Empty: the same "
+            "config, so every further step must be equal to the bit. Or config to change from there."
+        )
+
+        def go_on(answer: str | None) -> None:
+            if answer is not None:
+                self._busy = True
+                self._cancel.clear()
+                self._restore(item, answer)
+
+        self.app.push_screen(AskScreen(f"restore step {item.step} of {item.label}", what, "key=value …"), go_on)
+
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def _restore(self, item: Item, answer: str) -> None:
+        from reprotui.experiments.config import parse_overrides
+        from reprotui.race.resume import resume_command, start_resumed
+
+        what = f"restoring step {item.step} of {item.label}"
+        self.post_message(self.Progress(f"{what} …"))
+        run = self._runs[item.run][1].path
+        try:
+            assert item.step is not None
+            overrides = parse_overrides(answer.split())
+            started = start_resumed(
+                self.dashboard.runs_directory, None, run, item.step, overrides, resume_command(run, item.step, overrides),
+                self._counter(what, item.size * 2),
+            )  # fmt: skip
+        except CancelledError:
+            self._end("cancelled")
+            return
+        except ReprotuiError as error:
+            self.post_message(self.Progress(f"{what}: refused", None, [str(error)]))
+            self._end("")
+            return
+        self._end(f"{what}: goes on in {started.path}")
+        # Beside the run that it comes from: whether they stay equal is the question.
+        self.app.call_from_thread(self.dashboard.open_runs, [run, started.path], {"B": started.process})
 
     def do_copy_value(self) -> None:
         if (item := self._item) is not None:
@@ -254,9 +301,3 @@ class CheckpointsScreen(ActionScreen):
             self._cancel.set()
             return True
         return False
-
-
-def _keep(item: Item, before: Item | None) -> Item:
-    if before is None or item.status or (before.size, before.created_ns) != (item.size, item.created_ns):
-        return item
-    return replace(item, status=before.status, message=before.message)

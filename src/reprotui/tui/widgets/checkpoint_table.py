@@ -1,7 +1,7 @@
 """The list of checkpoints: run, step, status, size, age and content digest of each."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reprotui.tui.symbols import Symbols, plain
@@ -56,6 +56,13 @@ class CheckpointTable(Rows):
             Cell(f"{_age(item.created_ns):>6}  ", "muted"), Cell(f"{(item.content or '')[:16]:<18}", "muted"),
             Cell(plain(item.message.splitlines()[0] if item.message else item.path.name, self.symbols)),
         ]  # fmt: skip
+
+
+def keep_status(item: Item, before: Item | None) -> Item:
+    """Return a checkpoint with the status it had before, as long as size and time are what they were."""
+    if before is None or item.status or (before.size, before.created_ns) != (item.size, item.created_ns):
+        return item
+    return replace(item, status=before.status, message=before.message)
 
 
 def _size(size: int) -> str:

@@ -1,0 +1,34 @@
+"""A question with one line to answer it."""
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+
+class AskScreen(ModalScreen[str | None]):
+    """Ask for a line of text; the result is what was typed, None where it was left by esc."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "close")]
+
+    def __init__(self, title: str, explanation: str, placeholder: str) -> None:
+        super().__init__()
+        self._title, self._explanation, self._placeholder = title, explanation, placeholder
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="ask"):
+            yield Static(self._explanation, markup=False)
+            yield Input(placeholder=self._placeholder)
+
+    def on_mount(self) -> None:
+        self.query_one("#ask").border_title = self._title
+        self.query_one("#ask").border_subtitle = "enter goes on · esc closes"
+        self.query_one(Input).focus()
+
+    @on(Input.Submitted)
+    def _answer(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip())
