@@ -23,7 +23,6 @@ from reprotui.reproduce import (
     purpose_key,
     restore_seed_state,
     save_seed_state,
-    seed_worker,
     set_global_seed,
     set_seed,
     split_keys,

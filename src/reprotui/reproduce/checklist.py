@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from reprotui.reproduce.dependencies import dependency_files, loose_dependencies
 from reprotui.reproduce.lint import Finding
-from reprotui.reproduce.lint.randomness import SEEDS_ALL
 from reprotui.reproduce.lint.source import Module
 from reprotui.reproduce.sources import Project
 
@@ -102,12 +101,11 @@ def _seeds(project: Project) -> Check:
         return Check("seeds", "wrong", f"see {_places(wrong)}")
     seeded = {library for module in project.code for library in module.seeds}
     called = {name.rpartition(".")[2] for name in _calls(project.code)}
-    everything = bool(called & SEEDS_ALL)
-    if project.uses("torch") and "torch" not in seeded and not everything:
+    if project.uses("torch") and "torch" not in seeded:
         return Check("seeds", "missing", "torch is used and nothing seeds it: call set_global_seed(seed)")
     made = called & {"default_rng", "Random", "RandomState", "create_reproducible_rng", "key", "PRNGKey"}
     remedy = "no seed is set in code: call set_global_seed(seed) where training starts"
-    return _found("seeds", bool(seeded or everything or made), "set in code", remedy)
+    return _found("seeds", bool(seeded or made), "set in code", remedy)
 
 
 def _keys(project: Project) -> Check:

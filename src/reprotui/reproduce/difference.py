@@ -68,7 +68,7 @@ def _compare(a: Leaf, b: Leaf, run: int) -> LeafDifference:
     if a.spec.dtype == "int":
         delta = abs(int(a.data) - int(b.data))
         return LeafDifference(path, run, elements=1, total=1, largest=float(delta) if delta < 2**1023 else math.inf)
-    if a.spec.dtype in ("str", "bool", "bytes", "None") or a.spec.dtype.startswith("key<") or dtype is None:
+    if a.spec.dtype in ("str", "bytes", "None") or a.spec.dtype.startswith("key<") or dtype is None:
         return LeafDifference(path, run, reason=_text_difference(a, b))
     x, y = (numpy.frombuffer(leaf.data, dtype=dtype).reshape(leaf.spec.shape) for leaf in (a, b))
     found = compare_arrays(x, y)
@@ -91,7 +91,7 @@ def _dtype(name: str) -> Any:
 
 
 def _text_difference(a: Leaf, b: Leaf) -> str:
-    if a.spec.dtype in ("str", "bool", "None"):
+    if a.spec.dtype in ("str", "None"):
         left, right = (leaf.data.decode() for leaf in (a, b))
         if max(len(left), len(right)) <= 60:
             return f"{left!r} in run 0, {right!r} here"

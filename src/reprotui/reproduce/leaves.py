@@ -1,6 +1,7 @@
 """Any result as leaves: path, dtype, shape and bits of arrays, tensors and scalars of every library, without importing one."""
 
 import dataclasses
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -78,20 +79,22 @@ def _leaf(value: Any, path: str) -> Leaf:
         return _tensor(torch, value, path)
     if hasattr(value, "dtype"):
         return _array(value, path)
-    text = value.hex() if isinstance(value, float) else str(value)
     match value:
+        case bool():
+            return Leaf(LeafSpec(path, "bool", ()), bytes([value]))
         case float():
-            import struct
-
             return Leaf(LeafSpec(path, "float64", ()), struct.pack("<d", value))
         case complex():
-            import struct
-
             return Leaf(LeafSpec(path, "complex128", ()), struct.pack("<dd", value.real, value.imag))
         case bytes():
             return Leaf(LeafSpec(path, "bytes", (len(value),)), value)
         case _:
-            return Leaf(LeafSpec(path, "None" if value is None else type(value).__name__, ()), text.encode())
+            return Leaf(LeafSpec(path, _name(value), ()), str(value).encode())
+
+
+def _name(value: Any) -> str:
+    kinds = (int, str)
+    return "None" if value is None else next(kind.__name__ for kind in kinds if isinstance(value, kind))
 
 
 def _array(value: Any, path: str) -> Leaf:

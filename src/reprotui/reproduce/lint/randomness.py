@@ -62,12 +62,22 @@ def seeded_libraries(names: Names) -> dict[str, int]:
         if called in _SEED_CALLS and (node.args or node.keywords) and constant((node.args or [None])[0]) is not None:
             libraries = [_SEED_CALLS[called]]
         elif called.rpartition(".")[2] in SEEDS_ALL and not called.startswith("builtins."):
-            libraries = ["python", "numpy", "torch"]
+            libraries = _named_libraries(node) or ["python", "numpy", "torch"]
         else:
             continue
         for library in libraries:
             found[library] = min(found.get(library, node.lineno), node.lineno)
     return found
+
+
+def _named_libraries(call: ast.Call) -> list[str]:
+    """Return the libraries that `frameworks=` names; none where it is not given, or not written as literals."""
+    named = argument(call, "frameworks")
+    if isinstance(named, ast.Constant) and isinstance(named.value, str):
+        return [named.value]
+    if isinstance(named, ast.Tuple | ast.List | ast.Set):
+        return [item.value for item in named.elts if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+    return []
 
 
 def unseeded_draws(names: Names, seeded: dict[str, int]) -> Found:
