@@ -48,6 +48,11 @@ def root_lanes(leaf_lanes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lanes(leaf_lanes)
 
 
+def word_lanes(words: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return both lanes of a leaf that is given as its words, uint32[n]; traceable."""
+    return _sum_mixed(words, 1, 0)
+
+
 def scalar_words(leaf: jax.Array) -> jax.Array:
     """Return the words of a scalar as uint32[1] or, for 64-bit types, uint32[2]; traceable."""
     return jnp.stack([part for part, _, _ in _word_arrays(leaf)])

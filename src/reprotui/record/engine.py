@@ -122,7 +122,7 @@ def _signature(leaf: Any) -> Any:
 def _to_record(step: int, time_ns: int, layout: Layout, observation: Observation, with_leaves: bool) -> Record:
     leaf_checksums, roots, scalars, statistics = observation.result()
     loss = scalars.pop("loss", None)
-    metrics = {path.removeprefix("metrics/"): _readable(value) for path, value in scalars.items()}
+    metrics = {path.removeprefix("metrics/"): readable(value) for path, value in scalars.items()}
     return Record(
         step=step, time_ns=time_ns, table=layout.table, roots=roots,
         loss=None if loss is None else float(loss),
@@ -132,7 +132,8 @@ def _to_record(step: int, time_ns: int, layout: Layout, observation: Observation
     )  # fmt: skip
 
 
-def _readable(value: Any) -> float | int | str:
+def readable(value: Any) -> float | int | str:
+    """Return a scalar as JSON can hold it; infinities and NaN as text."""
     number = value.item() if hasattr(value, "item") else value
     if isinstance(number, float) and not math.isfinite(number):
         return str(number)

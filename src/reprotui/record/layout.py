@@ -75,8 +75,8 @@ class Layout:
         packed = self._checksums(device, host_lanes)
         stacked = None
         if statistics:
-            host_statistics = np.array([_host_statistics(leaf) for leaf in host], np.float32) if host else None
-            stacked = self._statistics(device, host_statistics)
+            of_host = np.array([host_statistics(leaf) for leaf in host], np.float32) if host else None
+            stacked = self._statistics(device, of_host)
         scalars = {path: np.asarray(leaves[position]) for path, position in self._readable_host}
         return Observation(self, packed, stacked, scalars)
 
@@ -89,10 +89,10 @@ class Layout:
         scalars = [jax_form.scalar_words(device[of_device.index(index)]) for index in self._readable_device]
         return jnp.concatenate([lanes.reshape(-1), *roots, *scalars])
 
-    def _stack_statistics(self, device: list[jax.Array], host_statistics: jax.Array | None) -> jax.Array:
+    def _stack_statistics(self, device: list[jax.Array], of_host: jax.Array | None) -> jax.Array:
         if not self._on_host:
             return jnp.zeros((0, 2), jnp.float32)
-        return self._stack([_device_statistics(leaf) for leaf in device], host_statistics)
+        return self._stack([device_statistics(leaf) for leaf in device], of_host)
 
     def _stack(self, device_rows: list[jax.Array], host_rows: jax.Array | None) -> jax.Array:
         """Put the rows of device and host leaves into table order."""
@@ -144,14 +144,16 @@ def _is_readable(phase: str, spec: LeafSpec) -> bool:
     return phase == "forward" and spec.shape == () and number and spec.path.split("/")[0] in READABLE
 
 
-def _host_statistics(leaf: np.ndarray) -> tuple[float, float]:
+def host_statistics(leaf: np.ndarray) -> tuple[float, float]:
+    """Return the L2 norm and the largest magnitude of a host array."""
     if leaf.size == 0:
         return 0.0, 0.0
     magnitude = np.abs(leaf.astype(np.complex128 if leaf.dtype.kind == "c" else np.float64))
     return float(np.sqrt(np.sum(magnitude * magnitude))), float(magnitude.max())
 
 
-def _device_statistics(leaf: jax.Array) -> jax.Array:
+def device_statistics(leaf: jax.Array) -> jax.Array:
+    """Return the L2 norm and the largest magnitude of an array as float32[2]; zeros for keys. Traceable."""
     if leaf.size == 0 or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jnp.zeros(2, jnp.float32)
     magnitude = jnp.abs(leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf.astype(jnp.float32)).astype(jnp.float32)

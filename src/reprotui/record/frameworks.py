@@ -1,0 +1,48 @@
+"""What a training process computes with: jax beside torch without taking its accelerator, and a description of devices."""
+
+import os
+import sys
+from typing import Any
+
+
+def ready_jax() -> None:
+    """Import jax for checksums; where the process trains with torch alone, on the host only.
+
+    jax reserves most of an accelerator's memory when it starts: memory that torch was going to use.
+    """
+    alone = "jax" not in sys.modules
+    import jax
+
+    if alone and "torch" in sys.modules:
+        jax.config.update("jax_platforms", "cpu")
+
+
+def describe_torch() -> dict[str, Any]:
+    """Return torch's devices, number of threads, and the switches that decide whether it is deterministic."""
+    import torch
+
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "backend": "torch cuda" if cuda else "torch cpu",
+        "kinds": sorted({torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}) if cuda else ["cpu"],
+        "count": torch.cuda.device_count() if cuda else 1,
+        "cpu_threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn": {"benchmark": torch.backends.cudnn.benchmark, "deterministic": torch.backends.cudnn.deterministic},
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def describe_jax() -> dict[str, Any]:
+    """Return backend, kinds and number of jax's devices, and the size of the CPU backend's thread pool."""
+    import jax
+
+    devices = jax.devices()
+    threads = os.environ.get("NPROC") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return {
+        "backend": jax.default_backend(),
+        "kinds": sorted({device.device_kind for device in devices}),
+        "count": len(devices),
+        "processes": jax.process_count(),
+        "cpu_threads": int(threads),
+    }
