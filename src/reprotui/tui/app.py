@@ -6,15 +6,23 @@ from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.filter import LineFilter
 
 from reprotui.settings import Settings, load_settings, remember, remembered
 from reprotui.tui.actions import ACTIONS, EVERYWHERE
+from reprotui.tui.ascii_filter import AsciiFilter
 from reprotui.tui.screens.base import ActionScreen, _binding
 from reprotui.tui.symbols import choose
 from reprotui.tui.theme import NAMES, THEMES
 
 COPY_FILE = "reprotui-copied.txt"
 """Beside the settings: what was copied last, for terminals that drop the clipboard sequence."""
+
+
+def _step_provider() -> Any:
+    from reprotui.tui.palette import StepProvider  # textual's palette is not part of the first frame
+
+    return StepProvider
 
 
 class DashboardApp(App[int]):
@@ -33,6 +41,7 @@ class DashboardApp(App[int]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [_binding(item) for item in ACTIONS if item.screen == EVERYWHERE]
+    COMMANDS: ClassVar[set[Any]] = App.COMMANDS | {_step_provider}
 
     def __init__(
         self, runs: Path, paths: Sequence[Path] = (), settings: Settings | None = None, symbols: str | None = None,
@@ -43,7 +52,7 @@ class DashboardApp(App[int]):
         self.runs_directory = runs
         self.settings = load_settings() if settings is None else settings
         self.symbols = choose(symbols or self.settings.symbols)
-        self.ascii_only = self.symbols.ascii
+        self._ascii_filters = [AsciiFilter()] if self.symbols.ascii else []
         self.keymap_settings = dict(self.settings.keys)
         self._paths = list(paths)
         self._processes = dict(processes or {})
@@ -57,6 +66,10 @@ class DashboardApp(App[int]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return the variables of the first theme: styles are read before a theme is set."""
         return THEMES[0].variables
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Return what every line passes on its way to the terminal."""
+        return [*super().get_line_filters(), *self._ascii_filters]
 
     def on_mount(self) -> None:
         if self._paths:

@@ -37,7 +37,7 @@ class ExportScreen(ModalScreen[None]):
             with Horizontal(id="export-formats"):
                 for name, text in FORMATS.items():
                     yield Checkbox(text, value=True, id=f"export-{name}")
-            yield Static("", id="export-message")
+            yield Static("", id="export-message", markup=False)
             with Horizontal(id="export-buttons"):
                 yield Button("Write", variant="primary", id="export-write")
                 yield Button("Cancel", id="export-cancel")
@@ -64,17 +64,27 @@ class ExportScreen(ModalScreen[None]):
         if not text or not formats:
             self._say("a path is missing" if not text else "choose at least one form")
             return
+        try:
+            place = Path(text).expanduser()
+        except RuntimeError as error:  # ~somebody who does not exist
+            self._say(f"{text}: {error}")
+            return
+        if place.suffix in SUFFIXES.values():
+            place = place.with_suffix("")
+        if not place.name:
+            self._say(f"{text} is a directory: a name is missing")
+            return
         self._say("comparing and writing …")
-        self._export(Path(text).expanduser(), formats, force=self._asked == text)
+        self._export(text, place, formats, force=self._asked == text)
 
     @work(thread=True, exclusive=True, exit_on_error=False)
-    def _export(self, place: Path, formats: list[str], force: bool) -> None:
+    def _export(self, text: str, place: Path, formats: list[str], force: bool) -> None:
         from reprotui.report import collect_report, write_report
 
-        existing = [path for name in formats if (path := place.with_name(place.name + SUFFIXES[name])).exists()]
         try:
+            existing = [path for name in formats if (path := place.with_name(place.name + SUFFIXES[name])).exists()]
             if existing and not force:
-                self.app.call_from_thread(self._ask, place, existing)
+                self.app.call_from_thread(self._ask, text, existing)
                 return
             report = collect_report(self._runs)
             # One form at a time with its full name: a stem may have dots of its own.
@@ -83,16 +93,16 @@ class ExportScreen(ModalScreen[None]):
                 for name in formats
                 for path in write_report(report, place.with_name(place.name + SUFFIXES[name]), [name], force=force)
             ]
-        except ReprotuiError as error:
+        except (ReprotuiError, OSError) as error:
             self.app.call_from_thread(self._say, str(error))
             return
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._done, written)
 
-    def _ask(self, place: Path, existing: list[Path]) -> None:
-        self._asked = str(place) if str(place) == self.query_one(Input).value.strip() else self.query_one(Input).value.strip()
+    def _ask(self, text: str, existing: list[Path]) -> None:
+        self._asked = text
         names = ", ".join(path.name for path in existing)
-        self._say(f"{names} in {place.parent} would be overwritten: write once more to do so, or change the name")
+        self._say(f"{names} in {existing[0].parent} would be overwritten: write once more to do so, or change the name")
 
     def _say(self, text: str) -> None:
         self.query_one("#export-message", Static).update(text)

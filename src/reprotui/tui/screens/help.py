@@ -43,8 +43,7 @@ class HelpScreen(ModalScreen[None]):
             if item.screen == EVERYWHERE and not everywhere:
                 everywhere = True
                 lines += [Content(""), Content.styled("everywhere", "$muted")]
-            keys = " ".join(key_name(key) for key in keys_of(item, keymap))
-            keys = keys.encode("ascii", "replace").decode() if symbols.ascii else keys
+            keys = " ".join(key_name(key, symbols.ascii) for key in keys_of(item, keymap))
             text = f"\n{'':{INDENT}}".join(wrap(plain(item.help, symbols), width - INDENT))
             lines.append(Content.assemble((f"{keys:<12}", "bold $run-a"), (f"{plain(item.text, symbols):<15}", "bold"), text))
         lines += [Content(""), Content.styled(plain(f"lists   {_LISTS}", symbols), "$muted")]

@@ -63,6 +63,9 @@ class RaceActions(ActionScreen):
                 return f"no difference: {status.headline}"
         if name in ("pause", "advance", "stop", "stop_at_divergence", "target", "follow") and not status.alive:
             return "no run is alive: there is nothing to control or to follow"
+        if name in ("pause", "advance", "stop") and not self._targets():
+            label, state = self.runs[self.target or 0][0], status.runs[self.target or 0].state
+            return f"run {label} is {state}: nothing to control; t chooses another"
         if name == "advance" and not any(status.runs[index].state == "paused" for index in self._targets()):
             return "one step goes from a paused run: pause it first"
         if name == "versus" and len(status.runs) < 3:
@@ -195,8 +198,10 @@ class RaceActions(ActionScreen):
         self.dashboard.copy(join(self.status.command), "command")
 
     def do_copy_value(self) -> None:
-        text = self.query_one(StepTable).values()
-        self.dashboard.copy(text, "step" if text else "nothing")
+        if text := self.query_one(StepTable).values():
+            self.dashboard.copy(text, "step")
+        else:
+            self.notify("no step is recorded yet", timeout=3)
 
     def do_log_scale(self) -> None:
         chart = self.query_one(LossChart)

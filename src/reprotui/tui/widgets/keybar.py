@@ -18,10 +18,11 @@ _NAMES = {
 }  # fmt: skip
 
 
-def key_name(key: str) -> str:
-    """Return a key as it is printed on a keyboard."""
+def key_name(key: str, ascii_only: bool = False) -> str:
+    """Return a key as it is printed on a keyboard; by its word where the terminal shows no arrows."""
     key = key.strip()
-    return key.replace("ctrl+", "^") if key.startswith("ctrl+") else _NAMES.get(key, key)
+    name = key.replace("ctrl+", "^") if key.startswith("ctrl+") else _NAMES.get(key, key)
+    return key if ascii_only and not name.isascii() else name
 
 
 def keys_of(action: Action, keymap: dict[str, str]) -> list[str]:
@@ -62,7 +63,7 @@ class KeyBar(Widget):
         return Content("").join([*parts, *tail])
 
     def _part(self, screen: "ActionScreen", action: Action, keymap: dict[str, str], symbols: Symbols) -> Content:
-        key, text = plain(key_name(keys_of(action, keymap)[0]), symbols), plain(action.text, symbols)
+        key, text = key_name(keys_of(action, keymap)[0], symbols.ascii), plain(action.text, symbols)
         refused = screen.why_not(action.id) is not None
         click = f"[@click={action.binding}]"
         colour = "$muted" if refused else "$foreground"

@@ -21,7 +21,7 @@ class Cell(NamedTuple):
     colour: str = ""
 
 
-class Rows(ScrollView, can_focus=True):
+class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     """Rows that a subclass gives one by one; the first line of the widget is a heading that does not scroll.
 
     A subclass implements `cells` and `heading` (or sets `HEADINGS` to 0), and sets `count` when it has more rows.
@@ -189,6 +189,11 @@ class Rows(ScrollView, can_focus=True):
         self.go_to(index, by_hand=True)
         if chosen:
             self.post_message(self.Chosen(self, index))
+
+    def on_scroll_to(self) -> None:
+        self.post_message(self.Scrolled(self))  # the bar was dragged, or clicked beside its grip
+
+    on_scroll_up = on_scroll_down = on_scroll_to
 
     def on_mouse_scroll_up(self) -> None:
         self.post_message(self.Scrolled(self))

@@ -1,0 +1,29 @@
+"""The last door before the terminal in ASCII mode: borders, bars and whatever else a widget draws become ASCII."""
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
+
+_SIGNS = {
+    "-": "─━╌╍═╴╶▔–−", "_": "▁", "|": "│┃║▊▎▐▌▏▕▋▍▉", "+": "╭╮╰╯┌┐└┘├┤┬┴┼╔╗╚╝┏┓┗┛╋", " ": "▂▃▄▅▆▇▀\u00a0",
+    "#": "█▓▒░≠■", "*": "•●○◉", ".": "…·", ">": "→▸▶❯", "<": "←◂◀❮", "v": "↓▾▼", "^": "↑▴▲", "x": "×✕", "d": "Δ",
+}  # fmt: skip
+_TABLE = {ord(sign): plain for plain, signs in _SIGNS.items() for sign in signs}
+
+
+class AsciiFilter(LineFilter):
+    """Replace every other character by one that is as wide, so that columns stand."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return segments of ASCII alone."""
+        return [
+            segment if segment.control or segment.text.isascii() else Segment(to_ascii(segment.text), segment.style)
+            for segment in segments
+        ]
+
+
+def to_ascii(text: str) -> str:
+    """Return a text in ASCII that takes as many cells; what has no likeness is a question mark."""
+    text = text.translate(_TABLE)
+    return text if text.isascii() else "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in text)
