@@ -444,7 +444,7 @@ def test_wrong_usage_exits_with_2(cli: Cli, arguments: list[str]) -> None:
 def test_a_single_file_is_registered_verified_renamed_and_damaged(cli: Cli, saved: Path, format_: str) -> None:
     path = Path(shutil.copy(saved / f"{format_}-0", cli.directory / "model"))
     assert verify(cli, path, exit_code=3)[0][0] == "UNREGISTERED"
-    assert "1 files" in cli("checkpoint", "register", path).stdout
+    assert ": 1 file, " in cli("checkpoint", "register", path).stdout
     assert "registered already" in cli("checkpoint", "register", path, exit_code=2).stderr
     shown = cli("checkpoint", "verify", path, exit_code=0).stdout
     assert samples.content(samples.state(0, samples.has_bfloat16(format_))).root in shown
@@ -463,6 +463,29 @@ def test_a_damaged_zip_is_corrupt_without_a_manifest_too(cli: Cli, saved: Path) 
     flip(path, path.read_bytes().find(samples.state(0)["params/dense_0/kernel"].tobytes()))
     assert verify(cli, path, exit_code=1) == [("CORRUPT", {"model.pt", "model.pt.manifest.json"}, {"params/dense_0/kernel"})]
     assert "CORRUPT" in cli("checkpoint", "register", path, exit_code=1).stderr
+
+
+def test_a_full_disk_leaves_no_half_manifest(cli: Cli, saved: Path) -> None:
+    path = Path(shutil.copy(saved / "safetensors-0", cli.directory / "model"))
+    outside = Cli(cli.directory, cli.environment)
+    done = outside("checkpoint", "register", path, exit_code=2, file_size=100)
+    assert "File too large" in done.stderr
+    assert [entry.name for entry in cli.directory.iterdir()] == ["model"]
+    outside("checkpoint", "register", path)
+    assert verify(cli, path, exit_code=0)[0][0] == "VALID"
+
+
+def test_a_directory_of_any_name_holds_checkpoints(cli: Cli, saved: Path) -> None:
+    directory = cli.directory / "my models é"
+    directory.mkdir()
+    for step in (5, 6):
+        shutil.copytree(saved / f"orbax-{step - 5}", directory / str(step))
+        register(directory / str(step), Identity(step=step), samples.content(samples.state(step - 5)))
+    assert verify(cli, directory, "--all", exit_code=0) == [("VALID", set(), set())] * 2
+    assert latest_good(directory)[0].step == 6
+    shutil.copy(saved / "npz-0", directory / "other.npz")
+    cli("checkpoint", "register", directory / "other.npz")
+    assert [entry.path.name for entry in list_checkpoints(directory)] == ["5", "6", "other.npz"]
 
 
 # Differences

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprotui.checkpoints.places import candidates, checkpoints_directory, incompleteness, signature_path, size_of, step_of
+from reprotui.checkpoints.places import (
+    candidates,
+    checkpoints_directory,
+    incompleteness,
+    run_of,
+    signature_path,
+    size_of,
+    step_of,
+)
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import read_registry
 from reprotui.checkpoints.verify import verify_checkpoint
@@ -98,7 +106,7 @@ def latest_good(
             continue
         if at_least is not None and entry.step < at_least:
             break
-        result = verify_checkpoint(entry.path, level, progress=progress)
+        result = verify_checkpoint(entry.path, level, run=run_of(run), progress=progress)
         if result.status is Status.VALID:
             return result, passed
         passed.append(result)
@@ -107,7 +115,7 @@ def latest_good(
 
 def _describe(path: Path) -> ListedCheckpoint:
     manifest: Manifest | None = None
-    problem, message = incompleteness(path) or (None, "")
+    problem, message = (incompleteness(path) if path.is_dir() else None) or (None, "")
     if problem is None:
         try:
             manifest, digest = read_manifest(manifest_path(path))

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from reprotui.checkpoints.registry import registry_path
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.files import locate, walk
 from reprotui.integrity.formats.orbax import TEMPORARY, TREE
-from reprotui.integrity.manifest import SUFFIX
+from reprotui.integrity.manifest import manifest_path
 from reprotui.integrity.status import Status
 from reprotui.run_directory import RunDirectory, read_json
 
@@ -31,6 +32,11 @@ def owner(checkpoint: Path) -> RunDirectory | None:
     return run if parent.name == DIRECTORY and run.manifest_path.is_file() else None
 
 
+def run_of(path: Path) -> RunDirectory | None:
+    """Return the run that a path is, None where it is something else."""
+    return RunDirectory(path) if (path / "run.json").is_file() else None
+
+
 def step_of(name: str) -> int | None:
     """Return the step that a directory's name says, None where it is no plain number."""
     return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else None
@@ -38,7 +44,7 @@ def step_of(name: str) -> int | None:
 
 def is_run(path: Path) -> bool:
     """Say whether a path is a run, or a checkpoints directory, rather than one checkpoint."""
-    return path.is_dir() and ((path / "run.json").is_file() or path.name == DIRECTORY)
+    return path.is_dir() and ((path / "run.json").is_file() or path.name == DIRECTORY or registry_path(path).is_file())
 
 
 def find_checkpoint(path: Path, step: int | None = None) -> Path:
@@ -58,11 +64,12 @@ def find_checkpoint(path: Path, step: int | None = None) -> Path:
 
 
 def candidates(path: Path) -> list[Path]:
-    """Return what lies in a run's checkpoints directory and could be a checkpoint; not what belongs to others of them."""
+    """Return what lies in a run's checkpoints directory and could be a checkpoint: directories, and files with a manifest."""
     directory = checkpoints_directory(path)
     if not directory.is_dir():
         return []
-    return sorted(entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = [entry for entry in directory.iterdir() if not entry.name.startswith(".")]
+    return sorted(entry for entry in entries if entry.is_dir() or manifest_path(entry).exists())
 
 
 def step_directories(path: Path) -> list[int]:
@@ -99,8 +106,3 @@ def size_of(checkpoint: Path) -> int:
 def signature_path(checkpoint: Path) -> Path:
     """Return where the signature of a checkpoint lies: beside it, like its manifest."""
     return checkpoint.with_name(checkpoint.name + SIGNATURE_SUFFIX)
-
-
-def is_sidecar(path: Path) -> bool:
-    """Say whether a file accompanies a checkpoint."""
-    return path.name.endswith((SUFFIX, SIGNATURE_SUFFIX))

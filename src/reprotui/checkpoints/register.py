@@ -12,7 +12,14 @@ from reprotui.integrity.manifest import Identity, Manifest, build_manifest, mani
 from reprotui.integrity.status import Finding, IntegrityError, Status
 
 
-def register(checkpoint: Path, identity: Identity, content: ContentDigest | None, progress: Progress | None = None) -> Manifest:
+def register(
+    checkpoint: Path,
+    identity: Identity,
+    content: ContentDigest | None,
+    progress: Progress | None = None,
+    *,
+    in_registry: bool = True,
+) -> Manifest:
     """Make a committed checkpoint known, in the order in which a crash at any point leaves it unregistered or whole.
 
     Args:
@@ -20,6 +27,7 @@ def register(checkpoint: Path, identity: Identity, content: ContentDigest | None
         identity: which state it is.
         content: the digests taken from memory before the write; None where nobody has them.
         progress: called with bytes hashed.
+        in_registry: append it to the registry beside it, which is made where there is none.
 
     Raises:
         IntegrityError, BadInputError: see `build_manifest`.
@@ -27,16 +35,17 @@ def register(checkpoint: Path, identity: Identity, content: ContentDigest | None
     sync_tree(checkpoint)
     manifest = build_manifest(checkpoint, identity, content, progress)
     digest = write_manifest(manifest_path(checkpoint), manifest)
-    directory = checkpoint.absolute().parent
-    if owner(checkpoint) is not None or registry_path(directory).exists():
-        append(directory, SAVED, checkpoint.name, identity.step, digest, None if content is None else content.root)
+    if in_registry:
+        root = None if content is None else content.root
+        append(checkpoint.absolute().parent, SAVED, checkpoint.name, identity.step, digest, root)
     return manifest
 
 
 def register_as_found(checkpoint: Path, identity: Identity, progress: Progress | None = None) -> Manifest:
     """Make a checkpoint known as it is now: later changes are found, earlier damage only where the format shows it.
 
-    Where the writer stored the content digest inside, the stored state is held against it first.
+    Where the writer stored the content digest inside, the stored state is held against it first. Outside a run a
+    registry is only appended to, not begun: a model on its own is its file and its manifest.
 
     Raises:
         BadInputError: it is registered already.
@@ -58,7 +67,8 @@ def register_as_found(checkpoint: Path, identity: Identity, progress: Progress |
             raise IntegrityError(Finding(Status.CORRUPT, checkpoint.name, "is not the state that was saved into it"))
         if stored.unread:
             content = None
-    return register(checkpoint, identity, content, progress)
+    in_registry = owner(checkpoint) is not None or registry_path(checkpoint.absolute().parent).exists()
+    return register(checkpoint, identity, content, progress, in_registry=in_registry)
 
 
 def announce_removal(checkpoint: Path) -> Entry:

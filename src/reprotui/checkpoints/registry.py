@@ -86,8 +86,8 @@ def read_registry(directory: Path) -> Registry | None:
         IntegrityError: CORRUPT for any line that is not what was appended there, UNREADABLE where it cannot be read.
     """
     path = registry_path(directory)
-    if path.is_symlink():
-        raise IntegrityError(Finding(Status.CORRUPT, NAME, "is a symbolic link"))
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise IntegrityError(Finding(Status.CORRUPT, NAME, "is not a regular file, expected the registry"))
     try:
         return _registry(path.read_bytes())
     except FileNotFoundError:

@@ -6,6 +6,7 @@
 A further level is added with `register_level`.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ class Subject:
 
     Attributes:
         path: the checkpoint.
-        run: the run that owns it, None where it lies elsewhere.
+        run: the run that owns it, None where that is not known.
         manifest: None where there is none that can be trusted.
         progress: called with bytes hashed or read.
         stored: its structure, once `content` read it.
@@ -74,13 +75,19 @@ def levels() -> Mapping[str, Level]:
 
 
 def verify_checkpoint(
-    path: Path, level: str = "content", *, public_key: Path | None = None, progress: Progress | None = None
+    path: Path,
+    level: str = "content",
+    *,
+    run: RunDirectory | None = None,
+    public_key: Path | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Verify a checkpoint: an Orbax step directory, a `.pt`, a safetensors or an npz file.
 
     Args:
         path: the checkpoint; its manifest lies beside it.
         level: a name in `levels()`.
+        run: the run that it must be of; None for the one in whose `checkpoints/` it lies.
         public_key: a PEM file; the checkpoint must then carry a signature made with its private key.
         progress: called with bytes hashed or read.
 
@@ -97,7 +104,7 @@ def verify_checkpoint(
         raise BadInputError(f"{path} does not exist")
     chosen = [_LEVELS[name] for name in (*_LEVELS[level].after, level)]
     with_checksums = any(one.name == "trace" for one in chosen)
-    subject = Subject(path, owner(path), None, progress, None, None, {} if with_checksums else None, [])
+    subject = Subject(path, run or owner(path), None, progress, None, None, {} if with_checksums else None, [])
     findings = _identify(subject, public_key)
     tree_findings = walk(path).findings if path.is_symlink() or path.exists() else ()
     if tree_findings or any(found.status is Status.MISSING for found in findings):
@@ -221,11 +228,17 @@ def _read_leaves(subject: Subject, stored: StoredCheckpoint, recorded: ContentDi
         findings += compare_digests(recorded, content, _place(leaves))
     if stored.recorded is not None and recorded is not None and recorded != stored.recorded:
         findings.append(Finding(Status.CORRUPT, "integrity/metadata", "the digest stored inside is not that of the manifest"))
-    return findings
+    return [_located(finding, leaves) for finding in findings]
 
 
 def _place(leaves: Mapping[str, StoredLeaf]) -> Callable[[str], str]:
-    return lambda path: leaves[path].place if path in leaves else "."
+    return lambda path: leaves[path].place if path in leaves else SINGLE_FILE
+
+
+def _located(finding: Finding, leaves: Mapping[str, StoredLeaf]) -> Finding:
+    """Return a finding with the first byte of its leaf, where the format says where that lies."""
+    leaf = leaves.get(finding.leaf or "")
+    return finding if leaf is None or finding.offset is not None else replace(finding, offset=leaf.offset)
 
 
 def _counting(subject: Subject) -> Progress:
@@ -241,7 +254,9 @@ def _checksums_into(checksums: dict[str, int]) -> Callable[[StoredLeaf, Any], No
     from reprotui.checksum import numpy_form
 
     def visit(leaf: StoredLeaf, array: Any) -> None:
-        checksums[leaf.spec.path] = numpy_form.checksum(array)
+        # Text and opaque types have no checksum, and no record has them.
+        with contextlib.suppress(BadInputError):
+            checksums[leaf.spec.path] = numpy_form.checksum(array)
 
     return visit
 

@@ -14,6 +14,7 @@ LEVELS = {
     "files": "the files are those of the manifest, the manifest is that of the registry",
     "content": "besides, every leaf read back has the digest taken before the write (default)",
     "trace": "besides, its checksum is the one that the run recorded at that step",
+    "replay": "besides, training resumed from it gives the steps that were recorded after it",
 }
 DAMAGES = ("flip", "zero", "truncate", "append", "swap", "remove", "add", "manifest")
 PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
@@ -169,11 +170,13 @@ def list_(parsed: argparse.Namespace) -> int:
 def verify(parsed: argparse.Namespace) -> int:
     """Verify one checkpoint or all of a run; exit by the worst status."""
     from reprotui.checkpoints.listing import list_checkpoints, listed_result
-    from reprotui.checkpoints.places import is_run
+    from reprotui.checkpoints.places import is_run, run_of
     from reprotui.checkpoints.verify import verify_checkpoint
     from reprotui.cli import show_checkpoint
     from reprotui.integrity.status import Status, worst
 
+    if parsed.level == "replay":
+        import reprotui.replay.level  # noqa: F401  (registers the level)
     path = common.find_run(parsed.target, common.runs_directory(parsed))
     if parsed.all:
         if parsed.step is not None or not is_run(path):
@@ -184,13 +187,14 @@ def verify(parsed: argparse.Namespace) -> int:
     else:
         entries = [None]
     results = []
+    run = run_of(path)
     with show_checkpoint.Meter("verified") as meter:
         for entry in entries:
             checkpoint = _checkpoint(path, parsed.step) if entry is None else entry.path
             if entry is not None and entry.problem is Status.MISSING:
                 results.append(listed_result(entry, parsed.level))
             else:
-                results.append(verify_checkpoint(checkpoint, parsed.level, public_key=parsed.key, progress=meter))
+                results.append(verify_checkpoint(checkpoint, parsed.level, run=run, public_key=parsed.key, progress=meter))
             if not parsed.json:
                 meter.clear()
                 show_checkpoint.show_result(results[-1])
@@ -232,7 +236,8 @@ def register(parsed: argparse.Namespace) -> int:
     identity = Identity(step=step) if run is None or step is None else identity_of_run(run.manifest(), step)
     with show_checkpoint.Meter("hashed") as meter:
         manifest = register_as_found(path, identity, meter)
-    print(f"{common.short(manifest_path(path))}: {len(manifest.files)} files, {show_checkpoint.size(manifest.size)}")
+    count = "1 file" if len(manifest.files) == 1 else f"{len(manifest.files)} files"
+    print(f"{common.short(manifest_path(path))}: {count}, {show_checkpoint.size(manifest.size)}")
     return SAME
 
 

@@ -72,30 +72,33 @@ def compare_specs(recorded: ContentDigest, specs: Mapping[str, LeafSpec], place:
         specs: what is there, by path.
         place: gives the file or directory in which the leaf of a path lies, to be named in the findings.
     """
+
+    def finding(status: Status, path: str, message: str) -> Finding:
+        return Finding(status, place(path), message, path)
+
     before = {leaf.spec.path: leaf.spec for leaf in recorded.leaves}
     findings = []
     for path in sorted({*before, *specs}):
         if path not in specs:
-            findings.append(Finding(Status.MISSING, place(path), "the leaf is recorded and not there", path))
+            findings.append(finding(Status.MISSING, path, "the leaf is recorded and not there"))
         elif path not in before:
-            findings.append(Finding(Status.EXTRA, place(path), "the leaf is there and was never recorded", path))
+            findings.append(finding(Status.EXTRA, path, "the leaf is there and was never recorded"))
         elif before[path] != specs[path]:
             message = f"is {describe(specs[path])}, recorded as {describe(before[path])}"
-            findings.append(Finding(Status.CORRUPT, place(path), message, path))
+            findings.append(finding(Status.CORRUPT, path, message))
     return findings
 
 
 def compare_digests(recorded: ContentDigest, found: ContentDigest, place: Callable[[str], str]) -> list[Finding]:
     """Say which leaves that are on both sides have other bits; see `compare_specs` for the arguments."""
     before = {leaf.spec.path: leaf.sha256 for leaf in recorded.leaves}
-    return [
-        Finding(
-            Status.CORRUPT, place(path := leaf.spec.path),
-            f"content is {leaf.sha256[:16]}…, recorded was {before[path][:16]}…", path,
-        )
-        for leaf in found.leaves
-        if before.get(leaf.spec.path, leaf.sha256) != leaf.sha256
-    ]  # fmt: skip
+    findings = []
+    for leaf in found.leaves:
+        path = leaf.spec.path
+        if before.get(path, leaf.sha256) != leaf.sha256:
+            message = f"content is {leaf.sha256[:16]}…, recorded was {before[path][:16]}…"
+            findings.append(Finding(Status.CORRUPT, place(path), message, path))
+    return findings
 
 
 def content_to_json(content: ContentDigest) -> dict[str, Any]:

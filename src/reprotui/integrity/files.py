@@ -57,8 +57,9 @@ def walk(root: Path) -> Tree:
     findings: list[Finding] = []
     files: list[str] = []
     directories: list[str] = []
-
-    def visit(path: Path, name: str, mode: int) -> None:
+    waiting = [(str(root), SINGLE_FILE, os.lstat(root).st_mode)]
+    while waiting:
+        path, name, mode = waiting.pop()
         if stat.S_ISLNK(mode):
             findings.append(Finding(Status.CORRUPT, name, "is a symbolic link: a checkpoint holds files and directories only"))
         elif stat.S_ISREG(mode):
@@ -70,15 +71,12 @@ def walk(root: Path) -> Tree:
                 directories.append(name)
             try:
                 with os.scandir(path) as entries:
-                    below = sorted(entries, key=lambda entry: entry.name)
+                    for entry in entries:
+                        inner = entry.name if name == SINGLE_FILE else f"{name}/{entry.name}"
+                        waiting.append((entry.path, inner, entry.stat(follow_symlinks=False).st_mode))
             except OSError as error:
                 findings.append(Finding(Status.UNREADABLE, name, f"cannot be listed: {error.strerror}"))
-                return
-            for entry in below:
-                inner = entry.name if name == SINGLE_FILE else f"{name}/{entry.name}"
-                visit(Path(entry.path), inner, entry.stat(follow_symlinks=False).st_mode)
-
-    visit(root, SINGLE_FILE, os.lstat(root).st_mode)
+    findings.sort(key=lambda finding: order(finding.path))
     return Tree(tuple(sorted(files, key=order)), tuple(sorted(directories, key=order)), tuple(findings))
 
 

@@ -73,7 +73,7 @@ def _open_item(item: Path, place: str, prefix: str) -> list[StoredLeaf]:
             raise _finding(Status.UNCHECKED, place, "holds text, which Orbax keeps apart from arrays", "/".join(names))
         name = ".".join(names)
         store: dict[str, Any] = (
-            {"driver": "ocdbt", "base": f"{item.absolute().as_uri()}/", "path": f"{name}/"}
+            {"driver": "ocdbt", "base": {"driver": "file", "path": f"{item.absolute()}/"}, "path": f"{name}/"}
             if ocdbt
             else {"driver": "file", "path": f"{item.absolute() / name}/"}
         )
