@@ -32,8 +32,9 @@ class Checkpointing:
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> Self:
         """Read what a manifest keeps; earlier manifests have none."""
-        known: dict[str, Any] = dict(value or {})
-        return cls(**known | {"at": tuple(known.get("at", ()))})
+        known: dict[str, Any] = {**(value or {})}
+        known["at"] = tuple(known.get("at", ()))
+        return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest keeps."""

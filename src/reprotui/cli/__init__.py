@@ -18,14 +18,19 @@ from reprotui.cli import (
     new,
     open,
     race,
+    replay,
     report,
+    resume_check,
     run,
     runs,
     seed_check,
 )
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
-COMMANDS = (race, open, run, compare, report, runs, control, checkpoint, env, seed_check, check, new, gate, config, bench)
+COMMANDS = (
+    race, open, run, compare, replay, report, runs, control, checkpoint, resume_check, env, seed_check, check, new, gate, config,
+    bench,
+)  # fmt: skip
 
 _EPILOG = """\
 examples:

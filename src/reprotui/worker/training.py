@@ -3,6 +3,7 @@
 import collections
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,15 +35,7 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
         BadInputError: the config asks for something that cannot be.
         WorkerFailedError: the trace cannot be written.
     """
-    from pathlib import Path
-
-    named = manifest["experiment"]
-    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
-    experiment_class = load_experiment_class(reference)
-    config = experiment_class.Config(**manifest["config"])
-    if config.matmul_precision != "default":
-        jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    program = prepare(experiment_class, config)
+    program, config = load_program(manifest)
     start = None
     if restore := manifest.get("restore"):
         start = restored(program, restore)
@@ -59,6 +52,17 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
         raise
     saver.close()
     return result
+
+
+def load_program(manifest: dict[str, Any]) -> tuple[Program, ExperimentConfig]:
+    """Return the compiled experiment that a run's manifest names, and its config."""
+    named = manifest["experiment"]
+    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
+    experiment_class = load_experiment_class(reference)
+    config = experiment_class.Config(**manifest["config"])
+    if config.matmul_precision != "default":
+        jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    return prepare(experiment_class, config), config
 
 
 def prepare(experiment_class: Any, config: ExperimentConfig) -> Program:

@@ -1,0 +1,68 @@
+"""`reprotui resume-check`: is a resumed run the uninterrupted one, and would it show if it were not?"""
+
+import argparse
+import sys
+from typing import Any
+
+from reprotui.cli import common
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = common.command(
+        subparsers,
+        "resume-check",
+        "prove that a run resumed from a checkpoint is the uninterrupted run, with controls",
+        """reprotui resume-check --at 50
+        reprotui resume-check digits-cnn steps=100 --at 37 --json
+        reprotui resume-check my_experiment.py --at 10 --name check   (keeps the runs)""",
+        description="Train without interruption; with a save at step N; resumed from there in a fresh process; and resumed with "
+        "one component left out (parameters, optimizer state, extra state, random keys, step, data position). Equivalent: "
+        "every record is equal to the bit. A component whose omission changes nothing is named as not exercised.",
+    )
+    parser.add_argument("experiment", nargs="*", metavar="EXPERIMENT | key=value", help="what is trained; config")
+    parser.add_argument("--at", type=common.positive, required=True, metavar="N", help="the step to save and to resume at")
+    parser.add_argument("--name", help="keep the runs in the runs directory under this name, whatever the verdict")
+    common.add_runs_directory(parser)
+    common.add_json(parser)
+    parser.set_defaults(call=call)
+
+
+def call(parsed: argparse.Namespace) -> int:
+    """Run the check; the runs are deleted where it ends well and nobody asked for them."""
+    import shutil
+
+    from reprotui.errors import ReprotuiError
+    from reprotui.experiments.config import parse_overrides
+    from reprotui.experiments.discovery import find_experiment
+    from reprotui.race.equivalence import check_resume
+    from reprotui.run_directory import create_directory
+
+    name, tokens = common.experiment_and_overrides(parsed.experiment)
+    reference, overrides = find_experiment(name), parse_overrides(tokens)
+    path = create_directory(common.runs_directory(parsed), parsed.name, f"resume-check-{reference.name}")
+    try:
+        found = check_resume(path, reference, overrides, parsed.at, parsed.command_line, _say)
+    except (ReprotuiError, KeyboardInterrupt):
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    kept = parsed.name is not None or found.exit_code != 0
+    if not kept:
+        shutil.rmtree(path, ignore_errors=True)
+    if parsed.json:
+        common.print_json({**found.to_json(), "runs": str(path) if kept else None})
+        return found.exit_code
+    console = common.console()
+    colour = "#0072b2" if found.exit_code == 0 else "#d55e00"
+    console.print(f"[bold {colour}]{found.verdict.upper()}[/]  resumed at step {found.at} of {found.steps}")
+    console.print(f"  resumed      {found.headline}")
+    console.print(f"  saving       {found.saving}")
+    for control in found.controls:
+        console.print(f"  control      {control.sentence}")
+    if kept:
+        console.print(f"  in  {common.short(path)}", style="dim")
+    return found.exit_code
+
+
+def _say(run: str) -> None:
+    print(f"  training: {run}", file=sys.stderr, flush=True)

@@ -1,0 +1,84 @@
+"""The exact difference of two replayed states, leaf by leaf and element by element, in causal order."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from reprotui.checksum import LeafSpec
+from reprotui.integrity.content import describe
+from reprotui.integrity.elements import ElementDifference, compare_arrays, heat_map
+from reprotui.replay.stored import ReplayedState
+from reprotui.trace import PHASES
+
+
+@dataclass(frozen=True)
+class LeafDelta:
+    """A leaf that differs between two states. `elements` is None where dtype or shape differ, or a side is missing."""
+
+    phase: str
+    path: str
+    a: LeafSpec | None
+    b: LeafSpec | None
+    elements: ElementDifference | None
+
+    @property
+    def kind(self) -> str:
+        """Return `only in A`, `only in B`, `dtype`, `shape` or `content`: the first that is different."""
+        if self.a is None or self.b is None:
+            return "only in B" if self.a is None else "only in A"
+        if self.a.dtype != self.b.dtype:
+            return "dtype"
+        return "shape" if self.a.shape != self.b.shape else "content"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "phase": self.phase, "path": self.path, "kind": self.kind, "a": None if self.a is None else describe(self.a),
+            "b": None if self.b is None else describe(self.b),
+            "elements": None if self.elements is None else self.elements.to_json(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StateDifference:
+    """How two states of a step differ: `equal` leaves, and those that differ, in causal order."""
+
+    a: ReplayedState
+    b: ReplayedState
+    equal: int
+    leaves: tuple[LeafDelta, ...]
+
+    @property
+    def same(self) -> bool:
+        """Say whether every leaf has the same bits."""
+        return not self.leaves
+
+    def heat_map(self, path: str, rows: int, columns: int) -> NDArray:
+        """Return where a leaf of dtype and shape in common differs, see `reprotui.integrity.elements.heat_map`."""
+        return heat_map(self.a.read(path), self.b.read(path), rows, columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {"same": self.same, "equal_leaves": self.equal, "leaves": [leaf.to_json() for leaf in self.leaves]}
+
+
+def compare_states(a: ReplayedState, b: ReplayedState) -> StateDifference:
+    """Compare two replayed states of one step: gradients, batch, loss, optimizer state and parameters, to the element.
+
+    Raises:
+        IntegrityError: a kept file is damaged.
+    """
+    of_a, of_b = ({(leaf.phase, leaf.spec.path): leaf.spec for leaf in state.leaves} for state in (a, b))
+    digests = [{leaf.spec: leaf.sha256 for leaf in state.content.leaves} for state in (a, b)]
+    # The order of A, in which its program produces leaves; what only B has comes at the end of its phase.
+    names = sorted(dict.fromkeys([*of_a, *of_b]), key=lambda name: PHASES.index(name[0]))
+    equal, leaves = 0, []
+    for phase, path in names:
+        spec_a, spec_b = of_a.get((phase, path)), of_b.get((phase, path))
+        if spec_a is not None and spec_a == spec_b and digests[0][spec_a] == digests[1][spec_a]:
+            equal += 1
+            continue
+        elements = compare_arrays(a.read(path), b.read(path)) if spec_a is not None and spec_a == spec_b else None
+        leaves.append(LeafDelta(phase, path, spec_a, spec_b, elements))
+    return StateDifference(a, b, equal, tuple(leaves))

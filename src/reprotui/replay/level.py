@@ -1,0 +1,37 @@
+"""The level `replay` of verification: resume from the checkpoint and hold what follows against the recorded trace."""
+
+from reprotui.checkpoints.verify import Level, Subject, register_level
+from reprotui.errors import ReprotuiError
+from reprotui.integrity.status import Finding, Status
+from reprotui.replay.plan import Plan
+from reprotui.replay.replay import Unfaithful, check_forward
+from reprotui.trace import Trace
+
+STEPS = 10
+"""Recorded steps that must follow equal: every component of the state has entered the numbers after the first."""
+_FILE = "trace.db"
+
+
+def _check(subject: Subject) -> list[Finding]:
+    run, manifest = subject.run, subject.manifest
+    if run is None or manifest is None or manifest.identity.step is None:
+        return [Finding(Status.UNCHECKED, _FILE, "the checkpoint lies in no run, so there is nothing that followed it")]
+    step = manifest.identity.step
+    try:
+        with Trace(run.trace_path) as trace:
+            following = [row.step for row in trace.rows(after=step, limit=STEPS)]
+        if not following:
+            return [Finding(Status.UNCHECKED, _FILE, f"no step after {step} was recorded: nothing to hold a replay against")]
+        restore = {"checkpoint": str(subject.path.absolute()), "step": step}
+        found = check_forward(Plan(run, run.manifest(), following[-1], following[-1], restore))
+    except ReprotuiError as error:
+        return [Finding(Status.UNREADABLE, subject.path.name, f"cannot be resumed: {error}")]
+    if isinstance(found, Unfaithful):
+        because = f" ({'; '.join(found.reasons)})" if found.reasons else ""
+        said = f"resumed from step {step}, {found.headline.removeprefix('replay ')}{because}"
+        return [Finding(Status.CORRUPT, _FILE, said)]
+    subject.notes.append(f"resumed from step {step}: {found} recorded steps, up to {following[-1]}, are equal to the bit")
+    return []
+
+
+register_level(Level("replay", ("files", "content", "trace"), _check))

@@ -1,0 +1,107 @@
+"""From where a step is replayed, with which manifest, and up to which record it can be checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.checkpoints.listing import latest_good
+from reprotui.errors import BadInputError, CannotTellError
+from reprotui.integrity.files import Progress
+from reprotui.integrity.manifest import identity_of_run
+from reprotui.run_directory import RunDirectory
+from reprotui.trace import Trace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a step is replayed.
+
+    Attributes:
+        run: the run whose trace it is checked against.
+        manifest: of the run that trained it: the run itself, or for the records that a branch inherited its parent.
+        step: the step whose state is wanted.
+        until: the first recorded step at or after it, up to which the replay is checked.
+        restore: the checkpoint to begin with, as in the manifest of a resumed run; None begins with init.
+        passed_over: newer checkpoints that do not verify, in words.
+    """
+
+    run: RunDirectory
+    manifest: dict[str, Any]
+    step: int
+    until: int
+    restore: dict[str, Any] | None
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> int:
+        """Return the step that the replay begins after."""
+        return 0 if self.restore is None or "step" in self.restore.get("omit", ()) else self.restore["step"]
+
+
+def plan_replay(run: RunDirectory, step: int, progress: Progress | None = None) -> Plan:
+    """Find the nearest checkpoint before a step that verifies; without one, the replay begins with init.
+
+    The checkpoint of the step itself is not taken: gradients and batch of that step are wanted too.
+
+    Args:
+        run: a run with a trace, in any state.
+        step: 0 for the state after init.
+        progress: called with bytes hashed or read.
+
+    Raises:
+        BadInputError: the step is not one of the run's.
+        CannotTellError: there is no record to check it against, or nothing to begin with.
+    """
+    manifest = run.manifest()
+    if not run.trace_path.is_file():
+        raise CannotTellError(f"{run.path} has no trace: a replay cannot be checked against anything")
+    with Trace(run.trace_path) as trace:
+        last = trace.last_step()
+        until = next((row.step for row in trace.rows(after=step - 1, limit=1)), None)
+    if step < 0 or last is None or step > max(last, manifest["config"]["steps"]):
+        raise BadInputError(f"{run.path} has steps 0 to {last}, not {step}" if last is not None else f"{run.path} has no record")
+    if until is None:
+        raise CannotTellError(f"{run.path}: nothing is recorded at or after step {step}, the last record is of step {last}")
+    return _plan(run, manifest, step, until, progress)
+
+
+def _plan(run: RunDirectory, manifest: dict[str, Any], step: int, until: int, progress: Progress | None) -> Plan:
+    restore = manifest.get("restore")
+    begins = 0 if restore is None or "step" in restore.get("omit", ()) else restore["step"]
+    if restore is not None and step <= begins:
+        if not restore["changed"]:
+            return _from_parent(run, manifest, restore, step, until, progress) or Plan(run, manifest, step, until, None)
+        parent = _from_parent(run, manifest, restore, step, until, progress)
+        if parent is None:
+            said = f"it is of the run {restore['name']}, whose directory is gone, and the config changed since"
+            raise CannotTellError(f"{run.path}: step {step} cannot be replayed: {said}")
+        return parent
+    found, passed = (None, []) if step == 0 else latest_good(run.path, at_least=begins, at_most=step - 1, progress=progress)
+    skipped = tuple(f"{result.path.name}: {result.findings[0].status} {result.findings[0]}" for result in passed)
+    if found is not None:
+        return Plan(run, manifest, step, until, {"checkpoint": str(found.path), "step": found.step}, skipped)
+    if restore is None:
+        return Plan(run, manifest, step, until, None, skipped)
+    if Path(restore["checkpoint"]).is_dir():
+        return Plan(run, manifest, step, until, restore, skipped)
+    if restore["changed"] or restore["omit"]:
+        raise CannotTellError(
+            f"{run.path} went on from {restore['checkpoint']}, which is gone, with another config: no way to it"
+        )
+    return Plan(run, manifest, step, until, None, skipped)
+
+
+def _from_parent(
+    run: RunDirectory, manifest: dict[str, Any], restore: dict[str, Any], step: int, until: int, progress: Progress | None
+) -> Plan | None:
+    """Plan a step that a resumed run inherited, with what the run it came from has; None where that is gone."""
+    if restore["run"] is None:
+        return None
+    parent = RunDirectory(Path(restore["run"]))
+    if not parent.manifest_path.is_file():
+        return None
+    of_parent = parent.manifest()
+    if identity_of_run(of_parent, 0).run_id != restore["run_id"]:
+        return None
+    found = _plan(parent, of_parent, step, step if until > restore["step"] else until, progress)
+    return Plan(run, found.manifest, step, found.until, found.restore, found.passed_over)

@@ -1,0 +1,283 @@
+"""Replay a step: start the process that does it, follow it, judge what it found."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprotui.environment import compare_environments, is_relevant
+from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
+from reprotui.experiments.discovery import ExperimentReference
+from reprotui.integrity.manifest import identity_of_run
+from reprotui.replay.plan import Plan, plan_replay
+from reprotui.replay.stored import DIRECTORY, VERSION, ReplayedState, find_cached, keep, open_state
+from reprotui.run_directory import RunDirectory, read_json, write_json
+from reprotui.trace import Trace
+
+Progress = Callable[[int, int], None]
+"""Called with steps done and steps to do; what it raises cancels the replay."""
+NEVER_INHERITED = ("LD_PRELOAD",)
+"""Recorded variables that a manifest from elsewhere must not set here."""
+LOG_LINES = 3
+
+
+@dataclass(frozen=True)
+class RepeatOutcome:
+    """One step, taken many times from the same state: how many outcomes were the recorded one, how many were different."""
+
+    step: int
+    count: int
+    as_recorded: int
+    distinct: int
+
+    @property
+    def verdict(self) -> str:
+        """Say what that means."""
+        if self.distinct > 1:
+            return f"flaky: {self.distinct} different outcomes in {self.count} repetitions"
+        if self.as_recorded == self.count:
+            return f"deterministic: {self.count} of {self.count} repetitions give the recorded bits"
+        return f"systematic: {self.count} of {self.count} repetitions give the same bits, which are not the recorded ones"
+
+
+@dataclass(frozen=True)
+class Unfaithful:
+    """A replay that did not give what was recorded: the computation is not deterministic, or something changed since.
+
+    Attributes:
+        run: the run.
+        wanted: the step that was asked for.
+        step: the first recorded step that differs.
+        phases, leaves: what differs there, in causal order; leaves as (phase, path), where leaf rows were recorded.
+        started_from: the step of the checkpoint that the replay began with, None for init.
+        compared: how many recorded steps agreed before.
+        reasons: what is different from when the run was made: source, program, devices, environment; may be empty.
+        repeats: with `repeat`, what the step gave when it was taken again and again.
+    """
+
+    run: RunDirectory
+    wanted: int
+    step: int
+    phases: tuple[str, ...]
+    leaves: tuple[tuple[str, str], ...]
+    started_from: int | None
+    compared: int
+    reasons: tuple[str, ...]
+    repeats: RepeatOutcome | None = None
+
+    @property
+    def headline(self) -> str:
+        """Return the finding in one line."""
+        return f"replay not faithful from step {self.step} · {', '.join(self.phases) or 'set of leaves'}"
+
+
+def replay_step(
+    run: RunDirectory,
+    step: int,
+    progress: Progress | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    fresh: bool = False,
+) -> ReplayedState | Unfaithful:
+    """Rebuild the exact state at a step.
+
+    A state that was replayed before is returned at once, if record and config are still the same.
+
+    Args:
+        run: a finished, dead or running run with a trace.
+        step: 0 for the state after init.
+        progress: see `Progress`.
+        environment: of the replaying process; None for the one that the run recorded.
+        fresh: replay even where the state is kept.
+
+    Raises:
+        BadInputError: there is no such step, or the experiment cannot be found any more.
+        CannotTellError: nothing to check against, or nothing to begin with.
+        IntegrityError: the checkpoint to begin with was damaged in the meantime.
+        WorkerFailedError: the process failed; the message ends its log.
+    """
+    plan = plan_replay(run, step)
+    proof = _proof(plan)
+    if not fresh and (cached := find_cached(run, step, proof)) is not None:
+        return cached
+    return _replay(plan, proof, progress, environment, 1)[0]
+
+
+def repeat_step(
+    run: RunDirectory, step: int, count: int, progress: Progress | None = None, *, environment: Mapping[str, str] | None = None
+) -> tuple[ReplayedState | Unfaithful, RepeatOutcome]:
+    """Replay to a step and take it many times from the same state; of an unfaithful replay, the step that first differs.
+
+    Args:
+        count: repetitions, 2 or more.
+        run, step, progress, environment: see `replay_step`, which also says what is raised; step 0 cannot be repeated.
+    """
+    plan = plan_replay(run, step)
+    if step == 0:
+        raise BadInputError("--repeat takes a training step again and again: step 0 is none")
+    found, repeats = _replay(plan, _proof(plan), progress, environment, count)
+    assert repeats is not None
+    return found, repeats
+
+
+def check_forward(plan: Plan, progress: Progress | None = None) -> Unfaithful | int:
+    """Replay a plan without keeping the state; return how many recorded steps agreed, or what did not."""
+    with _workspace(None) as directory:
+        result = _run(plan, directory, progress, None, 1)
+        return result["compared"] if result["faithful"] else _unfaithful(plan, result, None)
+
+
+def _proof(plan: Plan) -> dict[str, Any]:
+    """Return what a kept state must have been replayed under to be taken again."""
+    with Trace(plan.run.trace_path) as trace:
+        row = trace.row(plan.until)
+    assert row is not None
+    identity = identity_of_run(plan.manifest, plan.step)
+    return {"until": plan.until, "chain": row.chain.hex(), "config": identity.config_digest, "run": identity.run_id}
+
+
+def _replay(
+    plan: Plan, proof: dict[str, Any], progress: Progress | None, environment: Mapping[str, str] | None, repeat: int
+) -> tuple[ReplayedState | Unfaithful, RepeatOutcome | None]:
+    place = plan.run.path / DIRECTORY
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"{place} cannot be written: {error.strerror}; replay a copy of the run") from None
+    with _workspace(place) as directory:
+        result = _run(plan, directory, progress, environment, repeat)
+        repeats = None if result["repeats"] is None else RepeatOutcome(**result["repeats"])
+        if not result["faithful"]:
+            return _unfaithful(plan, result, repeats), repeats
+        if not result["compared"]:
+            raise CannotTellError(f"{plan.run.path}: no record lies between the beginning of the replay and step {plan.step}")
+        (directory / "request.json").unlink()
+        (directory / "result.json").unlink()
+        (directory / "log").unlink()
+        value = {
+            **read_json(directory / "state.json"), "version": VERSION, "step": plan.step, "compared": result["compared"],
+            "started_from": None if plan.restore is None else plan.start, "proof": proof,
+            "notes": [*_reasons(plan.manifest, result), *plan.passed_over],
+        }  # fmt: skip
+        write_json(directory / "state.json", value)
+        state = open_state(plan.run, keep(plan.run, directory, plan.step))
+    if state is None:
+        raise WorkerFailedError(f"the replayed state of step {plan.step} in {place} is gone: another replay took its place")
+    return state, repeats
+
+
+@contextlib.contextmanager
+def _workspace(place: Path | None) -> Any:
+    """Make a directory for one replay, gone at the end unless it was put into its place."""
+    directory = Path(tempfile.mkdtemp(prefix=".replaying-", dir=place))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _run(
+    plan: Plan, directory: Path, progress: Progress | None, environment: Mapping[str, str] | None, repeat: int
+) -> dict[str, Any]:
+    request = {
+        "manifest": plan.manifest, "trace": str(plan.run.trace_path.absolute()), "step": plan.step, "until": plan.until,
+        "restore": plan.restore, "repeat": repeat,
+    }  # fmt: skip
+    write_json(directory / "request.json", request)
+    environment = recorded_environment(plan.manifest) if environment is None else environment
+    working = plan.manifest.get("working_directory")
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reprotui.replay.process", str(directory.absolute())],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=dict(environment), start_new_session=True,
+            # Relative paths in the config (text=...) were relative to there.
+            cwd=working if working and Path(working).is_dir() else None,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                try:
+                    said = json.loads(line)
+                    done, total = int(said["step"]), int(said["of"])
+                except (ValueError, KeyError, TypeError):
+                    continue  # an experiment may print
+                if progress is not None:
+                    progress(done, total)
+            process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+    return _result(plan, directory)
+
+
+def _result(plan: Plan, directory: Path) -> dict[str, Any]:
+    try:
+        result = read_json(directory / "result.json")
+    except BadInputError:
+        lines = (directory / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LOG_LINES:]
+        raise WorkerFailedError(f"the replay of {plan.run.path} failed: {' / '.join(lines) or 'without a word'}") from None
+    if "error" in result:
+        kinds: dict[int, type[ReprotuiError]] = {
+            BadInputError.exit_code: BadInputError,
+            CannotTellError.exit_code: CannotTellError,
+        }
+        raise kinds.get(result["exit_code"], WorkerFailedError)(f"{plan.run.path} cannot be replayed: {result['error']}")
+    return result
+
+
+def recorded_environment(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment that a run recorded, on top of what is here and cannot change the numbers.
+
+    The size of the CPU backend's thread pool is set even where the run took it from its machine.
+    """
+    recorded = dict((manifest.get("environment") or {}).get("variables") or {})
+    environment = {name: value for name, value in os.environ.items() if not is_relevant(name)}
+    environment |= {name: value for name, value in recorded.items() if name not in NEVER_INHERITED}
+    threads = (manifest.get("devices") or {}).get("cpu_threads")
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if threads and "NPROC" not in environment and threads != here:
+        environment["NPROC"] = str(threads)
+    return environment
+
+
+def _unfaithful(plan: Plan, result: dict[str, Any], repeats: RepeatOutcome | None) -> Unfaithful:
+    found = result["difference"]
+    return Unfaithful(
+        plan.run, plan.step, found["step"], tuple(found["phases"]),
+        tuple((leaf["phase"], leaf["path"]) for leaf in found["leaves"]), None if plan.restore is None else plan.start,
+        result["compared"], (*_reasons(plan.manifest, result), *plan.passed_over), repeats,
+    )  # fmt: skip
+
+
+def _reasons(manifest: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    """Say in what the replay's surroundings are not those of the run, what matters most first."""
+    named = manifest["experiment"]
+    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
+    reasons = []
+    if named.get("source_digest") != reference.source_digest:
+        reasons.append(f"the source of {named['name']} was changed since")
+    if manifest.get("data_digest") != result["data_digest"]:
+        reasons.append("the data are other ones")
+    program = manifest.get("program") or {}
+    for function in ("init", "step"):
+        before, now = program.get(function) or {}, result["program"][function]
+        # The first stage that differs says where it comes from: the traced function, its lowering, or the compiler.
+        stage = next((name for name in ("jaxpr", "stablehlo", "optimized_hlo") if before.get(name) != now.get(name)), None)
+        if stage is not None:
+            reasons.append(f"the compiled program is another one: {function}, from {stage} on")
+    devices = manifest.get("devices") or {}
+    reasons += [
+        f"devices.{name}: {devices.get(name)} → {value}"
+        for name, value in result["devices"].items()
+        if devices.get(name) != value
+    ]
+    return reasons + [str(item) for item in compare_environments(manifest.get("environment") or {}, result["environment"])]
