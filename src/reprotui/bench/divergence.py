@@ -46,11 +46,11 @@ def run(count: int | None = None, seed: int = 0, *, steps: int = STEPS) -> dict[
     generator = np.random.default_rng(seed)
     differs = int(generator.integers(steps - max(1, steps // 10), steps))
     with tempfile.TemporaryDirectory(prefix="reprotui-bench-") as folder:
-        runs = _contents(generator, steps, differs)
+        runs = contents(generator, steps, differs)
         paths = [Path(folder) / name for name in ("a.db", "b.db", "a.jsonl", "b.jsonl")]
         for index, (roots, losses) in enumerate(runs):
             say(f"writing {steps:,} steps of run {'AB'[index]}")
-            _write_trace(paths[index], roots, losses, differs if index else steps)
+            write_trace(paths[index], roots, losses, differs if index else steps)
             _write_json_lines(paths[2 + index], roots, losses)
         say("comparing")
         by_trace = [_compare_traces(paths[0], paths[1]) for _ in range(count or ROUNDS)]
@@ -74,7 +74,8 @@ Content = tuple[np.ndarray, np.ndarray]
 """Roots uint64[steps, phases], which serve as the leaf checksums too (a leaf a phase), and losses float32[steps]."""
 
 
-def _contents(generator: np.random.Generator, steps: int, differs: int) -> list[Content]:
+def contents(generator: np.random.Generator, steps: int, differs: int) -> list[Content]:
+    """Return the content of two runs that differ from a step on."""
     roots = generator.integers(0, 2**64, (steps, len(PHASES)), np.uint64)
     roots[:, 0] = 0
     losses = generator.random(steps, np.float32)
@@ -85,7 +86,7 @@ def _contents(generator: np.random.Generator, steps: int, differs: int) -> list[
     return [(roots, losses), (other, other_losses)]
 
 
-def _write_trace(path: Path, roots: np.ndarray, losses: np.ndarray, differs: int) -> None:
+def write_trace(path: Path, roots: np.ndarray, losses: np.ndarray, differs: int) -> None:
     """Write a sealed trace's content at once; the chain is a stand-in that differs from the difference on."""
     connection = connect_writer(path, {"checksum": NAME, "created_ns": "0"})
     connection.execute("PRAGMA journal_mode=DELETE")

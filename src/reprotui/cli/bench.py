@@ -11,6 +11,7 @@ BENCHMARKS = {
     "trace": "writing and reading traces",
     "divergence": "first divergence among two traces of a million steps",
     "startup": "worker start-up against a bare script, and the command line's own",
+    "ui": "the dashboard in a pseudo-terminal: start, keys, scrolling, memory, idling, and whom it slows down",
     "flips": "random single-bit flips: are step and leaf exact, are controls silent",
     "kills": "workers killed at random moments: is every acknowledged step there",
     "faults": "harmed checkpoints of four formats: is every fault found, is no whole one suspected",

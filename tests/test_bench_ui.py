@@ -1,0 +1,70 @@
+"""The benchmark of the dashboard keeps its form, and its terminal notices what it should. No timings."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprotui.bench import run_benchmark
+from reprotui.bench.ui_load import noise
+from reprotui.bench.ui_runs import recorded_pair
+from reprotui.bench.ui_terminal import Terminal
+from reprotui.compare import compare_runs, open_run
+from reprotui.errors import WorkerFailedError
+
+CHECKS = (
+    "importing textual", "sys.modules", "table and chart", "key to paint, idle", "two runs writing", "95th percentile",
+    "divergence", "page at a random place", "memory", "idle, the larger", "while idle", "while following", "somebody watches",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def cache(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers with the compilation cache of the session."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reprotui.bench.ui_load.SETTLE_SECONDS", 0.2)
+    sizes: dict[str, Any] = {
+        "steps": 3000, "rows": 3000, "presses": 3, "pages": 3, "idle_seconds": 0.3, "watch_seconds": 0.5,
+        "model": {"width": 32, "depth": 1},
+    }  # fmt: skip
+    result = run_benchmark("ui", count=1, **sizes)
+    rows, notes = result["rows"], result["notes"]
+    assert all(list(row) == ["check", "median", "p95", "unit", "n"] for row in rows)
+    assert len({row["check"] for row in rows}) == len(rows) == 20
+    # What idles writes nothing, and may need less than a clock tick; everything else takes something.
+    assert all(row["median"] > 0 or row["check"].startswith("idle") for row in rows)
+    assert all(math.isfinite(row["median"]) for row in rows)
+    assert all(any(check in note for note in notes) for check in CHECKS), notes
+    assert all(note.endswith("met") for note in notes)
+    json.dumps(result, allow_nan=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recorded_pair_differs_where_it_is_said(tmp_path: Path) -> None:
+    pair, differs = recorded_pair(tmp_path, 500, seed=3)
+    verdict = compare_runs(open_run(pair / "a", "A"), open_run(pair / "b", "B"))
+    assert (verdict.kind, verdict.step, verdict.phase) == ("diverged", differs, "grads")
+
+
+def test_a_dashboard_that_ends_or_never_shows_something_is_no_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Terminal(["open", "nowhere"], tmp_path) as terminal, pytest.raises(WorkerFailedError, match="nowhere"):
+        terminal.wait_for("quit")
+    with Terminal(["--runs-dir", str(tmp_path / "runs")], tmp_path) as terminal:
+        terminal.wait_for("quit")
+        monkeypatch.setattr("reprotui.bench.ui_terminal.LIMIT_SECONDS", 0.2)
+        with pytest.raises(WorkerFailedError, match="never showed"):
+            terminal.wait_for("no dashboard says this")
+
+
+def test_noise_is_what_equal_measurements_differ_by() -> None:
+    assert noise([100, 100, 100]) == 0
+    assert noise([100, 90, 100]) == pytest.approx(0.1)
