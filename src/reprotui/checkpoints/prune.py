@@ -68,6 +68,13 @@ def prune(run: Path, keep: int, *, dry_run: bool = False, progress: Progress | N
     )  # fmt: skip
 
 
+def clear_unregistered(checkpoint: Path) -> None:
+    """Remove what a save that was killed before its registration left under this name, in a directory with a registry."""
+    registry = read_registry(checkpoint.parent)
+    if registry is not None and registry.latest(checkpoint.name) is None and checkpoint.is_dir():
+        _bury(checkpoint)
+
+
 def clear_leftovers(run: Path) -> None:
     """Remove what saves and removals that did not end left behind; for directories into which nobody saves now."""
     directory = checkpoints_directory(run)

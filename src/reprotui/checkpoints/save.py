@@ -17,9 +17,8 @@ import numpy as np
 
 from reprotui.checkpoints.places import step_directories
 from reprotui.checkpoints.policy import Checkpointing, surplus
-from reprotui.checkpoints.prune import remove
+from reprotui.checkpoints.prune import clear_unregistered, remove
 from reprotui.checkpoints.register import register
-from reprotui.checkpoints.registry import registry_path
 from reprotui.checksum import jax_form
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.integrity import IntegrityError, content_to_json, digest_state, identity_of_run
@@ -130,7 +129,7 @@ class Saver:
 
         directory = self._place
         directory.mkdir(parents=True, exist_ok=True)
-        registry_path(directory).touch()
+        clear_unregistered(directory / str(step))
         specs = [jax_form.leaf_spec(path, leaf) for path, leaf in leaves]
         host = [_to_host(leaf) for _, leaf in leaves]
         content = digest_state((spec, array) for spec, array in zip(specs, host, strict=True) if array.size)

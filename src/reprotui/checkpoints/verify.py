@@ -166,10 +166,14 @@ def _identity(subject: Subject, manifest: Manifest) -> list[Finding]:
         findings.append(Finding(Status.CORRUPT, name, f"is of step {identity.step}, the checkpoint is named {named}"))
     if subject.run is not None and identity.run_id is not None:
         try:
-            expected = identity_of_run(subject.run.manifest(), identity.step or 0)
+            run_manifest = subject.run.manifest()
+            expected = identity_of_run(run_manifest, identity.step or 0)
         except ReprotuiError as error:
             return [*findings, Finding(Status.UNREADABLE, "run.json", str(error))]
-        if identity.run_id != expected.run_id:
+        # A resumed run may save beside the checkpoints that it came from.
+        restore = run_manifest.get("restore") or {}
+        inherited = identity.run_id == restore.get("run_id") and (identity.step or 0) <= restore.get("step", -1)
+        if identity.run_id != expected.run_id and not inherited:
             findings.append(Finding(Status.CORRUPT, name, f"is of the run {identity.run!r}, it lies in {expected.run!r}"))
     if subject.run is None and not registry_path(subject.path.parent).exists():
         subject.notes.append("no registry lies beside it: whether a newer one was registered under its name is not known here")

@@ -41,12 +41,15 @@ def schedule(parsed: argparse.Namespace) -> Any:
 
 
 def refuse_used_directory(directory: Path | None, restored: int | None) -> None:
-    """Raise where a directory of checkpoints holds steps that the run would write again."""
+    """Raise where a directory of checkpoints holds steps that the run would write again; leftovers of crashes do not count."""
     from reprotui.checkpoints.places import step_directories
+    from reprotui.checkpoints.registry import read_registry
 
-    if directory is None:
+    if directory is None or not directory.is_dir():
         return
-    in_the_way = [step for step in step_directories(directory) if restored is None or step > restored]
+    registry = read_registry(directory)
+    known = [step for step in step_directories(directory) if registry is None or registry.latest(str(step)) is not None]
+    in_the_way = [step for step in known if restored is None or step > restored]
     if in_the_way:
         how = (
             "choose another directory, or go on from them with --restore-from" if restored is None else "choose another directory"

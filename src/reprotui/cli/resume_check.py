@@ -6,6 +6,8 @@ from typing import Any
 
 from reprotui.cli import common
 
+COMPONENTS = ("params", "opt_state", "extra", "rng", "step", "data")
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -22,6 +24,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("experiment", nargs="*", metavar="EXPERIMENT | key=value", help="what is trained; config")
     parser.add_argument("--at", type=common.positive, required=True, metavar="N", help="the step to save and to resume at")
+    parser.add_argument(
+        "--controls", nargs="+", choices=COMPONENTS, metavar="COMPONENT", default=COMPONENTS,
+        help=f"for which components a control is trained (default: {' '.join(COMPONENTS)})",
+    )  # fmt: skip
     parser.add_argument("--name", help="keep the runs in the runs directory under this name, whatever the verdict")
     common.add_runs_directory(parser)
     common.add_json(parser)
@@ -42,7 +48,7 @@ def call(parsed: argparse.Namespace) -> int:
     reference, overrides = find_experiment(name), parse_overrides(tokens)
     path = create_directory(common.runs_directory(parsed), parsed.name, f"resume-check-{reference.name}")
     try:
-        found = check_resume(path, reference, overrides, parsed.at, parsed.command_line, _say)
+        found = check_resume(path, reference, overrides, parsed.at, parsed.command_line, _say, parsed.controls)
     except (ReprotuiError, KeyboardInterrupt):
         shutil.rmtree(path, ignore_errors=True)
         raise

@@ -53,15 +53,17 @@ def plan_replay(run: RunDirectory, step: int, progress: Progress | None = None) 
         CannotTellError: there is no record to check it against, or nothing to begin with.
     """
     manifest = run.manifest()
+    if not manifest.get("config_phases"):
+        raise CannotTellError(f"{run.path} was recorded in a script of its own: only experiments that reprotui trains replay")
     if not run.trace_path.is_file():
         raise CannotTellError(f"{run.path} has no trace: a replay cannot be checked against anything")
     with Trace(run.trace_path) as trace:
         last = trace.last_step()
         until = next((row.step for row in trace.rows(after=step - 1, limit=1)), None)
-    if step < 0 or last is None or step > max(last, manifest["config"]["steps"]):
-        raise BadInputError(f"{run.path} has steps 0 to {last}, not {step}" if last is not None else f"{run.path} has no record")
-    if until is None:
-        raise CannotTellError(f"{run.path}: nothing is recorded at or after step {step}, the last record is of step {last}")
+    if last is None:
+        raise CannotTellError(f"{run.path} has no record yet: a replay cannot be checked against anything")
+    if step < 0 or until is None:
+        raise BadInputError(f"{run.path} has records of steps 0 to {last}, not of {step}")
     return _plan(run, manifest, step, until, progress)
 
 
@@ -76,7 +78,9 @@ def _plan(run: RunDirectory, manifest: dict[str, Any], step: int, until: int, pr
             said = f"it is of the run {restore['name']}, whose directory is gone, and the config changed since"
             raise CannotTellError(f"{run.path}: step {step} cannot be replayed: {said}")
         return parent
-    found, passed = (None, []) if step == 0 else latest_good(run.path, at_least=begins, at_most=step - 1, progress=progress)
+    found, passed = (None, [])
+    if step > 0:
+        found, passed = latest_good(run.path, at_least=begins + 1, at_most=step - 1, progress=progress)
     skipped = tuple(f"{result.path.name}: {result.findings[0].status} {result.findings[0]}" for result in passed)
     if found is not None:
         return Plan(run, manifest, step, until, {"checkpoint": str(found.path), "step": found.step}, skipped)

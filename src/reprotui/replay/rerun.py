@@ -175,4 +175,3 @@ def _differing(record: Record, table: LeafTable, recorded: np.ndarray) -> list[d
     here = zip(record.table.phases, record.table.specs, np.frombuffer(record.leaf_checksums, "<u8"), strict=True)
     there = {(phase, spec): checksum for phase, spec, checksum in zip(table.phases, table.specs, recorded.tolist(), strict=True)}
     return [{"phase": phase, "path": spec.path} for phase, spec, checksum in here if there.get((phase, spec)) != int(checksum)]
-

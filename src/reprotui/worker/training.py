@@ -39,7 +39,8 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
     start = None
     if restore := manifest.get("restore"):
         start = restored(program, restore)
-        writer.event("restored", f"step {restore['step']} of {restore['name']}")
+        changed = ", whose source was changed since" if restore["source_changed"] else ""
+        writer.event("restored", f"step {restore['step']} of {restore['name']}{changed}")
     data_digest = getattr(program.experiment, "data_digest", None)
     run.update_manifest(devices=describe_devices(), program=program.description, data_digest=data_digest)
     writer.event("compiled", program.compilation)
