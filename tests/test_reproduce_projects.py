@@ -166,6 +166,16 @@ def test_a_seed_anywhere_above_a_module_counts_and_one_beside_it_does_not(tmp_pa
             ({"data.py": data, "train.py": seeding}, []),
             ({"data.py": data, "other.py": beside}, ["unseeded-numpy-random"]),
             ({"data.py": data, "helper.py": helper, "train.py": through}, []),
+            ({"data.py": data, "helper.py": helper, "train.py": through.replace("fix(1)", "")}, ["unseeded-numpy-random"]),
+            (
+                {
+                    "data.py": data,
+                    "helper.py": helper,
+                    "more.py": "import helper\ndef go(): helper.fix(1)\n",
+                    "train.py": "import more, data\nmore.go()\ndata.shuffle(3)\n",
+                },
+                [],
+            ),
             ({"pkg/__init__.py": "", "pkg/data.py": data, "train.py": seeding.replace("from data", "from pkg.data")}, []),
         ]
     ):

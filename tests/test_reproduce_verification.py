@@ -174,8 +174,8 @@ def broken():
 def test_fresh_processes_find_what_one_process_cannot(tmp_path):
     path = tmp_path / "project.py"
     path.write_text(PROJECT)
-    assert verify_reproducibility(f"{path}:good", 2.0, in_processes=2).deterministic
-    report = verify_reproducibility(f"{path}:bad", in_processes=3)
+    assert verify_reproducibility(f"{path}:good", 2.0, in_processes=2, frameworks="python").deterministic
+    report = verify_reproducibility(f"{path}:bad", in_processes=3, frameworks="python")
     assert {difference.path for difference in report.differences} == {"pid"}
     assert {difference.run for difference in report.differences} == {1, 2}
     assert not verify_deterministic_execution(f"{path}:ordered", in_processes=4).deterministic

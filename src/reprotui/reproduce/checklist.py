@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reprotui.reproduce.dependencies import dependency_files, loose_dependencies
 from reprotui.reproduce.lint import Finding
-from reprotui.reproduce.lint.source import Module
+from reprotui.reproduce.lint.modules import Module
 from reprotui.reproduce.sources import Project
 
 _CONFIGS = ("config", "configs", "conf", "params", "settings", "hparams", "hyperparameters")

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reprotui.reproduce.lint import Finding
-from reprotui.reproduce.lint.source import IGNORED_DIRECTORIES, Module
+from reprotui.reproduce.lint.modules import Module
+from reprotui.reproduce.lint.source import IGNORED_DIRECTORIES
 
 
 @dataclass(frozen=True)

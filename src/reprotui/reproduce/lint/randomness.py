@@ -55,19 +55,22 @@ _SEEDING = frozenset({*_SEED_CALLS, *_SEEDED_CONSTRUCTORS, *_KEY_MAKERS, "torch.
 def seeded_libraries(names: Names) -> dict[str, int]:
     """Return the libraries whose global generator a module seeds, with the first line that does so."""
     found: dict[str, int] = {}
+    for node, libraries in seeding_calls(names):
+        for library in libraries:
+            found[library] = min(found.get(library, node.lineno), node.lineno)
+    return found
+
+
+def seeding_calls(names: Names) -> Iterator[tuple[ast.Call, list[str]]]:
+    """Yield every call that seeds global generators, with their libraries."""
     for node in ast.walk(names.tree):
         called = names.called(node)
         if not called or not isinstance(node, ast.Call):
             continue
         if called in _SEED_CALLS and (node.args or node.keywords) and constant((node.args or [None])[0]) is not None:
-            libraries = [_SEED_CALLS[called]]
+            yield node, [_SEED_CALLS[called]]
         elif called.rpartition(".")[2] in SEEDS_ALL and not called.startswith("builtins."):
-            libraries = _named_libraries(node) or ["python", "numpy", "torch"]
-        else:
-            continue
-        for library in libraries:
-            found[library] = min(found.get(library, node.lineno), node.lineno)
-    return found
+            yield node, _named_libraries(node) or ["python", "numpy", "torch"]
 
 
 def _named_libraries(call: ast.Call) -> list[str]:

@@ -7,24 +7,13 @@ from pathlib import Path
 
 from reprotui.reproduce.lint import keys, order, randomness, settings
 from reprotui.reproduce.lint.findings import RULES, Finding, apply_suppressions
-from reprotui.reproduce.lint.names import Names
+from reprotui.reproduce.lint.modules import Module, inherited_seeds
 
 IGNORED_DIRECTORIES = frozenset({"build", "dist", "node_modules", "site-packages", "venv", "env", "__pycache__"})
 """Directories that hold other people's code; those whose name begins with a dot are skipped too."""
 
 _DELIBERATE_IN_TESTS = frozenset({"jax-key-reuse", "set-order", "hash-of-str"})
 """A test gives the same key twice to see the same numbers, and compares sets."""
-
-
-class Module:
-    """A parsed file of a project: its names, the libraries that it seeds, the modules that it imports."""
-
-    def __init__(self, path: Path, file: str, source: str, tree: ast.Module, dotted: str) -> None:
-        self.path, self.file, self.source, self.tree, self.dotted = path, file, source, tree, dotted
-        package = dotted if path.name == "__init__.py" else dotted.rpartition(".")[0]
-        self.names = Names(tree, package)
-        self.seeds = randomness.seeded_libraries(self.names)
-        self.is_test = _is_test(file)
 
 
 def lint_file(path: Path | str) -> list[Finding]:
@@ -70,7 +59,7 @@ def _lint(paths: Iterable[Path], root: Path) -> tuple[list[Finding], list[Module
             findings.append(Finding(file, line, 1, "syntax-error", message, RULES["syntax-error"]))
             continue
         modules.append(Module(path, file, source, tree, ".".join(filter(None, [package, _dotted(file)]))))
-    seeds = _inherited_seeds(modules)
+    seeds = inherited_seeds(modules)
     for module in modules:
         findings += _findings_of(module, seeds[module.file])
     return sorted(findings), modules
@@ -107,47 +96,6 @@ def _findings_of(module: Module, seeded: Mapping[str, int]) -> list[Finding]:
     return apply_suppressions(sorted(findings), module.source, module.file, ends)
 
 
-def _inherited_seeds(modules: list[Module]) -> dict[str, dict[str, int]]:
-    """Return for each file the seeded libraries: by itself with the line, by a module that imports it with line 0."""
-    by_name = {module.dotted: module for module in modules}
-    seeds = {module.file: dict(module.seeds) for module in modules}
-    imports = {module.file: [by_name[name] for name in sorted(_project_imports(module, by_name))] for module in modules}
-    # Seeding functions of the project's own count where they are imported: `from seeds import seed_all`.
-    for module in modules:
-        if module.is_test:
-            continue
-        reached, waiting = set(), list(imports[module.file])
-        own = dict(module.seeds)
-        while waiting:
-            other = waiting.pop()
-            if other.file in reached:
-                continue
-            reached.add(other.file)
-            waiting += imports[other.file]
-            for library in other.seeds:
-                own.setdefault(library, 0)
-        for library in own:
-            seeds[module.file].setdefault(library, 0)
-            for file in reached:
-                seeds[file].setdefault(library, 0)
-    for module in modules:
-        if module.is_test:
-            for other in imports[module.file]:
-                for library in other.seeds:
-                    seeds[module.file].setdefault(library, 0)
-    return seeds
-
-
-def _project_imports(module: Module, by_name: Mapping[str, Module]) -> set[str]:
-    found = set()
-    for name in module.names.imported:
-        # A script's sibling may be imported by its last name, from its own directory.
-        for candidate in (name, f"src.{name}", ".".join(filter(None, [module.dotted.rpartition(".")[0], name]))):
-            if candidate in by_name:
-                found.add(candidate)
-    return found - {module.dotted}
-
-
 def _dotted(file: str) -> str:
     parts = file.removesuffix(".py").split("/")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -161,8 +109,3 @@ def _package(root: Path) -> str:
         parts.insert(0, root.name)
         root = root.parent
     return ".".join(parts)
-
-
-def _is_test(file: str) -> bool:
-    parts = file.split("/")
-    return parts[-1].startswith("test_") or parts[-1].endswith("_test.py") or parts[-1] == "conftest.py" or "tests" in parts[:-1]
