@@ -103,6 +103,7 @@ ACTIONS = (
     Action("step.first_difference", "d", "first ≠", "first diverging step", footer=True),
     Action("step.next_step", "right_square_bracket", "step +1", "next recorded step", footer=True),
     Action("step.previous_step", "left_square_bracket", "step −1", "previous recorded step", footer=True),
+    Action("step.exact", "x", "exact", "replay both runs to this step: differences by element; again cancels", footer=True),
     Action("step.only_different", "o", "only ≠", "show only leaves that differ", footer=True),
     Action("step.filter", "slash", "filter", "show only leaves whose path contains a text or matches a pattern", footer=True),
     Action("step.toggle", "space", "fold", "open or close a phase or a branch"),

@@ -29,12 +29,12 @@ def figures(difference: ElementDifference, symbols: Symbols) -> list[Content]:
         lines.append(
             Content.assemble(f"first at {_place(difference.first_index)}  ", (f"A {a}", "$run-a"), "  ", (f"B {b}", "$run-b"))
         )
-    parts = []
     if difference.max_abs is not None:
         at = f" at {_place(difference.max_abs_index)}" if difference.max_abs_index is not None else ""
-        parts.append(f"max |{symbols.delta}| {short(difference.max_abs, 5)}{at}")
+        lines.append(Content(plain(f"max |{symbols.delta}| {short(difference.max_abs, 5)}{at}", symbols)))
+    parts = []
     if difference.max_relative is not None:
-        parts.append(f"relative {short(difference.max_relative, 4)}")
+        parts.append(f"max relative {short(difference.max_relative, 4)}")
     if difference.max_ulp is not None:
         parts.append(f"max {difference.max_ulp:,} ulp")
     if difference.not_finite:

@@ -1,23 +1,27 @@
 """One step, leaf by leaf: phases in causal order, the tree of leaves, and the history of the leaf under the cursor."""
 
+from collections.abc import Sequence
+from threading import Event
 from typing import TYPE_CHECKING
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.message import Message
+from textual.widgets import Input
 
 from reprotui.compare.timeline import PairLine, index_of
 from reprotui.tui.leaves import Leaf, LeafTree, StepLeaves, history, read_step
 from reprotui.tui.screens.base import ActionScreen, bindings
-from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.keybar import KeyBar
 from reprotui.tui.widgets.leaf_detail import LeafDetail
 from reprotui.tui.widgets.leaf_table import LeafTable, checksum_text
 from reprotui.tui.widgets.rows import Rows
+from reprotui.tui.widgets.step_band import StepBand
 
 if TYPE_CHECKING:
+    from reprotui.replay import StateDifference
     from reprotui.tui.screens.race_actions import RaceActions
 
 BEFORE, AFTER = 6, 14
@@ -31,6 +35,13 @@ class StepScreen(ActionScreen):
     BINDINGS = bindings("step")
     CSS_PATH = "step.tcss"
 
+    class Replayed(Message):
+        """A replay goes on, in words, or ended: with a difference, or with words that say why there is none."""
+
+        def __init__(self, found: "StateDifference | str", ended: bool = False) -> None:
+            super().__init__()
+            self.found, self.ended = found, ended
+
     def __init__(self, race: "RaceActions", step: int) -> None:
         super().__init__()
         self._race = race
@@ -39,20 +50,24 @@ class StepScreen(ActionScreen):
         self._only_different = False
         self._pattern = ""
         self._leaves: StepLeaves | None = None
+        self._exact: StateDifference | None = None
+        self._said = ""
+        self._replaying = False
+        self._cancel = Event()
 
     def compose(self) -> ComposeResult:
         labels = (self._pair[0][0], self._pair[-1][0])
         alone = len(self._pair) == 1
-        yield Static(id="place")
+        yield StepBand(self.symbols, [label for label, _ in self._pair], id="place")
         with Horizontal(id="panes"):
             yield LeafTable(self.symbols, labels, alone, id="leaves")
-            yield LeafDetail(self.symbols, labels, alone, id="detail")
+            with VerticalScroll(id="detail-pane", can_focus=False):
+                yield LeafDetail(self.symbols, labels, alone, id="detail")
         yield Input(placeholder="part of a path, or a regular expression; esc ends", id="leaf-filter")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#leaf-filter").display = False
-        self.query_one("#detail").can_focus = False
         self.query_one(LeafTable).focus()
         self._read()
         self.call_after_refresh(self._show_detail)  # how much of the history fits is known only now
@@ -62,8 +77,13 @@ class StepScreen(ActionScreen):
         status = self._race.status
         return status.timeline.pairs[self._race.pair] if status and status.timeline.pairs else None
 
+    def on_unmount(self) -> None:
+        self._cancel.set()
+
     def _read(self) -> None:
         self._leaves = read_step([run.trace_path for _, run in self._pair], self._step)
+        if self._exact is not None and self._exact.a.step != self._step:
+            self._exact, self._said = None, ""
         self._grow(to_difference=True)
         self._race.go_to_step(self._step)
 
@@ -76,46 +96,10 @@ class StepScreen(ActionScreen):
 
     def _show_place(self) -> None:
         assert self._leaves is not None
-        leaves, symbols = self._leaves, self.symbols
-        differing = [phase for phase, differs in leaves.phases.items() if differs]
-        line, alone = self._line, len(self._pair) == 1
-        first = line.first if line else None
-        place = self.query_one("#place", Static)
-        place.set_class(bool(differing) and not alone, "-diverged")
-        equal = bool(leaves.phases) and all(differs is False for differs in leaves.phases.values())
-        place.set_class(equal and not alone, "-identical")
-        against = "" if alone else f" · {self._pair[-1][0]} against {self._pair[0][0]}"
-        head = f"step {leaves.step}{against}"
-        if alone:
-            text = ""
-        elif differing:
-            text = f" · first in {differing[0]}" + (" · the first diverging step" if first == leaves.step else "")
-        else:
-            text = " · all phases equal" if equal else " · not recorded in both runs"
-        sign = " " if alone else symbols.differs if differing else symbols.equal if equal else symbols.unknown
-        marks = {True: symbols.differs, False: symbols.equal, None: symbols.unknown}
-        counts = {phase: sum(leaf.differs is True for leaf in leaves.leaves if leaf.phase == phase) for phase in leaves.phases}
-        totals = {phase: sum(leaf.phase == phase for leaf in leaves.leaves) for phase in leaves.phases}
-        phases = f"  {symbols.arrow}  ".join(
-            f"{phase} {totals[phase]}"
-            if alone
-            else f"{phase} {marks[differs]}" + (f" {counts[phase]}/{totals[phase]}" if differs else "")
-            for phase, differs in leaves.phases.items()
-        )
-        shown = [Content.styled(plain(f"{sign}  {head}{text}", symbols), "bold"), Content(f"   {phases}")]
-        if leaves.problem:
-            shown.append(Content(plain(f"   {leaves.problem}", symbols)))
-        narrowed = [
-            text
-            for text in (
-                "only differing leaves" if self._only_different else "",
-                f"filter: {self._pattern}" if self._pattern else "",
-            )
-            if text
-        ]
-        if narrowed:
-            shown.append(Content(plain(f"   {' · '.join(narrowed)}", symbols)))
-        place.update(Content("\n").join(shown))
+        notes = ["only differing leaves"] if self._only_different else []
+        notes += [f"filter: {self._pattern}"] if self._pattern else []
+        notes += [self._said] if self._said else []
+        self.query_one(StepBand).show(self._leaves, self._line.first if self._line else None, notes)
 
     def _show_detail(self) -> None:
         table, detail = self.query_one(LeafTable), self.query_one(LeafDetail)
@@ -125,10 +109,15 @@ class StepScreen(ActionScreen):
             return
         steps = self._race.status.timeline.steps
         at = index_of(steps, self._step)
-        before = BEFORE if detail.size.height > 16 else 1
+        before = BEFORE if self.query_one("#detail-pane").size.height > 16 else 1
         around = [int(step) for step in steps[max(0, at - before) : at + AFTER]]
         moments = history([run.trace_path for _, run in self._pair], node.phase, node.path, around)
-        detail.show(node, self._step, moments, leaves.statistics_step)
+        exact: Sequence[Content] = ()
+        if self._exact is not None:
+            from reprotui.tui.exact import describe
+
+            exact = describe(self._exact, node, self.symbols)
+        detail.show(node, self._step, moments, leaves.statistics_step, exact)
 
     def why_not(self, action: str) -> str | None:
         name, line = action.partition(".")[2], self._line
@@ -141,7 +130,42 @@ class StepScreen(ActionScreen):
                 return "the runs do not differ at any step so far"
         if name == "export" and len(self._pair) < 2:
             return "a report compares runs: open two, or a race"
+        if name == "exact" and len(self._pair) < 2:
+            return "one run alone: its state comes by `reprotui replay RUN --step N`"
         return None
+
+    def do_exact(self) -> None:
+        if self._replaying:
+            self._cancel.set()
+            return
+        self._replaying = True
+        self._cancel.clear()
+        self._replay(self._step)
+
+    @work(thread=True, exclusive=True, group="replay", exit_on_error=False)
+    def _replay(self, step: int) -> None:
+        from reprotui.tui.exact import replay_pair
+
+        found = replay_pair(self._pair, step, lambda text: self.post_message(self.Replayed(text)), self._cancel)
+        self.post_message(self.Replayed(found, ended=True))
+
+    @on(Replayed)
+    def _replayed(self, event: Replayed) -> None:
+        found = event.found
+        if event.ended:
+            self._replaying = False
+        if isinstance(found, str):
+            self._said = found
+        elif found.a.step == self._step:
+            self._exact = found
+            count = len(found.leaves)
+            self._said = (
+                f"exact: {count} of {count + found.equal} leaves differ" if count else "exact: every leaf is equal to the bit"
+            )
+            self.set_class(True, "-exact")
+        self._show_place()
+        if event.ended:
+            self._show_detail()
 
     def go_to_step(self, step: int) -> None:
         """Show another step, or the next one that was recorded."""
@@ -217,6 +241,9 @@ class StepScreen(ActionScreen):
 
     def go_back(self) -> bool:
         box = self.query_one("#leaf-filter", Input)
+        if self._replaying:
+            self._cancel.set()
+            return True
         if box.display:
             box.value = ""
             self._end_filter()

@@ -21,8 +21,11 @@ class LeafDetail(Static):
         super().__init__("", id=id)
         self.symbols, self._labels, self._alone = symbols, labels, alone
 
-    def show(self, leaf: Leaf | None, step: int, moments: Sequence[Moment], statistics_step: int | None) -> None:
-        """Show a leaf; None shows what to do."""
+    def show(
+        self, leaf: Leaf | None, step: int, moments: Sequence[Moment], statistics_step: int | None,
+        exact: Sequence[Content] = (),
+    ) -> None:  # fmt: skip
+        """Show a leaf; None shows what to do. `exact` is what a replay found about it."""
         if leaf is None:
             self.update(Content.styled("choose a leaf to see its history; space opens and closes a branch", "$muted"))
             return
@@ -42,6 +45,7 @@ class LeafDetail(Static):
             lines.append(Content.assemble((f"{label}  ", f"bold {colour}"), plain(text, symbols)))
         if leaf.a and leaf.a.norm is not None and statistics_step != step:
             lines.append(Content.styled(f"   norm and max are those of step {statistics_step}", "$muted"))
+        lines += exact
         for moment in moments:
             sign, colour = self._sign(moment)
             here = symbols.pointer if moment.step == step else " "
@@ -50,7 +54,7 @@ class LeafDetail(Static):
             if not self._alone:
                 parts.append((_hex(moment.b), "$muted" if moment.a == moment.b else "$run-b"))
             lines.append(Content.assemble(*parts))
-        self.update(Content("\n").join(lines), layout=False)
+        self.update(Content("\n").join(lines))
 
     def _sign(self, moment: Moment) -> tuple[str, str]:
         if self._alone:
