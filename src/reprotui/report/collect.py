@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import reprotui
+from reprotui.checkpoints.listing import list_checkpoints
+from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.compare import RunView, Verdict, compare_runs, open_run
 from reprotui.compare.cause import config_differences, environment_differences
 from reprotui.compare.differences import LeafDifference, phases_at
 from reprotui.compare.runs import agreement, labels_of
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.integrity.status import Status
 from reprotui.report.loss import loss_curve
 from reprotui.report.model import Comparison, LeafLine, LossCurve, Report, RunReport, StepLine, StepSide, Verification
 from reprotui.run_directory import expand_races
@@ -22,6 +25,8 @@ from reprotui.trace import PHASES, StepRow, Trace, verify_trace
 STEPS_BEFORE, STEPS_AFTER = 3, 5
 """Recorded steps shown before and after the first difference."""
 LOG_LINES = 20
+NOT_VERIFIED = "not verified"
+"""Status of a checkpoint that is whole at a glance and that nobody read."""
 
 
 def collect_report(
@@ -31,9 +36,10 @@ def collect_report(
 
     Args:
         paths: run directories, or race directories, which stand for their members; finished, running or dead.
-        verify: recompute the chain of every trace, so that an edited or lost row is found.
+        verify: recompute the chain of every trace, so that an edited or lost row is found, and verify files and content
+            of every checkpoint.
         checkpoints: what is known of a run's checkpoints, by the path of its directory: objects with `name` and
-            `status`. Runs that are not named here list what lies in their `checkpoints/`, as unchecked.
+            `status`. Runs that are not named here list what lies in their `checkpoints/`, verified where `verify` is.
 
     Returns:
         The report. A trace that cannot be read makes its verdict incomparable, with the reason.
@@ -119,18 +125,28 @@ def _run(view: RunView, verification: Verification | None, checkpoints: tuple[Ma
     return RunReport(
         view.label, view.run.path, view.state, view.manifest, last, loss, events, problem, verification,
         log=() if ended_well else tuple(view.run.log_tail(LOG_LINES)),
-        checkpoints=_unchecked(view.run.path / "checkpoints") if checkpoints is None else checkpoints,
+        checkpoints=_checkpoints(view.run.path, verification is not None) if checkpoints is None else checkpoints,
     )  # fmt: skip
 
 
-def _unchecked(directory: Path) -> tuple[Mapping[str, Any], ...]:
-    """List the checkpoints of a run without a look inside: `unchecked` is all that can be said of them."""
+def _checkpoints(run: Path, verify: bool) -> tuple[Mapping[str, Any], ...]:
+    """List the checkpoints of a run with their statuses: what is wrong at a glance, or everything with `verify`."""
+    found = []
     try:
-        names = [entry.name for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:
-        return ()
-    in_order = sorted(names, key=lambda name: (int(name) if name.isdecimal() else -1, name))
-    return tuple({"name": name, "status": "unchecked"} for name in in_order)
+        listed = list_checkpoints(run)
+    except (ReprotuiError, OSError) as error:
+        return ({"name": "checkpoints", "status": Status.UNREADABLE.value, "message": str(error)},)
+    for entry in listed:
+        status, message = entry.problem.value if entry.problem else NOT_VERIFIED, entry.message
+        if verify and entry.problem is None:
+            try:
+                result = verify_checkpoint(entry.path)
+                status, message = result.status.value, "; ".join(map(str, result.findings[:3]))
+            except ReprotuiError as error:
+                status, message = Status.UNREADABLE.value, str(error)
+        item = {"name": entry.path.name, "status": status, "content": entry.content, "message": message}
+        found.append({key: value for key, value in item.items() if value})
+    return tuple(found)
 
 
 def _comparison(a: RunView, b: RunView, verifications: Sequence[Verification | None]) -> Comparison:
