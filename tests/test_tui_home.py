@@ -17,7 +17,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from reprotui import cli
+from reprotui.cli import common
+from reprotui.cli import race as race_command
 from reprotui.errors import ReprotuiError
+from reprotui.experiments.discovery import find_experiment, resolve_configs
 from reprotui.experiments.registry import BUILT_IN
 from reprotui.run_directory import RunDirectory, read_json, this_process
 from reprotui.tui import form as forms
@@ -81,7 +85,7 @@ async def until(pilot: Pilot[int], what: str, condition: Callable[[], Any]) -> A
 def said(pilot: Pilot[int]) -> str:
     """Return all texts of the screen, its notices, and the lines of its lists."""
     screen = pilot.app.screen
-    texts = [str(widget.render()) for widget in screen.query(Static)]
+    texts = [str(widget.render()) for widget in screen.query("Static, Tabs")]
     for rows in screen.query(Rows):
         if rows.display:
             texts += [rows.render_line(y).text for y in range(rows.size.height)]
@@ -292,7 +296,7 @@ def test_what_is_damaged_says_why_and_the_rest_is_shown(runs: Path) -> None:
     async def story(pilot: Pilot[int]) -> None:
         await until(pilot, "the list", lambda: len(names(pilot)) == 3)
         await until(pilot, "why", lambda: "is not valid JSON" in said(pilot))
-        assert "config is a int, expected dict" in said(pilot)
+        assert "b/run.json is damaged" in said(pilot)
         assert "DIVERGED at step 50" in said(pilot)
         await pilot.press("G", "enter")
         assert "it cannot be read" in said(pilot)
@@ -425,7 +429,7 @@ def test_a_file_is_an_experiment_of_the_form(runs: Path, tmp_path: Path) -> None
     drive(runs, story)
 
 
-def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs: Path, tmp_path: Path, reprotui: Any) -> None:
+def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs: Path, tmp_path: Path) -> None:
     shown: list[str] = []
 
     async def story(pilot: Pilot[int]) -> None:
@@ -450,11 +454,11 @@ def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs
     drive(runs, story)
     words = shlex.split(shown[0])
     assert words[1:] == ["race", "digits-mlp", "width=32", "depth=1", "steps=20", "--b", "seed=1", "--name", "mine"]
-    repeated = [word if word != "mine" else "again" for word in words[1:]]
-    reprotui(*repeated, exit_code=1)
-    for label in "ab":
-        configs = [read_json(runs / name / label / "run.json")["config"] for name in ("mine", "again")]
-        assert configs[0] == configs[1]
+    parsed = cli.build_parser().parse_args(words[1:])
+    name, shared = common.experiment_and_overrides(parsed.experiment)
+    members = race_command._members(parsed, shared)
+    resolved = resolve_configs(find_experiment(name), [member.overrides for member in members])
+    assert [item.values for item in resolved] == [read_json(runs / "mine" / label / "run.json")["config"] for label in "ab"]
 
 
 def test_a_form_is_a_value() -> None:

@@ -10,89 +10,17 @@ from typing import Any
 
 from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.race.entries import ALIVE, Entry, Outcome, RunEntry
 from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Trace
 
-ALIVE = ("created", "running")
-"""States in which a run goes on."""
 COMPARING_SHARE = 0.05
 """Part of the time that comparing a race which still grows may take; a million steps cost 0.2 s each time."""
 
 _FILES = ("run.json", "trace.db", "trace.db-wal")
-_FORM = {"created_ns": int, "command": list, "experiment": dict, "config": dict, "result": dict, "process": dict}
+_FORM = {"created_ns": int, "command": list}
 
 Stamp = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """One run: `loss` is its last one, None where it has none, NaN where it is NaN.
-
-    `differs` are its config differences from the reference, as `name=value`; `problem` says why it cannot be read.
-    """
-
-    label: str
-    path: Path
-    created_ns: int = 0
-    experiment: str = "?"
-    state: str = "unreadable"
-    step: int | None = None
-    steps: int | None = None
-    loss: float | None = None
-    differs: tuple[str, ...] = ()
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a list says of a comparison with the reference: the verdict's kind, step and line."""
-
-    kind: str
-    step: int | None
-    headline: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A race, or a single run, which then is its only member; `outcomes` are of the members after the reference."""
-
-    name: str
-    path: Path
-    race: bool
-    created_ns: int
-    members: tuple[RunEntry, ...]
-    outcomes: tuple[Outcome | None, ...] = ()
-    command: tuple[str, ...] = ()
-    problem: str = ""
-
-    @property
-    def alive(self) -> bool:
-        """Say whether any run can go on."""
-        return any(member.state in ALIVE for member in self.members)
-
-    @property
-    def experiment(self) -> str:
-        return self.members[0].experiment if self.members else "?"
-
-    @property
-    def state(self) -> str:
-        """Return the state that all members share; else that of those which are not finished, with their labels."""
-        states = {member.state for member in self.members}
-        if len(states) == 1:
-            return states.pop()
-        for state in ("running", "created", "unreadable", "failed", "killed", "elsewhere", "stopped"):
-            if labels := [member.label.upper() for member in self.members if member.state == state]:
-                return f"{' '.join(labels)} {state}"
-        return "unreadable"
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """Return the outcome that matters most: the earliest divergence, else the first that is not identical."""
-        found = [outcome for outcome in self.outcomes if outcome]
-        diverged = [outcome for outcome in found if outcome.kind == "diverged"]
-        if diverged:
-            return min(diverged, key=lambda outcome: outcome.step or 0)
-        return next((outcome for outcome in found if outcome.kind != "identical"), next(iter(found), None))
 
 
 @dataclass
@@ -173,7 +101,7 @@ class Listing:
             try:
                 members_of(path)
                 race = read_json(path / "race.json")
-                _check(path / "race.json", race, {"created_ns": int, "command": list, "verdicts": list})
+                _check(path / "race.json", race, _FORM)
                 self._races[path] = stamp, race, ""
             except ReprotuiError as error:
                 self._races[path] = stamp, {}, str(error)
@@ -214,7 +142,7 @@ class Listing:
 
     def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:
         stored = race.get("verdicts")
-        if stored and len(stored) == len(members) - 1 and all(isinstance(item, dict) for item in stored):
+        if isinstance(stored, list) and len(stored) == len(members) - 1 and all(isinstance(item, dict) for item in stored):
             return tuple(Outcome(item.get("kind", "?"), item.get("step"), item.get("headline", "?")) for item in stored)
         compared = self._compared.setdefault(path, _Compared())
         if compared.outcomes and all(outcome and outcome.kind == "diverged" for outcome in compared.outcomes):

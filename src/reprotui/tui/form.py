@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,6 +156,18 @@ def check(form: RaceForm, directory: Path) -> Problems:
     except ReprotuiError as error:
         return Problems(str(error), name)
     return Problems("", name, tuple(item.problems for item in checked))
+
+
+def about(row: Row, built_in: Sequence[str]) -> str:
+    """Return what a line of the form means, and what can be set there."""
+    if row.race and row.name == EXPERIMENT:
+        return f"Built in: {', '.join(built_in)}; or the path of a .py file with a class Experiment."
+    if row.race:
+        return "Name of the race and of its directory; left empty, it is made from experiment, date and time."
+    if row.field is None:
+        return ""
+    parts = (row.field.description, f"one of {', '.join(row.field.choices)}" if row.field.choices else row.field.bounds)
+    return "; ".join(part for part in parts if part)
 
 
 def default_text(field: FormField) -> str:

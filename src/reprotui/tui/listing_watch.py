@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported by the thread: the first frame waits for nothing
-    from reprotui.race.listing import Entry, Listing
+    from reprotui.race.entries import Entry
+    from reprotui.race.listing import Listing
 
 QUIET_MS, GATHER_MS = 100, 300
 """How long the file system must be quiet, and how long changes are gathered where it never is."""

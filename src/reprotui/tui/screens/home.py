@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerState
 
+from reprotui.tui.home_data import delete_all, load_rest, matching, start_first
 from reprotui.tui.listing_watch import ListingWatch
 from reprotui.tui.screens.base import bindings
 from reprotui.tui.screens.starting import StartingScreen
 from reprotui.tui.symbols import plain
-from reprotui.tui.text import fit
 from reprotui.tui.widgets.detail import describe_entry, describe_preset, invitation
 from reprotui.tui.widgets.entries import EntryRows
 from reprotui.tui.widgets.keybar import KeyBar
 from reprotui.tui.widgets.presets import PresetRows
 from reprotui.tui.widgets.rows import Rows
+from reprotui.tui.widgets.tabs import Tabs
 
 if TYPE_CHECKING:  # what lists and starts needs numpy and pydantic: threads import it after the first frame
-    from reprotui.race.listing import Entry
-    from reprotui.race.start import Started
+    from reprotui.race.entries import Entry
 
 RUNS, PRESETS, SAMPLES = "runs", "presets", "samples"
 TABS = {RUNS: "runs", PRESETS: "ready-made races", SAMPLES: "sample runs"}
@@ -67,7 +66,7 @@ class HomeScreen(StartingScreen):
         self._watch = ListingWatch(runs, self._deliver)
 
     def compose(self) -> ComposeResult:
-        yield Static(id="tabs")
+        yield Tabs(self.symbols, id="tabs")
         yield Input(placeholder="name, experiment, state or verdict", id="filter", compact=True, select_on_focus=False)
         yield EntryRows(self.symbols, id=RUNS)
         yield PresetRows(self.symbols, id=PRESETS)
@@ -94,9 +93,6 @@ class HomeScreen(StartingScreen):
     def _go_on(self) -> None:
         self._watch.resume()
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._show_tabs()
-
     def _deliver(self, entries: tuple[Entry, ...], problem: str) -> None:
         """Take a listing from the thread; one message at most is under way."""
         self._news = entries, problem
@@ -110,7 +106,7 @@ class HomeScreen(StartingScreen):
         self.entries, self.problem = self._news
         self._listed = True
         if self._samples is None:
-            self.run_worker(_load_rest, group="rest", thread=True, exit_on_error=False)
+            self.run_worker(load_rest, group="rest", thread=True, exit_on_error=False)
         paths = {entry.path for entry in (*self.entries, *(self._samples or ()))}
         self._marked = [path for path in self._marked if path in paths]
         self._show()
@@ -140,7 +136,7 @@ class HomeScreen(StartingScreen):
 
     def _show(self) -> None:
         for name, found in ((RUNS, self.entries), (SAMPLES, self._samples or ())):
-            self.query_one(f"#{name}", EntryRows).show(_matching(found, self.filter if name == self.tab else ""), self._marked)
+            self.query_one(f"#{name}", EntryRows).show(matching(found, self.filter if name == self.tab else ""), self._marked)
         empty = self.tab == RUNS and not self.query_one(f"#{RUNS}", EntryRows).count and (self._listed or self._nothing_there())
         for name in TABS:
             self.query_one(f"#{name}").display = name == self.tab and not empty
@@ -163,19 +159,14 @@ class HomeScreen(StartingScreen):
             return True
 
     def _show_tabs(self) -> None:
-        counts = {RUNS: len(self.entries) if self._listed else None, PRESETS: self.query_one(PresetRows).count or None,
-                  SAMPLES: None if self._samples is None else len(self._samples)}  # fmt: skip
-        parts = []
-        for name, text in TABS.items():
-            number = "" if counts[name] is None else f" {counts[name]}"
-            style = "[bold $on-verdict on $run-a]" if name == self.tab else "[$foreground]"
-            parts.append(Content.from_markup(f"[@click=screen.tab('{name}')]{style} {text}{number} [/][/]"))
-        tabs = Content(" ").join(parts)
+        counts = {
+            RUNS: len(self.entries) if self._listed else None,
+            PRESETS: self.query_one(PresetRows).count or None,
+            SAMPLES: None if self._samples is None else len(self._samples),
+        }
         alive = sum(entry.alive for entry in self.entries)
         place = f"{f'{alive} running  ' if alive else ''}{self.runs_directory}"
-        room = self.size.width - tabs.cell_length - 2
-        right = Content.styled(fit(place, room, self.symbols, right=True) + " ", "$muted") if room > 12 else Content("")
-        self.query_one("#tabs", Static).update(Content(" ").join([tabs, right]), layout=False)
+        self.query_one(Tabs).show([(name, text, counts[name]) for name, text in TABS.items()], self.tab, place)
 
     def _show_detail(self) -> None:
         rows = self.rows
@@ -283,7 +274,7 @@ class HomeScreen(StartingScreen):
         self.app.push_screen(NewRaceScreen(self.runs_directory))
 
     def do_first(self) -> None:
-        self.start_race("the default experiment against itself", partial(_start_first, self.runs_directory))
+        self.start_race("the default experiment against itself", partial(start_first, self.runs_directory))
 
     def do_filter(self) -> None:
         field = self.query_one("#filter", Input)
@@ -323,7 +314,7 @@ class HomeScreen(StartingScreen):
 
     def _delete(self, paths: Sequence[Path], answer: bool | None) -> None:
         if answer:
-            self.run_worker(partial(_delete_all, self.runs_directory, paths), group=_DELETE, thread=True, exit_on_error=False)
+            self.run_worker(partial(delete_all, self.runs_directory, paths), group=_DELETE, thread=True, exit_on_error=False)
 
     def go_back(self) -> bool:
         field = self.query_one("#filter", Input)
@@ -338,39 +329,3 @@ class HomeScreen(StartingScreen):
             self._show()
             return True
         return False
-
-
-def _matching(entries: Sequence[Entry], text: str) -> list[Entry]:
-    """Return the entries that contain every word of a text, in whatever they show."""
-    words = text.lower().split()
-    if not words:
-        return list(entries)
-    return [entry for entry in entries if all(word in _shown(entry) for word in words)]
-
-
-def _shown(entry: Entry) -> str:
-    verdict = entry.outcome.headline if entry.outcome else ""
-    return f"{entry.name} {entry.experiment} {entry.state} {verdict} {entry.problem}".lower()
-
-
-def _load_rest() -> tuple[Sequence[object], tuple[Entry, ...]]:
-    from reprotui.race.listing import Listing
-    from reprotui.race.presets import PRESETS as READY
-    from reprotui.race.samples import samples_directory
-
-    samples = samples_directory()
-    return READY, () if samples is None else tuple(sorted(Listing(samples).read(), key=lambda entry: entry.name))
-
-
-def _start_first(runs: Path) -> Started:
-    from reprotui.race.presets import PRESETS as READY
-
-    return READY[0].start(runs)
-
-
-def _delete_all(runs: Path, paths: Sequence[Path]) -> str:
-    from reprotui.race.delete import delete
-
-    for path in paths:
-        delete(runs, path)
-    return ", ".join(path.name for path in paths)

@@ -93,14 +93,7 @@ class NewRaceScreen(StartingScreen):
         if row is None:
             return
         found = self.problems.of(row)
-        if row.race and row.name == EXPERIMENT:
-            text = "Built in: " + ", ".join(BUILT_IN) + "; or the path of a .py file with a class Experiment."
-        elif row.race:
-            text = "Name of the race and of its directory; left empty, it is made from experiment, date and time."
-        else:
-            assert row.field is not None
-            parts = (row.field.description, f"one of {', '.join(row.field.choices)}" if row.field.choices else row.field.bounds)
-            text = "; ".join(part for part in parts if part)
+        text = forms.about(row, BUILT_IN)
         label = "" if row.race or found is None or len(self.form.runs) < 2 else f"{'ABCDEFGH'[found[0]]}: "
         problem = Content.styled(plain(f"{label}{found[1]}", self.symbols), "bold $differs") if found else Content("")
         about = Content.assemble((row.name, "bold"), f"  {plain(text, self.symbols)}")

@@ -13,7 +13,7 @@ from reprotui.tui.text import fit, loss, printable, progress
 from reprotui.tui.widgets.entries import sign_of
 
 if TYPE_CHECKING:
-    from reprotui.race.listing import Entry
+    from reprotui.race.entries import Entry
     from reprotui.race.presets import Preset
 
 MEMBERS_SHOWN = 4
@@ -22,8 +22,8 @@ MEMBERS_SHOWN = 4
 def describe_entry(entry: Entry, symbols: Symbols) -> Content:
     """Return verdict, members and command of an entry."""
     sign, colour = sign_of(entry.outcome, symbols)
-    if entry.problem:
-        first = Content.styled(f"{symbols.unknown} {plain(printable(entry.problem), symbols)}", "$unknown")
+    if entry.trouble:
+        first = Content.styled(f"{symbols.unknown} {plain(printable(entry.trouble), symbols)}", "$unknown")
     elif entry.outcome:
         first = Content.styled(plain(f"{sign} {entry.outcome.headline}", symbols), f"bold ${colour}")
     else:

@@ -12,7 +12,7 @@ from reprotui.tui.text import age, fit, loss, progress
 from reprotui.tui.widgets.rows import Cell, Rows
 
 if TYPE_CHECKING:  # reading traces needs numpy, which the first frame does not wait for
-    from reprotui.race.listing import Entry, Outcome
+    from reprotui.race.entries import Entry, Outcome
 
 NORMAL, WIDE = 98, 158
 """Widths from which experiment and loss, and both losses, have room."""
@@ -75,7 +75,7 @@ class EntryRows(Rows):
         cells = [Cell(fit("", 5, self.symbols)), Cell(fit("name", name, self.symbols))]
         if width >= NORMAL:
             cells.append(Cell(fit("  experiment", 16, self.symbols)))
-        cells.append(Cell(fit(" state", 17 if width < NORMAL else 12, self.symbols)))
+        cells.append(Cell(fit(" state", 17 if width < NORMAL else 14, self.symbols)))
         if width >= NORMAL:
             cells += [Cell(fit("steps", 12, self.symbols, right=True)), Cell(fit("loss A", 11, self.symbols, right=True))]
         if width >= WIDE:
@@ -97,9 +97,8 @@ class EntryRows(Rows):
             cells += [Cell(fit(text, 11, symbols, right=True), colour) for text, colour in self._losses(entry, width)]
         sign, colour = sign_of(entry.outcome, symbols)
         text = f"{sign} {entry.outcome.headline}" if entry.outcome else ""
-        problem = entry.problem or next((member.problem for member in entry.members if member.problem), "")
-        if problem:
-            text, colour = f"{symbols.unknown} {problem.replace(f'{entry.path}/', '')}", "unknown"
+        if entry.trouble:
+            text, colour = f"{symbols.unknown} {entry.trouble.replace(f'{entry.path}/', '')}", "unknown"
         seconds = self._now - entry.created_ns / 1e9 if entry.created_ns else None
         return [
             *cells,
@@ -118,7 +117,7 @@ class EntryRows(Rows):
             colour = "unknown"
         if width < NORMAL:
             return [Cell(fit(f" {state} {'' if ' ' in state or entry.problem else far}", 17, self.symbols), colour)]
-        return [Cell(fit(f" {state}", 12, self.symbols), colour), Cell(fit(far, 12, self.symbols, right=True))]
+        return [Cell(fit(f" {state}", 14, self.symbols), colour), Cell(fit(far, 12, self.symbols, right=True))]
 
     def _losses(self, entry: Entry, width: int) -> list[tuple[str, str]]:
         texts = [loss(member.loss) for member in entry.members[:2]] + ["", ""]
@@ -127,7 +126,7 @@ class EntryRows(Rows):
 
     def _widths(self, width: int) -> tuple[int, int]:
         """Return the widths of name and verdict, which share what the others leave."""
-        others = 5 + 5 + (17 if width < NORMAL else 16 + 12 + 12 + 11 + (11 if width >= WIDE else 0))
+        others = 5 + 5 + (17 if width < NORMAL else 16 + 14 + 12 + 11 + (11 if width >= WIDE else 0))
         room = max(20, width - others)
         name = min(self._name_width, max(12, room - 44 if width >= NORMAL else room // 2), 60)
         return name, room - name
