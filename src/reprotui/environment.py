@@ -6,7 +6,6 @@ What only a running framework knows (backend, devices) is added by the worker un
 import ast
 import functools
 import hashlib
-import importlib.metadata
 import os
 import platform
 import re
@@ -85,6 +84,8 @@ def capture_environment(directory: Path | None = None) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the packages that can change the numbers; absent ones are left out."""
+    import importlib.metadata  # 12 ms, with the whole of `email`: whoever only compares environments does without
+
     versions = {}
     for name in (*PACKAGES, *_accelerator_packages()):
         try:
@@ -96,6 +97,8 @@ def package_versions() -> dict[str, str]:
 
 def package_builds() -> dict[str, dict[str, str | None]]:
     """Return what jaxlib and torch were built for and from, read from their `version.py` without importing them."""
+    import importlib.metadata
+
     builds = {}
     for name, wanted in (("jaxlib", ("_git_hash",)), ("torch", ("cuda", "hip", "git_version"))):
         try:
@@ -213,5 +216,7 @@ def cpu_model() -> str:
 
 def _accelerator_packages() -> list[str]:
     prefixes = ("jax-cuda", "jax_cuda", "nvidia-cudnn", "nvidia-cublas", "jax-rocm", "jax_rocm", "libtpu")
+    import importlib.metadata
+
     names = {dist.metadata["Name"] for dist in importlib.metadata.distributions() if dist.metadata["Name"]}
     return sorted(name for name in names if name.lower().startswith(prefixes))
