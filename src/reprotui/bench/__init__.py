@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-FAMILIES = ("recording", "checksum", "trace", "divergence", "startup", "flips", "kills", "faults")
+FAMILIES = ("recording", "checksum", "trace", "divergence", "startup", "ui", "flips", "kills", "faults")
 WITH_JAX = ("recording", "checksum", "flips")
 """Measured in a process of their own, started like a worker: what XLA reads must be set before jax is imported."""
 
