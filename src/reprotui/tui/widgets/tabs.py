@@ -37,9 +37,11 @@ class Tabs(Widget):
         tabs, current, place = self._shown
         parts = []
         for name, text, number in tabs:
-            style = "[bold $on-verdict on $run-a]" if name == current else "[$foreground]"
             label = text if number is None else f"{text} {number}"
-            parts.append(Content.from_markup(f"[@click=screen.tab('{name}')]{style} {label} [/][/]"))
+            if name == current:  # no link: its colour would win over that of the tab in front
+                parts.append(Content.styled(f" {label} ", "bold $on-verdict on $run-a"))
+            else:
+                parts.append(Content.from_markup(f"[@click=screen.tab('{name}')] {label} [/]"))
         line = Content(" ").join(parts)
         room = self.size.width - line.cell_length - 2
         right = f"{fit(place, room, self.symbols, right=True)} " if room > LEAST_PLACE else ""
