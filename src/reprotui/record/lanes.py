@@ -27,6 +27,7 @@ class Lanes:
         self._parts: list[tuple[list[int], Any, Any]] = []
         self._statistics: list[tuple[list[int], Any]] = []
         self._scalars: list[tuple[int, Any]] = []
+        self._words: tuple[list[tuple[int, Any]], Any] = ([], None)
 
     def result(self) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
         """Wait; return uint32[leaves, 2], the scalars by leaf, and float32[leaves, 2] norms and maxima or None."""
@@ -39,7 +40,13 @@ class Lanes:
         for positions, values in self._statistics:
             assert statistics is not None
             statistics[positions] = np.asarray(values)
-        return lanes, {position: to_numpy(value) for position, value in self._scalars}, statistics
+        scalars = {position: to_numpy(value) for position, value in self._scalars}
+        positions, words = self._words
+        raw, at = np.asarray(words).astype("<u4").tobytes() if positions else b"", 0
+        for position, dtype in positions:
+            scalars[position] = np.frombuffer(raw, dtype, 1, at)[0]
+            at += max(4, np.dtype(dtype).itemsize)
+        return lanes, scalars, statistics
 
 
 def take(leaves: Sequence[Any], statistics: bool = False) -> Lanes:
@@ -64,11 +71,15 @@ def take(leaves: Sequence[Any], statistics: bool = False) -> Lanes:
         else:
             arrays[index] = to_numpy(leaf)
             host.append(index)
-        if not getattr(arrays[index], "shape", None) and _is_number(arrays[index]):
+        if index not in device[-1:] and not getattr(arrays[index], "shape", None) and _is_number(arrays[index]):
             taken._scalars.append((index, arrays[index].copy() if index in host else arrays[index]))
     if device:
         given = [arrays[index] for index in device]
-        taken._parts.append((device, _device_lanes(given), None))
+        # The words of scalars, not the scalars: the next step may be given their buffers.
+        scalars = tuple(place for place, leaf in enumerate(given) if leaf.shape == () and _is_number(leaf))
+        lanes, words = _compiled()[1](given, scalars)
+        taken._parts.append((device, lanes, None))
+        taken._words = [(device[place], given[place].dtype) for place in scalars], words
         if statistics:
             taken._statistics.append((device, _device_statistics(given)))
     if cuda:
@@ -171,8 +182,9 @@ def _compiled() -> tuple[Any, Any, Any]:
     def of_words(words: list[jax.Array]) -> jax.Array:
         return jnp.stack([jnp.stack(jax_form.word_lanes(word.astype(jnp.uint32))) for word in words])
 
-    def of_leaves(leaves: list[jax.Array]) -> jax.Array:
-        return jnp.stack([jnp.stack(jax_form.lanes(leaf)) for leaf in leaves])
+    def of_leaves(leaves: list[jax.Array], scalars: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:
+        lanes = jnp.stack([jnp.stack(jax_form.lanes(leaf)) for leaf in leaves])
+        return lanes, jnp.concatenate([jax_form.scalar_words(leaves[place]) for place in scalars]) if scalars else None
 
     def statistics(leaves: list[jax.Array]) -> jax.Array:
         return jnp.stack([device_statistics(leaf) for leaf in leaves])
@@ -180,7 +192,7 @@ def _compiled() -> tuple[Any, Any, Any]:
     options = checksum_compiler_options()
     return (
         jax.jit(of_words, compiler_options=options),
-        jax.jit(of_leaves, compiler_options=options),
+        jax.jit(of_leaves, static_argnums=1, compiler_options=options),
         jax.jit(statistics),
     )
 
@@ -188,10 +200,6 @@ def _compiled() -> tuple[Any, Any, Any]:
 def _word_lanes(words: list[np.ndarray]) -> jax.Array:
     with jax.enable_x64(False):
         return _compiled()[0](words)
-
-
-def _device_lanes(leaves: list[jax.Array]) -> jax.Array:
-    return _compiled()[1](leaves)
 
 
 def _device_statistics(leaves: Sequence[Any]) -> jax.Array:

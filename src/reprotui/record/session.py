@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import reprotui
 from reprotui.environment import capture_environment
@@ -27,7 +27,9 @@ from reprotui.run_directory import (
     this_process,
     write_json,
 )
-from reprotui.trace import Trace, TraceWriter
+
+if TYPE_CHECKING:
+    from reprotui.trace import TraceWriter
 
 RUN_VARIABLE = "REPROTUI_RUN"
 """The run directory that `reprotui race` made for a process; taken once, so that children of the process do not find it."""
@@ -57,7 +59,6 @@ class Session:
 
     Raises:
         BadInputError: the name is taken, or the directory cannot be written.
-        WorkerFailedError: the trace cannot be created.
     """
 
     current: "Session | None" = None
@@ -75,18 +76,33 @@ class Session:
             recording={**manifest["recording"], **(recording or {})},
         )  # fmt: skip
         self.recording = self.manifest["recording"]
-        self.writer = TraceWriter(self.run.trace_path)
+        self._writer: TraceWriter | None = None
         self.control = Control(self.run.commands_path)
         self.step = 0
         self.ended = False
         self._begun = False
         self._process = os.getpid()
-        process = self.manifest["process"]
-        self.writer.event("started", f"process {process['pid']} on {process['host']}")
         self._previous_handler: Any = None
         if self.supervised and threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGTERM, self._on_signal)
         atexit.register(self._at_exit)
+
+    @property
+    def writer(self) -> "TraceWriter":
+        """Return the trace's writer, opened when something is first written.
+
+        It needs numpy, and a script may set what numpy's libraries read before it imports numpy itself.
+
+        Raises:
+            WorkerFailedError: the trace cannot be created.
+        """
+        if self._writer is None:
+            from reprotui.trace import TraceWriter
+
+            self._writer = TraceWriter(self.run.trace_path)
+            process = self.manifest["process"]
+            self._writer.event("started", f"process {process['pid']} on {process['host']}")
+        return self._writer
 
     @property
     def alien(self) -> bool:
@@ -133,7 +149,8 @@ class Session:
             self.writer.event(state, text)
             seal = self.writer.seal()
         except ReprotuiError as problem:
-            self.writer.close()
+            if self._writer is not None:
+                self._writer.close()
             state, explained = "failed", {"error": str(problem)}
         experiment = {**self.manifest["experiment"], **source_digests(self.manifest["experiment"].get("path"))}
         ending = {
@@ -149,6 +166,8 @@ class Session:
 
     def _final(self) -> dict[str, Any]:
         """Return the last loss that was recorded."""
+        from reprotui.trace import Trace
+
         loss = None
         with contextlib.suppress(ReprotuiError), Trace(self.run.trace_path) as trace:
             last = trace.last_step()
@@ -167,7 +186,8 @@ class Session:
         """Leave what was recorded readable where nobody ended the run: without a seal, so it counts as killed."""
         if not self.ended and not self.alien:
             self.ended = True
-            self.writer.close()
+            if self._writer is not None:
+                self._writer.close()
 
 
 def plain_config(config: Any) -> dict[str, Any]:

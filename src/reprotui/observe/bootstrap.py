@@ -1,0 +1,107 @@
+"""Run a script or module as `__main__` of this process, with the observers in place before its first line."""
+
+import functools
+import importlib
+import os
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from reprotui.errors import USAGE, ReprotuiError
+from reprotui.observe.hooks import after_import
+from reprotui.observe.options import Options, taken
+from reprotui.observe.watch import Watch
+from reprotui.record.session import Session
+
+USAGE_TEXT = """\
+usage: python -m reprotui.observe [--step-function NAME] [--loss NAME] [--name NAME] script.py … | -m module …
+
+Run a training script that is not changed, and record its steps into a run directory (README: your own script)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments name; return the exit code that Python itself would end with."""
+    options, name = taken(), None
+    given: dict[str, str] = {}
+    while arguments and arguments[0] in ("--step-function", "--loss", "--name") and len(arguments) > 1:
+        given[arguments[0]] = arguments[1]
+        arguments = arguments[2:]
+    if not arguments or (arguments[0].startswith("-") and (arguments[0] != "-m" or len(arguments) < 2)):
+        print(USAGE_TEXT, file=sys.stderr)
+        return USAGE
+    name = given.get("--name")
+    options = options or Options(given.get("--step-function"), given.get("--loss"))
+    module = arguments[1] if arguments[0] == "-m" else None
+    sys.argv[:] = arguments[1:] if module else arguments
+    try:
+        code = None if module else _compiled(Path(arguments[0]))
+        watch = start(options, name)
+    except ReprotuiError as error:
+        print(f"reprotui: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"reprotui: {arguments[0]} cannot be run: {error.strerror or error}", file=sys.stderr)
+        return USAGE
+    ended: BaseException | None = None
+    try:
+        if code is not None:
+            _run_script(arguments[0], code)
+        else:
+            sys.path[0] = str(Path.cwd())
+            runpy.run_module(str(module), run_name="__main__", alter_sys=True)
+    except BaseException as error:
+        ended = error
+    watch.finish(ended)
+    return _exit_code(ended)
+
+
+def start(options: Options, name: str | None = None) -> Watch:
+    """Put the observers in place; they act when the script imports jax or torch."""
+    session = Session(name=name) if options.record else None
+    Session.current = session
+    watch = Watch(options, session)
+
+    def observe(framework: str, module: ModuleType) -> None:
+        try:
+            importlib.import_module(f"reprotui.observe.{framework}_observer").install(module, watch)
+        except Exception as error:  # another version of the framework: the script runs all the same
+            watch.give_up(error)
+
+    for framework in ("jax", "torch"):
+        after_import(framework, functools.partial(observe, framework))
+    return watch
+
+
+def _compiled(path: Path) -> CodeType:
+    return compile(path.read_bytes(), str(path), "exec")
+
+
+def _run_script(path: str, code: CodeType) -> None:
+    """Run code as Python runs a script: its folder first in the search path, `__main__` its module to the very end."""
+    module = ModuleType("__main__")
+    module.__dict__.update(__file__=path, __builtins__=__builtins__, __spec__=None, __loader__=None)
+    sys.path[0] = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - as Python does it
+    sys.modules["__main__"] = module
+    exec(code, module.__dict__)
+
+
+def _exit_code(ended: BaseException | None) -> Any:
+    if ended is None:
+        return 0
+    if isinstance(ended, SystemExit):
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    traceback.print_exception(type(ended), ended, _own(ended.__traceback__))
+    return 130 if isinstance(ended, KeyboardInterrupt) else 1
+
+
+def _own(frames: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of this file and of runpy, which are none of the script's business."""
+    while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+        frames = frames.tb_next
+    return frames
