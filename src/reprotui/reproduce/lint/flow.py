@@ -72,7 +72,7 @@ def _name_is_blind(names: Names, target: ast.Name, seen: frozenset[str]) -> bool
         # Back at a name whose other uses are being looked at: this one adds nothing.
         return True
     scope = names.scope(target)
-    uses = [node for node in ast.walk(scope) if isinstance(node, ast.Name) and node.id == target.id and node is not target]
+    uses = [node for node in names.uses[target.id] if node is not target and scope in names.scopes(node)]
     if any(isinstance(parent := names.parent(use), ast.Attribute) and parent.attr == "sort" for use in uses):
         return True
     loads = [use for use in uses if isinstance(use.ctx, ast.Load)]

@@ -35,7 +35,7 @@ class _State:
 def key_reuse(names: Names) -> Found:
     """Find keys that two random functions are given, on one path or in two rounds of a loop."""
     scopes: list[Scope] = [names.tree]
-    scopes += [node for node in ast.walk(names.tree) if isinstance(node, SCOPES)]
+    scopes += [node for node in names.nodes if isinstance(node, SCOPES)]
     for scope in scopes:
         if isinstance(scope, ast.Lambda):
             continue

@@ -16,6 +16,7 @@ class Module:
         package = dotted if path.name == "__init__.py" else dotted.rpartition(".")[0]
         self.names = Names(tree, package)
         self.seeds = seeded_libraries(self.names)
+        self.seeds_at_import = _seeds_at_import(self.names)
         self.is_test = _is_test(file)
 
 
@@ -31,7 +32,7 @@ def inherited_seeds(modules: list[Module]) -> dict[str, dict[str, int]]:
     seeds = {module.file: dict(module.seeds) for module in modules}
     for module in modules:
         reached = _reached(module, imports)
-        at_import = {library for other in reached for library in _seeds_at_import(other)}
+        at_import = {library for other in reached for library in other.seeds_at_import}
         libraries = own[module.file] | at_import
         # What a test seeds says nothing about the code that it tests.
         for file in {module.file} if module.is_test else {module.file, *(other.file for other in reached)}:
@@ -50,7 +51,7 @@ def _own_seeds(modules: list[Module], by_name: Mapping[str, Module]) -> dict[str
     calls = [
         (module, f"{module.dotted}.{_definition(module, node)}", target)
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in module.names.nodes
         if (called := module.names.called(node))
         for target in _candidates(module, called)
         if target.rpartition(".")[0] in by_name
@@ -75,21 +76,21 @@ def _definition(module: Module, node: ast.AST) -> str:
     return name
 
 
-def _seeds_at_import(module: Module) -> set[str]:
+def _seeds_at_import(names: Names) -> set[str]:
     return {
         library
-        for node, libraries in seeding_calls(module.names)
-        if module.names.scope(node) is module.tree and not _under_main(module, node)
+        for node, libraries in seeding_calls(names)
+        if names.scope(node) is names.tree and not _under_main(names, node)
         for library in libraries
     }
 
 
-def _under_main(module: Module, node: ast.AST) -> bool:
+def _under_main(names: Names, node: ast.AST) -> bool:
     around: ast.AST | None = node
     while around is not None:
         if isinstance(around, ast.If) and "__name__" in ast.unparse(around.test):
             return True
-        around = module.names.parent(around)
+        around = names.parent(around)
     return False
 
 

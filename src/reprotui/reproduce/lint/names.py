@@ -16,21 +16,28 @@ class Names:
 
     def __init__(self, tree: ast.Module, package: str = "") -> None:
         self.tree = tree
+        self.nodes = list(ast.walk(tree))
         self.parents: dict[ast.AST, ast.AST] = {}
-        for node in ast.walk(tree):
+        for node in self.nodes:
             for child in ast.iter_child_nodes(node):
                 self.parents[child] = node
         self._imports: dict[Scope, dict[str, str]] = {}
         self._bound: dict[Scope, set[str]] = {}
         self._scopes: dict[ast.AST, Scope] = {}
+        self._called: dict[ast.AST, str] = {}
+        self.uses: dict[str, list[ast.Name]] = {}
+        """Every occurrence of a name, in the order of `ast.walk`; `bindings` those that give it a value, by scope."""
+        self.bindings: dict[tuple[Scope, str], list[ast.Name | ast.arg]] = {}
         self.imported: set[str] = set()
-        for node in ast.walk(tree):
+        for node in self.nodes:
+            if isinstance(node, ast.Name):
+                self.uses.setdefault(node.id, []).append(node)
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._add_import(node, package)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self._bound.setdefault(self.scope(node), set()).add(node.id)
+                self._bind(node, node.id)
             elif isinstance(node, ast.arg):
-                self._bound.setdefault(self.scope(node), set()).add(node.arg)
+                self._bind(node, node.arg)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 self._bound.setdefault(self.scope(node), set()).add(node.name)
 
@@ -81,7 +88,12 @@ class Names:
 
     def called(self, node: ast.AST) -> str:
         """Return the full name of what a call calls; "" where that is not known."""
-        return (self.dotted(node.func) or "") if isinstance(node, ast.Call) else ""
+        if not isinstance(node, ast.Call):
+            return ""
+        found = self._called.get(node)
+        if found is None:
+            found = self._called[node] = self.dotted(node.func) or ""
+        return found
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         """Return the node around a node."""
@@ -92,6 +104,11 @@ class Names:
         while not isinstance(node, ast.stmt):
             node = self.parents[node]
         return node
+
+    def _bind(self, node: ast.Name | ast.arg, name: str) -> None:
+        scope = self.scope(node)
+        self._bound.setdefault(scope, set()).add(name)
+        self.bindings.setdefault((scope, name), []).append(node)
 
     def _add_import(self, node: ast.Import | ast.ImportFrom, package: str) -> None:
         table = self._imports.setdefault(self.scope(node), {})

@@ -24,7 +24,7 @@ def set_order(names: Names) -> Found:
 
 def unsorted_listings(names: Names) -> Found:
     """Find directory listings whose order reaches a result."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         if not isinstance(node, ast.Call):
             continue
         called = names.called(node)
@@ -37,7 +37,7 @@ def unsorted_listings(names: Names) -> Found:
 
 def hashes(names: Names) -> Found:
     """Find hash() whose value leaves the process's own tables."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         if names.called(node) != "builtins.hash" or not isinstance(node, ast.Call) or len(node.args) != 1:
             continue
         if isinstance(constant(node.args[0]), int | float) or _hash_stays_inside(names, node):
@@ -47,7 +47,7 @@ def hashes(names: Names) -> Found:
 
 def _iterations(names: Names) -> Iterator[tuple[ast.AST, ast.expr, str]]:
     """Yield what iterates in an order that may reach a result, with the expression that it iterates over."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         match node:
             case ast.For() | ast.AsyncFor():
                 if not body_is_blind(names, node):

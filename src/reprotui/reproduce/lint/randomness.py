@@ -63,7 +63,7 @@ def seeded_libraries(names: Names) -> dict[str, int]:
 
 def seeding_calls(names: Names) -> Iterator[tuple[ast.Call, list[str]]]:
     """Yield every call that seeds global generators, with their libraries."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         called = names.called(node)
         if not called or not isinstance(node, ast.Call):
             continue
@@ -85,7 +85,7 @@ def _named_libraries(call: ast.Call) -> list[str]:
 
 def unseeded_draws(names: Names, seeded: dict[str, int]) -> Found:
     """Find draws from a global generator that nothing seeds, or that stand above the seed at the top of the module."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         library = draw_of(names, node)
         if library is None:
             continue
@@ -124,13 +124,13 @@ def _at_top(names: Names, node: ast.AST, line: int) -> bool:
     """Say whether node and seed both run when the module is read: then their lines are their order."""
     if names.scope(node) is not names.tree:
         return False
-    seeds = [item for item in ast.walk(names.tree) if isinstance(item, ast.Call) and item.lineno == line]
+    seeds = [item for item in names.nodes if isinstance(item, ast.Call) and item.lineno == line]
     return any(names.scope(item) is names.tree for item in seeds)
 
 
 def unseeded_generators(names: Names) -> Found:
     """Find generators that are made without a seed, and seeds that are drawn from the operating system."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         if not isinstance(node, ast.Call) or has_unpacking(node):
             continue
         called = names.called(node)
@@ -156,13 +156,13 @@ def _is_seeded_later(names: Names, node: ast.Call) -> bool:
         and call.func.attr in ("seed", "setstate")
         and call.args
         and ast.unparse(call.func.value) in targets
-        for call in ast.walk(names.tree)
+        for call in names.nodes
     )
 
 
 def unseeded_splits(names: Names, seeded: dict[str, int]) -> Found:
     """Find splits of the data that differ in every run."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         if not isinstance(node, ast.Call) or has_unpacking(node):
             continue
         called = names.called(node)
@@ -177,7 +177,7 @@ def unseeded_splits(names: Names, seeded: dict[str, int]) -> Found:
 
 def time_seeds(names: Names) -> Found:
     """Find seeds that come from a clock, a process id or the operating system."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         for what, value in _seed_values(names, node):
             if (source := _clock_in(names, value)) is not None:
                 yield node, "time-seed", f"{what} comes from {source}, another value in every run"

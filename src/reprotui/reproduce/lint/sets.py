@@ -42,19 +42,11 @@ def _is_keys(node: ast.AST) -> bool:
 def _values_of(names: Names, name: ast.Name) -> list[ast.expr | bool | None]:
     """Return all values that a name is given in the scope that binds it: True for an annotated set, None for an unknown one."""
     for scope in names.scopes(name):
-        values: list[ast.expr | bool | None] = []
-        for node in ast.walk(scope):
-            if isinstance(node, ast.arg) and node.arg == name.id and names.scope(node) is scope:
-                values.append(_annotated_set(node.annotation) or None)
-            elif (
-                isinstance(node, ast.Name)
-                and node.id == name.id
-                and isinstance(node.ctx, ast.Store)
-                and names.scope(node) is scope
-            ):
-                values.append(_value_given(names, node))
-        if values:
-            return values
+        if bindings := names.bindings.get((scope, name.id)):
+            return [
+                (_annotated_set(node.annotation) or None) if isinstance(node, ast.arg) else _value_given(names, node)
+                for node in bindings
+            ]
     return []
 
 

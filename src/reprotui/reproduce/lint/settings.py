@@ -14,7 +14,7 @@ _LOADERS = frozenset(
 
 def loaders(names: Names) -> Found:
     """Find DataLoaders with workers that are not given a generator and a function that seeds them."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         if names.called(node) not in _LOADERS or not isinstance(node, ast.Call) or has_unpacking(node):
             continue
         workers = argument(node, "num_workers", 5)
@@ -27,7 +27,7 @@ def loaders(names: Names) -> Found:
 
 def switches(names: Names) -> Found:
     """Find assignments and calls that switch determinism off."""
-    for node in ast.walk(names.tree):
+    for node in names.nodes:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 match names.dotted(target), constant(node.value):
