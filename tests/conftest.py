@@ -221,3 +221,14 @@ def sample(tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copytree(SAMPLES / name, tmp_path / name))
 
     return copy
+
+
+@pytest.fixture
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the dashboard's settings, and what it remembers, in the test's directory; return the settings file."""
+    for name in ("NO_COLOR", "COLORTERM", "REPROTUI_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "settings" / "settings.toml"
+    monkeypatch.setenv("REPROTUI_SETTINGS", str(path))
+    monkeypatch.chdir(tmp_path)
+    return path

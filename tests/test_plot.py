@@ -133,8 +133,8 @@ def test_labels_of_the_axis_fall_from_top_to_bottom() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), (float("nan"), "NaN"), (float("inf"), "inf"), (-float("inf"), "-inf"), (0.0, "0"), (1e-7, "1e-7"), (1234567.0, "1.235e6"),
-     (0.090428, "0.09043")],
+    [(None, "–"), (float("nan"), "NaN"), (float("inf"), "inf"), (-float("inf"), "-inf"), (0.0, "0"), (1e-7, "1e-7"),
+     (1234567.0, "1.235e6"), (0.090428, "0.09043")],
 )  # fmt: skip
 def test_numbers_are_short(value: float | None, shown: str) -> None:
     assert plot.short(value) == shown
@@ -309,8 +309,9 @@ def test_a_damaged_side_is_a_problem_and_not_a_difference(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("variables", "ascii_only"),
-    [({"LC_ALL": "C"}, True), ({"LANG": "POSIX"}, True), ({}, True), ({"LANG": "C.UTF-8"}, False), ({"LC_CTYPE": "en_US.utf8", "LANG": "C"}, False),
-     ({"LC_ALL": "C", "LANG": "en_US.UTF-8"}, True), ({"LANG": "de_DE.ISO-8859-1"}, True)],
+    [({"LC_ALL": "C"}, True), ({"LANG": "POSIX"}, True), ({}, True), ({"LANG": "C.UTF-8"}, False),
+     ({"LC_CTYPE": "en_US.utf8", "LANG": "C"}, False), ({"LC_ALL": "C", "LANG": "en_US.UTF-8"}, True),
+     ({"LANG": "de_DE.ISO-8859-1"}, True)],
 )  # fmt: skip
 def test_signs_follow_the_locale(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], ascii_only: bool) -> None:
     for name in ("LC_ALL", "LC_CTYPE", "LANG"):

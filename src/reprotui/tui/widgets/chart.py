@@ -214,6 +214,8 @@ class LossChart(Widget, can_focus=True):
         if not 0 <= column < self._plot_width:
             return strip
         x = AXIS + column
+        if x >= strip.cell_length:  # a chart that is narrower than its axis
+            return strip
         before, cell, after = strip.divide([x, x + 1, strip.cell_length])
         if not over and cell.text.strip():
             return strip
