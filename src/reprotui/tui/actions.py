@@ -55,7 +55,7 @@ ACTIONS = (
     Action("home.delete", "d,delete", "delete", "delete from disk, after asking", footer=True),
     Action("home.tab", "tab", "next list", "go on to runs, ready-made races, samples"),
     Action("home.refresh", "r", "refresh", "read the runs directory again"),
-    Action("new.edit", "enter", "edit", "edit the cell, or take the next of its choices; a number can be typed at once", footer=True),
+    Action("new.edit", "enter", "edit", "edit the cell, or take its next choice; a number is typed at once", footer=True),
     Action("new.choice", "space", "next choice", "next choice of the cell, or next built-in experiment"),
     Action("new.default", "backspace,delete,x", "default", "put the default back into the cell"),
     Action("new.start", "ctrl+s,f5", "start", "start the race and watch it", footer=True),
