@@ -41,6 +41,8 @@ FAULTS: list[tuple[str, str | dict[str, str]]] = [
     ("set-order", "def classes(labels: set[str]):\n    return [label.lower() for label in labels]  # FAULT\n"),
     ("set-order", "def common(a, b):\n    shared = set(a) & set(b)\n    return list(shared)  # FAULT\n"),
     ("set-order", "def keys(a, b):\n    return ','.join(a.keys() | b.keys())  # FAULT\n"),
+    ("set-order", "def vocabulary(words):\n    return {word: number for number, word in enumerate(set(words))}  # FAULT\n"),
+    ("set-order", "def init(rng):\n    return {name: rng.normal(size=3) for name in {'w', 'b'}}  # FAULT\n"),
     ("hash-of-str", "def seed_of(name):\n    return hash(name) % 2**32  # FAULT\n"),
     ("hash-of-str", "def is_test(path):\n    bucket = hash(path)  # FAULT\n    return bucket % 10 == 0\n"),
     (
@@ -72,6 +74,11 @@ FAULTS: list[tuple[str, str | dict[str, str]]] = [
         "import jax\n\ndef f(key, flag):\n    if flag:\n        x = jax.random.normal(key)\n    else:\n        x = 0\n"
         "    return x + jax.random.normal(key)  # FAULT\n",
     ),
+    (
+        "jax-key-reuse",
+        "import jax\n\ndef init(key):\n    return jax.random.normal(key)\n\ndef main():\n    key = jax.random.key(0)\n    a = init(key)\n"
+        "    return a + init(key)  # FAULT\n",
+    ),
     ("unsorted-listing", "import os\nfiles = [f for f in os.listdir('data') if f.endswith('.npz')]  # FAULT\n"),
     (
         "unsorted-listing",
@@ -101,6 +108,9 @@ FAULTS: list[tuple[str, str | dict[str, str]]] = [
 ]
 
 CLEAN: list[str | dict[str, str]] = [
+    "def table(words):\n    return {word: 0 for word in set(words)}, {n: w for n, w in enumerate(sorted(set(words)))}\n",
+    "import jax\n\ndef init(key, n):\n    return jax.random.normal(jax.random.fold_in(key, n))\n\ndef main():\n    key = jax.random.key(0)\n"
+    "    return init(key, 0) + init(key, 1)\n",
     "import random\nrandom.seed(3)\nx = random.random()\n",
     "import random\nrng = random.Random(3)\nx = rng.random()\nrng.shuffle([1])\n",
     "import numpy as np\nnp.random.seed(3)\n\ndef f():\n    return np.random.rand(3)\n",

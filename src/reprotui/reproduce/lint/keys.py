@@ -34,17 +34,35 @@ class _State:
 
 def key_reuse(names: Names) -> Found:
     """Find keys that two random functions are given, on one path or in two rounds of a loop."""
+    drawing = _drawing_functions(names)
     scopes: list[Scope] = [names.tree]
     scopes += [node for node in names.nodes if isinstance(node, SCOPES)]
     for scope in scopes:
         if isinstance(scope, ast.Lambda):
             continue
-        yield from _Walk(names).run(scope.body)
+        yield from _Walk(names, drawing).run(scope.body)
+
+
+def _drawing_functions(names: Names) -> dict[str, tuple[str, int]]:
+    """Return the module's own functions that draw from a key they are given: by name, the parameter and its position."""
+    found: dict[str, tuple[str, int]] = {}
+    for function in names.tree.body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        parameters = [item.arg for item in (*function.args.posonlyargs, *function.args.args)]
+        for node in ast.walk(function):
+            head, _, last = names.called(node).rpartition(".")
+            if isinstance(node, ast.Call) and head == "jax.random" and last not in _NOT_CONSUMING:
+                key = argument(node, "key", 0)
+                if isinstance(key, ast.Name) and key.id in parameters:
+                    found[function.name] = (key.id, parameters.index(key.id))
+    return found
 
 
 class _Walk:
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, drawing: dict[str, tuple[str, int]]) -> None:
         self._names = names
+        self._drawing = drawing
         self._found: dict[ast.AST, str] = {}
 
     def run(self, body: list[ast.stmt]) -> Found:
@@ -188,6 +206,10 @@ class _Walk:
             # Only what is certainly a key: other things have a method `init` too.
             name = _place(node.args[0])
             return node.args[0] if name is not None and _root(name) in state.keys else None
+        if isinstance(node.func, ast.Name) and node.func.id in self._drawing:
+            used = argument(node, *self._drawing[node.func.id])
+            name = None if used is None else _place(used)
+            return used if name is not None and _root(name) in state.keys else None
         return None
 
     def _bind(self, target: ast.AST | None, state: _State, value: ast.AST | None = None) -> None:

@@ -12,6 +12,7 @@ Found = Iterator[tuple[ast.AST, str, str]]
 _LISTINGS = frozenset({"os.listdir", "os.scandir", "os.walk", "glob.glob", "glob.iglob"})
 _PATH_LISTINGS = frozenset({"iterdir", "rglob", "glob"})
 _ORDERED = frozenset(f"builtins.{name}" for name in ("list", "tuple", "enumerate", "iter", "reversed", "zip"))
+_NUMBERING = ("builtins.enumerate", "builtins.zip")
 _ARRAYS = frozenset({"numpy.array", "numpy.asarray", "numpy.fromiter", "jax.numpy.array", "jax.numpy.asarray", "torch.tensor"})
 
 
@@ -56,6 +57,11 @@ def _iterations(names: Names) -> Iterator[tuple[ast.AST, ast.expr, str]]:
                 if not order_is_lost(names, node):
                     for generator in node.generators:
                         yield node, _inside(names, generator.iter), "the comprehension visits"
+            case ast.DictComp():
+                # Without a call, only the order of the dict's entries is at stake; a call may draw, or build, in this order.
+                if any(isinstance(item, ast.Call) for item in ast.walk(node.value)):
+                    for generator in node.generators:
+                        yield node, generator.iter, "the comprehension visits"
             case ast.Call():
                 called = names.called(node)
                 is_join = isinstance(node.func, ast.Attribute) and node.func.attr == "join" and not called
@@ -63,6 +69,9 @@ def _iterations(names: Names) -> Iterator[tuple[ast.AST, ast.expr, str]]:
                 if (called in _ORDERED or called in _ARRAYS or is_join) and node.args:
                     loop = names.parent(node)
                     in_loop = isinstance(loop, ast.For | ast.comprehension) and loop.iter is node
+                    if isinstance(loop, ast.comprehension) and called in _NUMBERING:
+                        # A dict or a set may forget the order, but not the numbers that it gave: a vocabulary.
+                        in_loop = not isinstance(names.parents[loop], ast.DictComp | ast.SetComp)
                     only = called == "builtins.iter" and _is_only_element(names, node)
                     if not in_loop and not only and not order_is_lost(names, node):
                         what = "join reads" if is_join else f"{called.rpartition('.')[2]} reads"
