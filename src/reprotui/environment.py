@@ -82,6 +82,11 @@ def capture_environment(directory: Path | None = None) -> dict[str, Any]:
     }
 
 
+def is_captured_variable(name: str) -> bool:
+    """Say whether an environment variable is part of a captured environment."""
+    return _VARIABLES.match(name) is not None
+
+
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the packages that can change the numbers; absent ones are left out."""
     import importlib.metadata  # 12 ms, with the whole of `email`: whoever only compares environments does without

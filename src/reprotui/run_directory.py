@@ -215,6 +215,12 @@ class RunDirectory:
         return "running" if process_alive(process) else "killed"
 
 
+def planned_steps(manifest: dict[str, Any]) -> int | None:
+    """Return how many steps a run is going to take; a script of somebody's own may not say, or mean something else."""
+    steps = (manifest.get("config") or {}).get("steps")
+    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
+
+
 def this_process() -> dict[str, Any]:
     """Identify this process so that a reused process id is not taken for it."""
     pid = os.getpid()

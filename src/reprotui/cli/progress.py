@@ -87,12 +87,11 @@ def describe(run: RunProgress, wide: bool = True) -> str:
     if run.step is None:
         return f"{label}{run.state}"
     rate = f"{run.rate:,.0f}/s" if run.rate and run.rate >= 10 else f"{run.rate:.2g}/s" if run.rate else ""
-    left = _duration((run.steps - run.step) / run.rate) if run.rate and run.state == "running" else ""
+    left = _duration(max(0, run.steps - run.step) / run.rate) if run.steps and run.rate and run.state == "running" else ""
     loss = "" if run.loss is None else f"loss {run.loss:.6g}"
-    share = run.step / run.steps
-    bar = f"{'━' * round(24 * share):<24} " if wide else ""
+    bar = f"{'━' * round(24 * min(1, run.step / run.steps)):<24} " if wide and run.steps else ""
     parts = [
-        f"{label}{run.state:<8} {bar}{run.step:>{len(str(run.steps))}}/{run.steps}",
+        f"{label}{run.state:<8} {bar}{run.step:>{len(str(run.steps))}}/{run.steps or '?'}",
         rate,
         left and f"{left} left",
         loss,

@@ -1,10 +1,11 @@
 """`reprotui race`: two or more runs side by side, to a verdict."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reprotui.cli import checkpointing, common
+from reprotui.cli import checkpointing, common, scripts
 from reprotui.errors import DIFFERS, INTERRUPTED, SAME, USAGE, WORKER_FAILED, BadInputError, CannotTellError
 
 LABELS = "abcdefgh"
@@ -22,7 +23,10 @@ def add_parser(subparsers: Any) -> None:
         reprotui race --b shuffle_from=37 --stop-at-divergence
         reprotui race transformer optimizer=adam --a threads=1 --b threads=2
         reprotui race --b perturb=50:params/dense_1/kernel:1000:20
-        reprotui race my_experiment.py --repeat 3 --json""",
+        reprotui race my_experiment.py --repeat 3 --json
+        reprotui race -- python train.py --seed 0             (your own script, not changed, against itself)
+        reprotui race --a "python train.py" --b "NPROC=1 python train.py"
+        reprotui race --a-rev main --b-rev HEAD -- python train.py""",
     )
     parser.add_argument(
         "experiment",
@@ -56,44 +60,58 @@ def call(parsed: argparse.Namespace) -> int:
     import sys
 
     from reprotui.experiments.discovery import find_experiment
-    from reprotui.race import Recording
+    from reprotui.race import Recording, prepare_race
 
+    recording = Recording(every=parsed.every, leaves_every=parsed.leaves_every, statistics_every=parsed.stats_every)
+    script = scripts.preparation(parsed, LABELS)
+    headless = parsed.headless or parsed.json or not (sys.stdin.isatty() and sys.stdout.isatty())
+    if script:
+        try:
+            return (_headless if headless else _dashboard)(parsed, lambda: script.prepare(recording))
+        finally:
+            script.finish()
     name, overrides = common.experiment_and_overrides(parsed.experiment)
     members = _members(parsed, overrides)
-    recording = Recording(every=parsed.every, leaves_every=parsed.leaves_every, statistics_every=parsed.stats_every)
-    headless = parsed.headless or parsed.json or not (sys.stdin.isatty() and sys.stdout.isatty())
-    return (_headless if headless else _dashboard)(parsed, find_experiment(name), members, recording)
+    reference = find_experiment(name)
+
+    def prepare() -> tuple[Path, list[Any]]:
+        policy = checkpointing.schedule(parsed)
+        return prepare_race(
+            common.runs_directory(parsed), parsed.name, reference, members, recording, parsed.command_line, policy
+        )
+
+    return (_headless if headless else _dashboard)(parsed, prepare)
 
 
-def _dashboard(parsed: argparse.Namespace, reference: Any, members: list[Any], recording: Any) -> int:
+def _dashboard(parsed: argparse.Namespace, prepare: Callable[[], tuple[Path, list[Any]]]) -> int:
     """Start the race and watch it in the dashboard; it goes on when the dashboard is left before its end."""
     from reprotui.cli.open import print_once
     from reprotui.race.monitor import members as members_of
-    from reprotui.race.start import start_race
+    from reprotui.race.start import start_prepared
 
     common.need_terminal("--headless")
     runs = common.runs_directory(parsed)
-    policy = checkpointing.schedule(parsed)
-    started = start_race(runs, parsed.name, reference, members, recording, parsed.command_line, policy)
+    started = start_prepared(*prepare())
     from reprotui.tui.app import run_dashboard
 
     at_divergence = "stop" if parsed.stop_at_divergence else "pause" if parsed.pause_at_divergence else None
     run_dashboard(runs, [started.path], parsed.symbols, started.processes, at_divergence)
-    code = print_once(members_of([started.path]))
+    runs_of_it = members_of([started.path])
+    code = print_once(runs_of_it)
     print(f"  open again: reprotui open {common.short(started.path)}")
+    failed = [result for _, run in runs_of_it if (result := run.manifest().get("result") or {}).get("state") == "failed"]
+    if failed:
+        return USAGE if any(result.get("bad_input") for result in failed) else WORKER_FAILED
     return code
 
 
-def _headless(parsed: argparse.Namespace, reference: Any, members: list[Any], recording: Any) -> int:
+def _headless(parsed: argparse.Namespace, prepare: Callable[[], tuple[Path, list[Any]]]) -> int:
     from reprotui.cli.progress import watch_race
-    from reprotui.race import Supervisor, prepare_race
+    from reprotui.race import Supervisor
     from reprotui.run_directory import read_json, write_json
 
-    path, directories = prepare_race(
-        common.runs_directory(parsed), parsed.name, reference, members, recording, parsed.command_line,
-        checkpointing.schedule(parsed),
-    )  # fmt: skip
-    labels = [member.label for member in members]
+    path, directories = prepare()
+    labels = [directory.path.name for directory in directories]
     supervisor = Supervisor(list(zip(labels, directories, strict=True)), path)
     with supervisor:
         supervisor.start()

@@ -229,7 +229,13 @@ def _source_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]
     of_a, of_b = a.get("experiment") or {}, b.get("experiment") or {}
     if of_a.get("source_digest") == of_b.get("source_digest"):
         return []
-    return [f"experiment source: {str(of_a.get('source_digest'))[:12]} → {str(of_b.get('source_digest'))[:12]}"]
+    line = f"experiment source: {str(of_a.get('source_digest'))[:12]} → {str(of_b.get('source_digest'))[:12]}"
+    files_a, files_b = of_a.get("sources") or {}, of_b.get("sources") or {}
+    if files_a and files_b:
+        changed = [name for name in dict.fromkeys([*files_a, *files_b]) if files_a.get(name) != files_b.get(name)]
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        line += f" ({', '.join(changed[:3])}{more})" if changed else ""
+    return [line]
 
 
 def _explains(item: ConfigDifference, first: FirstDifference) -> bool:

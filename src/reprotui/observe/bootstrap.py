@@ -1,5 +1,6 @@
 """Run a script or module as `__main__` of this process, with the observers in place before its first line."""
 
+import atexit
 import functools
 import importlib
 import os
@@ -12,9 +13,9 @@ from typing import Any
 
 from reprotui.errors import USAGE, ReprotuiError
 from reprotui.observe.hooks import after_import
-from reprotui.observe.options import Options, taken
+from reprotui.observe.options import OPTIONS_VARIABLE, Options, taken
 from reprotui.observe.watch import Watch
-from reprotui.record.session import Session
+from reprotui.record.session import RUN_VARIABLE, Session
 
 USAGE_TEXT = """\
 usage: python -m reprotui.observe [--step-function NAME] [--loss NAME] [--name NAME] script.py … | -m module …
@@ -63,7 +64,45 @@ def start(options: Options, name: str | None = None) -> Watch:
     session = Session(name=name) if options.record else None
     Session.current = session
     watch = Watch(options, session)
+    _install(watch)
+    return watch
 
+
+def start_in_place() -> None:
+    """Put the observers in place in a process that began by itself, somewhere below the command that was started.
+
+    The run is taken when the first step is seen, and by one process only: a launcher that imports a framework and starts
+    the training as another process takes nothing.
+    """
+    options = Options.from_text(os.environ.get(OPTIONS_VARIABLE))
+
+    def open_session() -> Session | None:
+        run = Path(os.environ.get(RUN_VARIABLE, ""))
+        try:
+            (run / "taken").touch(exist_ok=False)
+        except OSError:
+            return None
+        return Session()
+
+    watch = Watch(options, None, open_session)
+    _install(watch)
+    ended: list[BaseException] = []
+    excepthook = sys.excepthook
+
+    def note(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+        ended.append(error)
+        excepthook(kind, error, frames)
+
+    sys.excepthook = note
+
+    def at_exit() -> None:
+        if watch.session is not None:
+            watch.finish(ended[0] if ended else None)
+
+    atexit.register(at_exit)
+
+
+def _install(watch: Watch) -> None:
     def observe(framework: str, module: ModuleType) -> None:
         try:
             importlib.import_module(f"reprotui.observe.{framework}_observer").install(module, watch)
@@ -72,7 +111,6 @@ def start(options: Options, name: str | None = None) -> Watch:
 
     for framework in ("jax", "torch"):
         after_import(framework, functools.partial(observe, framework))
-    return watch
 
 
 def _compiled(path: Path) -> CodeType:

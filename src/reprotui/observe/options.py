@@ -24,8 +24,13 @@ class Options:
         """Return the value of the environment variable."""
         return json.dumps(asdict(self))
 
+    @classmethod
+    def from_text(cls, text: str | None) -> "Options":
+        """Return the options that a variable's value stands for; none set are the defaults."""
+        return cls(**json.loads(text)) if text else cls()
+
 
 def taken() -> Options | None:
     """Return the options of this process, and take them out of the environment: its children are not observed."""
     text = os.environ.pop(OPTIONS_VARIABLE, None)
-    return None if text is None else Options(**json.loads(text))
+    return None if text is None else Options.from_text(text)

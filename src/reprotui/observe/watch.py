@@ -21,10 +21,15 @@ class Watch:
     Args:
         options: what was asked for.
         session: the run; None where nothing is recorded.
+        open_session: opens the run at the first thing that is observed, where it is not known yet whether this process
+            is the one that trains; gives None where another process does.
     """
 
-    def __init__(self, options: Options, session: Session | None) -> None:
+    def __init__(
+        self, options: Options, session: Session | None, open_session: Callable[[], Session | None] | None = None
+    ) -> None:
         self.options, self.session = options, session
+        self._open = open_session
         self.owner: Any = None
         self.finishers: list[Callable[[], None]] = []
         self.final: Callable[[], list[tuple[Any, Any]]] | None = None
@@ -35,6 +40,9 @@ class Watch:
     @property
     def recording(self) -> bool:
         """Say whether steps are to be recorded: not where the script has its own Recorder, and not in a child."""
+        if self._open is not None:
+            self.session, self._open = self._open(), None
+            Session.current = self.session
         session = self.session
         return session is not None and not session.ended and not session.alien and Session.current is session
 

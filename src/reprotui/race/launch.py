@@ -72,8 +72,12 @@ def compilation_cache(environment: Mapping[str, str]) -> Path:
 
 
 def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start the worker of a prepared run, in a session of its own, with all output in its log."""
+    """Start the worker of a prepared run, or its script, in a session of its own, with all output in its log."""
     manifest = run.manifest()
+    if manifest.get("launch"):
+        from reprotui.race.scripts import start_script
+
+        return start_script(run, manifest["launch"], os.environ if environment is None else environment)
     with run.log_path.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "reprotui.worker", str(run.path.absolute())],

@@ -11,7 +11,7 @@ from typing import Any
 from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.race.entries import ALIVE, Entry, Outcome, RunEntry
-from reprotui.run_directory import RunDirectory, members_of, read_json
+from reprotui.run_directory import RunDirectory, members_of, planned_steps, read_json
 from reprotui.trace import Trace
 
 COMPARING_SHARE = 0.05
@@ -137,7 +137,7 @@ class Listing:
         differs = () if other is manifest else _differs(other.get("config") or {}, manifest.get("config") or {})
         return RunEntry(
             label, path, manifest.get("created_ns") or 0, (manifest.get("experiment") or {}).get("name", "?"),
-            run.state(manifest), known.step, (manifest.get("config") or {}).get("steps"), known.loss, differs,
+            run.state(manifest), known.step, planned_steps(manifest), known.loss, differs,
         )  # fmt: skip
 
     def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:

@@ -11,7 +11,7 @@ from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.compare.cause import config_differences
 from reprotui.compare.timeline import RunLine, Timeline, TimelineReader, phases_of
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.run_directory import RunDirectory, members_of, read_json
+from reprotui.run_directory import RunDirectory, members_of, planned_steps, read_json
 from reprotui.trace import Event, Trace
 
 ALIVE = ("created", "starting", "running", "paused")
@@ -275,7 +275,7 @@ class Monitor:
         differs = () if index == 0 else config_differences(self._watched[0].manifest, manifest)
         devices = manifest.get("devices") or {}
         return RunStatus(
-            watched.label, watched.run.path, watched.state, step, (manifest.get("config") or {}).get("steps"), loss,
+            watched.label, watched.run.path, watched.state, step, planned_steps(manifest), loss,
             watched.rate(step), str(devices.get("backend", "")), devices.get("cpu_threads"),
             tuple(f"{item.name}={'none' if item.b is None else item.b}" for item in differs), tuple(watched.events),
             watched.log, self._reader.problems.get(index, watched.problem),

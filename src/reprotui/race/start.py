@@ -12,7 +12,7 @@ from reprotui.errors import WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
 from reprotui.race.launch import Recording, start_worker
 from reprotui.race.prepare import Member, prepare_race
-from reprotui.run_directory import default_runs_directory
+from reprotui.run_directory import RunDirectory, default_runs_directory
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,15 @@ def start_race(
         BadInputError: a config, the name or the place is unfit; nothing is left behind.
         WorkerFailedError: the system refuses another process; those that were started are stopped.
     """
-    path, directories = prepare_race(runs, name, reference, members, recording, command, checkpointing)
+    return start_prepared(*prepare_race(runs, name, reference, members, recording, command, checkpointing))
+
+
+def start_prepared(path: Path, directories: Sequence[RunDirectory]) -> Started:
+    """Start the runs of a race whose directory is there; see `start_race`."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    for member, directory in zip(members, directories, strict=True):
+    for directory in directories:
         try:
-            process = processes[member.label.upper()] = start_worker(directory)
+            process = processes[directory.path.name.upper()] = start_worker(directory)
             # Somebody must wait for it to the end, whichever screen is closed: what nobody waits for stays a zombie.
             threading.Thread(target=process.wait, name=f"reprotui-{process.pid}", daemon=True).start()
         except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any
 from reprotui.compare import LiveComparison
 from reprotui.errors import ReprotuiError
 from reprotui.race.launch import start_worker
-from reprotui.run_directory import RunDirectory
+from reprotui.run_directory import RunDirectory, planned_steps
 from reprotui.trace import Event, Follower, StepRow, watch
 
 RATE_SECONDS = 3.0
@@ -25,12 +25,15 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is. `rate` is in steps a second, None until two records are there; `loss` None for none or NaN."""
+    """How far a run is, of `steps` where that is known.
+
+    `rate` is in steps a second, None until two records are there; `loss` None for none or NaN.
+    """
 
     label: str
     state: str
     step: int | None
-    steps: int
+    steps: int | None
     rate: float | None
     loss: float | None
     events: tuple[Event, ...]
@@ -57,7 +60,7 @@ class _Watched:
     run: RunDirectory
     follower: Follower
     process: subprocess.Popen[bytes] | None
-    steps: int
+    steps: int | None
     events: list[Event] = field(default_factory=list)
     newest: StepRow | None = None
     window: list[tuple[int, int]] = field(default_factory=list)
@@ -107,7 +110,7 @@ class Supervisor:
     def __init__(self, runs: list[tuple[str, RunDirectory]], directory: Path) -> None:
         self._directory = directory
         self._watched = [
-            _Watched(label, run, Follower(run.trace_path), None, run.manifest()["config"]["steps"]) for label, run in runs
+            _Watched(label, run, Follower(run.trace_path), None, planned_steps(run.manifest())) for label, run in runs
         ]
         self._comparisons = [LiveComparison() for _ in self._watched[1:]]
 
