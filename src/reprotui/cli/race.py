@@ -50,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
     common.add_symbols(parser)
     common.add_runs_directory(parser)
     common.add_recording(parser)
+    scripts.add_options(parser)
     checkpointing.add_schedule(parser, single=False)
     common.add_json(parser)
     parser.set_defaults(call=call)
