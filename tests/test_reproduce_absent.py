@@ -60,9 +60,7 @@ calls = {
     "DeterministicContext": (lambda: r.DeterministicContext(xla_gpu_deterministic_ops=None).__enter__(), set()),
     "get_deterministic_status": (lambda: r.get_deterministic_status(), set()),
     "Impact": (lambda: str(r.benchmark_deterministic_impact(sorted, [2, 1], runs=1)), set()),
-    "benchmark_deterministic_impact": (
-        lambda: r.benchmark_deterministic_impact("script.py:one", runs=1, in_processes=True), set()
-    ),
+    "benchmark_deterministic_impact": (lambda: r.benchmark_deterministic_impact(sorted, [2, 1], runs=2), set()),
     "verify_deterministic_execution": (lambda: r.verify_deterministic_execution(sorted, [2, 1]), set()),
     "verify_reproducibility": (lambda: r.verify_reproducibility(num_iterations=2), set()),
     "verify_reproducibility torch": (lambda: r.verify_reproducibility(frameworks="torch", num_iterations=2), with_torch),

@@ -206,7 +206,10 @@ def test_the_command_checks_the_libraries_and_functions(tmp_path, bare_environme
     reprotui("seed-check", "--seed", -1, exit_code=2)
 
 
-def test_the_impact_of_deterministic_mode_is_measured():
+def test_the_impact_of_deterministic_mode_is_measured(tmp_path):
+    (tmp_path / "project.py").write_text(PROJECT)
+    fresh = benchmark_deterministic_impact(f"{tmp_path / 'project.py'}:good", runs=2, in_processes=True)
+    assert fresh.runs == 2 and len(fresh.deterministic) == 2
     impact = benchmark_deterministic_impact(torch.ones, 3, runs=3)
     assert len(impact.default) == len(impact.deterministic) == 3
     assert impact.slowdown > 0

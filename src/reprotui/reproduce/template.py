@@ -9,7 +9,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from reprotui import __version__
 from reprotui.errors import BadInputError
 from reprotui.reproduce.seeds import check_seed
 
@@ -110,7 +109,7 @@ def _requirements(frameworks: tuple[str, ...]) -> str:
     names = ["numpy", *(package for framework in frameworks for package in _PACKAGES[framework]), "pytest"]
     # A build such as 2.13.0+cpu lies on an index of its own: its public version is what can be installed.
     pins = [f"{name}=={_installed(name).partition('+')[0]}" for name in names]
-    return "\n".join([*pins, f"reprotui=={__version__}"]) + "\n"
+    return "\n".join([*pins, f"reprotui=={importlib.metadata.version('reprotui')}"]) + "\n"
 
 
 def _installed(name: str) -> str:
