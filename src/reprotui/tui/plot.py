@@ -16,6 +16,8 @@ from reprotui.compare.timeline import RunLine, index_of
 DOTS_X, DOTS_Y = 2, 4
 """Dots of a braille cell."""
 _WEIGHTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.int32)
+LABEL = 8
+"""Most characters of a tick's label: what a chart leaves for it at the left."""
 BOTH = -2
 """Owner of a cell in which several runs have dots."""
 NONE = -1
@@ -174,7 +176,7 @@ def ticks(scale: Scale, height: int) -> dict[int, str]:
     labels = {}
     for index in range(count):
         row = round(index * (height - 1) / (count - 1))
-        labels[row] = short(scale.label(row * DOTS_Y + DOTS_Y / 2 - 0.5, dots))
+        labels[row] = short(scale.label(row * DOTS_Y + DOTS_Y / 2 - 0.5, dots), width=LABEL)
     return labels
 
 
