@@ -160,3 +160,14 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = reprotui.reproduce.no_such_name
+
+
+@pytest.mark.parametrize("command", [["new", "p"], ["check", "."], ["env"], ["gate", "-n", "2", "--", "true"]])
+def test_the_commands_that_train_nothing_load_neither_framework_nor_numpy(command, tmp_path):
+    script = (
+        "import sys; from reprotui.cli import main\n"
+        f"main({command!r})\n"
+        "print(sorted({'jax', 'jaxlib', 'torch', 'numpy', 'flax', 'optax'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
