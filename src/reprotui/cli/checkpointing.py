@@ -8,6 +8,22 @@ from reprotui.cli import common
 from reprotui.errors import SAME, BadInputError, CannotTellError
 
 
+class Intermixed(argparse.ArgumentParser):
+    """Takes `RUN --step 100 lr=0.01`: argparse alone gives up on a `*` positional when an option stands before it."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse options first, what is left after them; the method of that name calls this one."""
+        if self._inside:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
 def add_schedule(parser: argparse.ArgumentParser, *, single: bool) -> None:
     """Add when to save; for a single run also where, what to keep, and where to go on from."""
     group = parser.add_argument_group("checkpoints")
@@ -102,6 +118,7 @@ def add_restore(subparsers: Any) -> None:
         description="Verify a checkpoint, refuse what does not fit, and train on from there in a new run directory. Its trace "
         "begins with the records of the old run up to the checkpoint, so that it compares step by step.",
     )
+    parser.__class__ = Intermixed
     parser.add_argument("run", metavar="RUN", help="run, checkpoints directory, or one checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config that a branch has other than the old run")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step (default: the newest that verifies)")
