@@ -32,7 +32,7 @@ def replayed_once(once: Any, environment: dict[str, str]) -> Path:
         cli = Cli(path, environment)
         cli("run", *MLP, "--save-at", 5, "--name", "a")
         cli("run", *MLP, FLIPPED, "--name", "b")
-        cli("run", *MLP, FLIPPED[:-1] + "22", "--name", "c")
+        cli("run", *MLP, "perturb=7:params/dense_1/bias:3:22", "--name", "c")
 
     return once("replayed", build)
 
@@ -98,7 +98,7 @@ def test_differences_of_gradients_and_where_they_are(runs: Path, reprotui: Cli) 
     phases = [leaf.phase for leaf in difference.leaves]
     assert "grads" in phases
     assert phases == sorted(phases, key=["forward", "grads", "update"].index)
-    grid = difference.heat_map(LEAF, 4, 4)
+    grid = difference.heat_map("params/dense_1/kernel", 4, 4)
     assert grid.shape == (4, 4)
     assert (grid > 0).any()
     assert compare_states(a, a).same
