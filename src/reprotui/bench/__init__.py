@@ -3,8 +3,21 @@
 import importlib
 from typing import Any
 
-FAMILIES = ("recording", "checksum", "trace", "divergence", "startup", "ui", "flips", "kills", "faults")
-WITH_JAX = ("recording", "checksum", "flips")
+FAMILIES = (
+    "recording",
+    "checksum",
+    "trace",
+    "divergence",
+    "startup",
+    "ui",
+    "flips",
+    "kills",
+    "faults",
+    "saving",
+    "save_kills",
+    "replays",
+)
+WITH_JAX = ("recording", "checksum", "flips", "saving")
 """Measured in a process of their own, started like a worker: what XLA reads must be set before jax is imported."""
 
 

@@ -15,6 +15,9 @@ BENCHMARKS = {
     "flips": "random single-bit flips: are step and leaf exact, are controls silent",
     "kills": "workers killed at random moments: is every acknowledged step there",
     "faults": "harmed checkpoints of four formats: is every fault found, is no whole one suspected",
+    "saving": "what a checkpoint costs the training beside it",
+    "save_kills": "workers killed while they save and prune: is anything VALID that is not, does it go on equal",
+    "replays": "random steps of the built-in experiments replayed: are all equal to the record",
 }
 
 
@@ -33,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--count", type=common.positive, metavar="N", help="how many flips, kills, faults of each format, or repetitions"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the campaigns flips, kills and faults (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the campaigns (default 0)")
     common.add_json(parser)
     parser.set_defaults(call=call)
 
