@@ -77,6 +77,17 @@ class Dashboard:
             await self.pilot.pause(0.01)
         raise AssertionError(f"never came: {what}\n{self.text()}")
 
+    async def steady(self) -> str:
+        """Return the screen as text once a layout that is under way has ended."""
+        seen = [""]
+
+        def same() -> bool:
+            seen.append(self.text())
+            return len(seen) > 4 and len(set(seen[-4:])) == 1
+
+        await self.until("a screen that stays", same)
+        return seen[-1]
+
     async def settled(self) -> None:
         """Wait until the runs that are open were read and judged."""
 

@@ -195,7 +195,9 @@ class LossChart(Widget, can_focus=True):
         strip = self._strips.get(y)
         if strip is None:
             strip = self._strips[y] = self._line(y, self._lines[y])
-        return strip if self._step is None else self._put(strip, self._column(self._step), self.symbols.line, "cross", over=False)
+        if self._step is not None:
+            strip = self._put(strip, self._column(self._step), self.symbols.line, "cross", over=False)
+        return strip.simplify()
 
     def _line(self, y: int, parts: list[tuple[str, str]]) -> Strip:
         """Return a line of the plot with everything but the crosshair; kept until the picture changes."""
@@ -253,7 +255,9 @@ class LossChart(Widget, can_focus=True):
         self._strips.clear()
 
     def on_resize(self) -> None:
+        # Lines may have been drawn for the new size already, from what was made for the old one.
         self._lines = None
+        self.refresh()
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         self._drag = event.x, self.window

@@ -56,13 +56,13 @@ class DivergenceStrip(Widget, can_focus=True):
         """Show one run of a timeline against the reference."""
         if timeline is self._timeline and pair == self._pair:
             return
-        before = self._columns
+        before, at = self._columns, self._column_of_step()
         self._timeline, self._pair, self._columns = timeline, pair, None
-        if before is None or not self.size or self._step is not None:
+        if before is None or not self.size:
             self.refresh()
             return
         self._columns = self._reduce()
-        if self._columns != before:
+        if self._columns != before or at != self._column_of_step():
             self.refresh()
 
     def point_to(self, step: int | None) -> None:
@@ -140,7 +140,9 @@ class DivergenceStrip(Widget, can_focus=True):
         self._style.clear()
 
     def on_resize(self) -> None:
+        # Lines may have been drawn for the new size already, from what was made for the old one.
         self._columns = None
+        self.refresh()
 
     def on_click(self, event: events.Click) -> None:
         steps = self._timeline.steps

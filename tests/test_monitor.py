@@ -1,0 +1,167 @@
+"""The monitor: states, rate, and verdicts from what is known so far to what is judged."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import edit_manifest
+from pilots import LiveRace
+from reprotui.errors import BadInputError
+from reprotui.race import monitor as monitors
+from reprotui.race.monitor import Monitor, RaceStatus, members
+from test_compare import changed
+from test_compare import history as steps_of
+
+
+@pytest.fixture
+def race(sample: Any, tmp_path: Path) -> Any:
+    made = LiveRace(sample("identical"), tmp_path / "live")
+    yield made
+    made.close()
+
+
+def states(status: RaceStatus) -> list[str]:
+    return [run.state for run in status.runs]
+
+
+def look(monitor: Monitor) -> RaceStatus:
+    """Look until all was read."""
+    while not (status := monitor.look()).timeline.complete:
+        pass
+    return status
+
+
+def test_states_from_created_to_gone(race: LiveRace, tmp_path: Path) -> None:
+    race.write(steps_of(3))
+    monitor = Monitor(members([race.path]))
+    assert states(look(monitor)) == ["running", "running"]
+    race.event("a", "paused")
+    race.end("b")
+    status = look(monitor)
+    assert states(status) == ["paused", "finished"]
+    assert [run.alive for run in status.runs] == [True, False]
+    assert status.runs[1].steps == 1000
+    assert status.runs[1].loss == pytest.approx(7 * 2.0**-149)  # of the bits, which decide
+    race.event("a", "resumed")
+    assert states(look(monitor))[0] == "running"
+    edit_manifest(race.path / "a", process=lambda process: {**process, "started": "1"})
+    assert states(look(monitor))[0] == "killed"
+    edit_manifest(race.path / "a", process=lambda process: {**process, "host": "elsewhere.example"})
+    assert states(look(monitor))[0] == "elsewhere"
+    edit_manifest(race.path / "a", result={"state": "failed", "error": "out of memory"})
+    status = look(monitor)
+    assert (status.runs[0].state, status.runs[0].problem) == ("failed", "out of memory")
+    edit_manifest(race.path / "a", result={"state": "stopped"})
+    assert states(look(monitor)) == ["stopped", "finished"]
+    assert not look(monitor).alive
+    edit_manifest(race.path / "a", result=None, process=None)
+    assert states(look(monitor))[0] == "created"
+    (race.path / "a" / "run.json").write_text("{")
+    assert "is not valid JSON" in look(monitor).runs[0].problem
+    shutil.rmtree(race.path / "a")
+    status = look(monitor)
+    assert states(status) == ["gone", "finished"]
+    assert "does not exist any more" in status.runs[0].problem
+    assert status.runs[0].step == 3  # what was read stays
+
+
+def test_a_run_is_starting_until_it_is_compiled_and_killed_where_its_process_ended_before(race: LiveRace) -> None:
+    (race.path / "a" / "trace.db").unlink()
+    assert states(look(Monitor(members([race.path]))))[0] == "starting"
+    edit_manifest(race.path / "a", process=None)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert states(look(Monitor(members([race.path]), {"A": ended})))[0] == "killed"
+    assert states(look(Monitor(members([race.path]))))[0] == "created"
+
+
+def test_rate_and_time_left(race: LiveRace, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(monitors.time, "monotonic", lambda: now[0])
+    monitor = Monitor(members([race.path]))
+    race.write({0: steps_of(0)[0]})
+    assert look(monitor).runs[0].rate is None
+    for step, moment in ((20, 101.0), (40, 102.0)):
+        now[0] = moment
+        race.write({step: steps_of(step)[step]})
+        status = look(monitor)
+    assert status.runs[0].rate == pytest.approx(20)
+    assert status.runs[0].seconds_left == pytest.approx(960 / 20)
+    now[0] = 110.0
+    assert look(monitor).runs[0].rate is None  # it stands still
+    assert look(monitor).runs[0].seconds_left is None
+
+
+def test_a_verdict_is_provisional_until_it_is_judged(race: LiveRace) -> None:
+    monitor = Monitor(members([race.path]))
+    status = look(monitor)
+    assert status.headline == "STARTING · no common step yet"
+    race.write(steps_of(5))
+    status = look(monitor)
+    assert status.headline == "IDENTICAL through step 5 · so far"
+    assert not monitor.needs_judging(status)
+    later = {step: leaves for step, leaves in steps_of(9).items() if step > 5}
+    race.write(later, "a")
+    race.write(changed(later, 7, "grads:grads/b"), "b")
+    status = look(monitor)
+    verdict = status.verdicts[0]
+    assert (verdict.kind, verdict.step, verdict.phase, verdict.cause) == ("diverged", 7, "grads", None)
+    assert not status.judged
+    assert monitor.needs_judging(status)
+    status = monitor.judge(status)
+    assert status.judged
+    assert [leaf.path for leaf in status.verdicts[0].leaves] == ["grads/b"]
+    assert status.verdicts[0].cause is not None
+    again = look(monitor)
+    assert again.judged  # it holds: the first difference is the same
+    assert again.verdicts == status.verdicts
+    assert not monitor.needs_judging(again)
+
+
+def test_an_end_is_judged_anew(race: LiveRace) -> None:
+    race.write(steps_of(5))
+    monitor = Monitor(members([race.path]))
+    race.end("a")
+    assert not monitor.needs_judging(look(monitor))
+    race.end("b")
+    status = look(monitor)
+    assert status.headline.startswith("INCOMPLETE")
+    assert monitor.needs_judging(status)
+    assert monitor.judge(status).headline == "IDENTICAL through step 5"
+    assert look(monitor).headline == "IDENTICAL through step 5"
+
+
+def test_a_trace_that_cannot_be_read_keeps_the_state_of_its_run(sample: Any) -> None:
+    path = sample("identical")
+    (path / "b" / "trace.db").write_bytes(b"damaged" * 1000)
+    monitor = Monitor(members([path]))
+    status = look(monitor)
+    assert states(status) == ["finished", "finished"]
+    assert not status.alive
+    assert "not a trace" in status.runs[1].problem
+    assert monitor.judge(status).headline.startswith("INCOMPARABLE")
+
+
+def test_names_labels_and_commands_of_what_is_opened(sample: Any) -> None:
+    one, two = sample("identical"), sample("bit-flip")
+    assert [label for label, _ in members([one])] == ["A", "B"]
+    assert [label for label, _ in members([one, two / "b"])] == ["A", "B", "C"]
+    whole = look(Monitor(members([one])))
+    assert whole.name == "identical"
+    assert whole.command[:2] == ("reprotui", "race")
+    mixed = look(Monitor(members([one / "a", two / "b"])))
+    assert mixed.name == "identical/a · bit-flip/b"
+    assert mixed.command == ("reprotui", "open", str(one / "a"), str(two / "b"))
+    assert mixed.runs[1].differs == ("perturb=50:params/dense_1/kernel:100:20",)
+    with pytest.raises(BadInputError, match="at most 8"):
+        members([one] * 5)
+    with pytest.raises(BadInputError, match="not a run directory"):
+        members([one.parent])
+    (one / "race.json").write_text(json.dumps({"members": ["a", "gone"]}))
+    with pytest.raises(BadInputError, match="not a run directory"):
+        members([one])
