@@ -138,6 +138,9 @@ class RaceScreen(RaceActions):
             self.jumped = True
             table.follow = False
             table.go_to_step(first, by_hand=False)
+        # Now, and not when the table says that it moved: a frame less for every look at runs that are followed.
+        self.query_one(LossChart).point_to(table.step)
+        self.query_one(DivergenceStrip).point_to(table.step)
 
     def show_titles(self) -> None:
         chart, table = self.query_one(LossChart), self.query_one(StepTable)
