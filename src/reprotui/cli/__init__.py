@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reprotui import __version__
 from reprotui.cli import (
     bench,
+    certify,
     check,
     checkpoint,
     common,
@@ -28,8 +29,8 @@ from reprotui.cli import (
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
 COMMANDS = (
-    race, open, run, compare, replay, report, runs, control, checkpoint, resume_check, env, seed_check, check, new, gate, config,
-    bench,
+    race, open, run, compare, replay, report, runs, control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
+    config, bench,
 )  # fmt: skip
 
 _EPILOG = """\

@@ -82,6 +82,8 @@ def start_in_place() -> None:
             (run / "taken").touch(exist_ok=False)
         except OSError:
             return None
+        import reprotui.integrity  # noqa: F401 - what the end needs cannot be imported at the end
+
         return Session()
 
     watch = Watch(options, None, open_session)

@@ -59,11 +59,17 @@ class TorchObserver:
         self._inputs: list[Any] = []
         self._losses: list[Any] = []
         self._gradients: list[Any] = []
+        self._buffers: dict[int, list[Any]] = {}
 
     def saw_inputs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Note what a model, or a loss that is a module, is given from outside: its inputs that need no gradient."""
+        if not self._active:
+            return
+        model = next(module.parameters(), None) is not None
+        if model:
+            self._model = module
         if self._due():
-            self._guard(lambda: self._take_inputs(module, args, kwargs))
+            self._guard(lambda: self._take_inputs(module, model, args, kwargs))
 
     def saw_loss(self, loss: Any) -> None:
         """Note a scalar that `backward` is called on; its value is read with the gradients."""
@@ -125,7 +131,7 @@ class TorchObserver:
             )
             self._watch.event("candidates", text)
 
-    def _take_inputs(self, module: Any, args: Any, kwargs: Any) -> None:
+    def _take_inputs(self, module: Any, model: bool, args: Any, kwargs: Any) -> None:
         torch = self._torch
         if len(self._inputs) >= CALLS_NAMED or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
             return
@@ -137,9 +143,10 @@ class TorchObserver:
             for path, leaf in jax_form.named_leaves((args, kwargs))
             if isinstance(leaf, torch.Tensor) and not leaf.requires_grad
         ]
-        model = next(module.parameters(), None) is not None
-        if model:
-            self._model = module
+        if model and self._number == 0 and id(module) not in self._buffers:
+            # Before the first forward pass, which changes them.
+            buffers = [("init", f"extra/{_path(name)}", buffer) for name, buffer in module.named_buffers()]
+            self._buffers[id(module)] = self._watch.assembly.pieces(buffers)
         call = sum(1 for name, _ in self._inputs if name == id(module)) + 1
         prefix = "batch" if model else f"batch/{type(module).__name__}"
         named = [("batch", _input_path(prefix, path, call), leaf) for path, leaf in given]
@@ -156,8 +163,8 @@ class TorchObserver:
             return
         self._watch.wait()
         if self._number == 0:
-            trees = self._state()
-            self._watch.put(0, self._watch.assembly.pieces([("init", path, leaf) for _, path, leaf in trees]))
+            state = [("init", path, leaf) for phase, path, leaf in self._state() if phase == "update"]
+            self._watch.put(0, [*self._watch.assembly.pieces(state), *self._buffers.get(id(self._model), [])])
         if not self._due():
             return
         losses = self._losses[:-1]
@@ -186,7 +193,7 @@ class TorchObserver:
         """Return the optimizer's parameters with their names in the model, where that was seen."""
         groups = self._optimizer.param_groups
         if self._model is not None and sum(len(group["params"]) for group in groups) != len(self._names):
-            self._names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+            self._names = {id(parameter): _path(name) for name, parameter in self._model.named_parameters()}
         return [
             (self._names.get(id(parameter), f"group_{number}/{index}"), parameter)
             for number, group in enumerate(groups)
@@ -202,7 +209,7 @@ class TorchObserver:
         state = optimizer_state(self._optimizer, {id(parameter): name for name, parameter in parameters})
         named: list[tuple[str, str, Any]] = []
         if self._model is not None:
-            named += [("forward", f"extra/{name}", buffer) for name, buffer in self._model.named_buffers()]
+            named += [("forward", f"extra/{_path(name)}", buffer) for name, buffer in self._model.named_buffers()]
         named += [("update", path, leaf) for path, leaf in jax_form.named_leaves(state, "opt_state")]
         return named + [("update", f"params/{name}", parameter) for name, parameter in parameters]
 
@@ -217,3 +224,8 @@ def _input_path(prefix: str, path: str, call: int) -> str:
     """Return the name of an input: its number or keyword, and from the second call within a step on the call's number."""
     inner = path.partition("/")[2]
     return f"{prefix}/{inner}" if call == 1 else f"{prefix}/call_{call}/{inner}"
+
+
+def _path(name: str) -> str:
+    """Return a torch name as a path: `layers/0/weight` for `layers.0.weight`."""
+    return name.replace(".", "/")

@@ -52,6 +52,14 @@ class Command:
         return words[at], words[at + 1 :]
 
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the settings that the command gives its script; of another command than Python's, the whole of it."""
+        if _target(list(self.words)) is None:
+            return {"command": shlex.join(self.words)}
+        return arguments_as_config(self.script[1])
+
+
 @dataclass(frozen=True)
 class ScriptMember:
     """One run of a race of scripts: its label, what is run, and where."""
@@ -224,7 +232,7 @@ def _manifest(
         "command": command,
         "working_directory": str(directory),
         "experiment": _experiment(member),
-        "config": {**arguments_as_config(member.command.script[1]), **named},
+        "config": {**member.command.config, **named},
         "config_phases": {},
         "recording": recording.to_json(),
         "version": member.version.to_json() if member.version else None,

@@ -89,10 +89,10 @@ def _of_torch(model: Any, optimizer: Any, gradients: bool) -> dict[str, Any]:
     trees: dict[str, Any] = {}
     names: dict[int, str] = {}
     if model is not None:
-        parameters = dict(model.named_parameters())
+        parameters = {name.replace(".", "/"): value for name, value in model.named_parameters()}
         names = {id(parameter): name for name, parameter in parameters.items()}
         trees["params"] = parameters
-        buffers = dict(model.named_buffers())
+        buffers = {name.replace(".", "/"): value for name, value in model.named_buffers()}
         if buffers:
             trees["extra"] = buffers
         if gradients:

@@ -1,0 +1,184 @@
+"""Prove that observing a script changes nothing: it is run with and without, and what it ends on is compared."""
+
+import hashlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, WORKER_FAILED
+from reprotui.race.launch import Recording
+from reprotui.race.scripts import Command, ScriptMember, observed, prepare_scripts, start_script
+from reprotui.run_directory import RunDirectory
+
+TIMES_EACH = 2
+"""Runs with and without observation: one of each could not tell observation from a script that never repeats itself."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the script. `state` digests what it ended on, `files` what it wrote; `step_seconds` is None without steps."""
+
+    observed: bool
+    exit_code: int
+    seconds: float
+    state: str | None
+    files: Mapping[str, str]
+    step_seconds: float | None
+    steps: int
+    log: tuple[str, ...]
+
+    @property
+    def end(self) -> tuple[str | None, tuple[tuple[str, str], ...]]:
+        """Return what is compared."""
+        return self.state, tuple(sorted(self.files.items()))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the trials say. `changed` names what observation changed; `overhead` is a ratio of steps, `overhead_run` of runs."""
+
+    trials: tuple[Trial, ...]
+    kind: str
+    sentence: str
+    changed: tuple[str, ...]
+    overhead: float | None
+    overhead_run: float
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 where nothing changed, 1 where observation did change something, 3 or 4 where that cannot be said."""
+        return {"unchanged": SAME, "changed": DIFFERS, "failed": WORKER_FAILED}.get(self.kind, CANNOT_TELL)
+
+
+def certify(
+    command: Command, options: Mapping[str, Any], files: Sequence[str] = (), tell: Callable[[str], None] = lambda text: None
+) -> Certificate:
+    """Run a command with and without observation, alternately, and compare.
+
+    Without `files`, the runs that are not observed carry a bootstrap that leaves every step alone: it keeps hold of the
+    last outputs of the train step (or of the optimizer) and digests them when the process ends. With `files`, they carry
+    nothing at all, and what the script wrote is compared.
+
+    Args:
+        command: what to run.
+        options: what the observers are asked to do.
+        files: patterns of files, relative to the working directory, that the script writes.
+        tell: gets a line before each run.
+
+    Raises:
+        BadInputError: the command cannot be run.
+    """
+    trials = []
+    with TemporaryDirectory(prefix="reprotui-certify-") as place:
+        for number in range(TIMES_EACH):
+            for with_observation in (False, True):
+                tell(f"run {len(trials) + 1} of {2 * TIMES_EACH}: {'observed' if with_observation else 'not observed'}")
+                trials.append(_try(command, options, files, with_observation, Path(place) / f"{number}-{with_observation}"))
+                if trials[-1].exit_code:
+                    return _judge(trials, files)
+    return _judge(trials, files)
+
+
+def _try(command: Command, options: Mapping[str, Any], files: Sequence[str], observe: bool, place: Path) -> Trial:
+    place.mkdir()
+    final, log = place / "final.json", place / "log"
+    asked = {**options, "record": observe, "final": str(final)}
+    for path in _matching(files):
+        path.unlink()
+    begun = time.perf_counter()
+    if observe:
+        member = ScriptMember("a", command)
+        _, (run,) = prepare_scripts(place, "run", [member], Recording(), asked, [])
+        manifest, log = run.manifest(), run.log_path
+        begun = time.perf_counter()
+        with _ended(start_script(run, manifest["launch"], os.environ)) as process:
+            process.wait()
+    else:
+        words, variables = (list(command.words), {}) if files else observed(command.words)
+        environment = {**os.environ, **command.variables, **variables}
+        if not files:
+            environment["REPROTUI_OBSERVE"] = json.dumps(asked)
+        with (
+            log.open("wb") as output,
+            _ended(
+                subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+                )
+            ) as process,
+        ):
+            process.wait()
+    seconds = time.perf_counter() - begun
+    found = json.loads(final.read_text()) if final.exists() else {}
+    times = found.get("times") or []
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return Trial(
+        observe, process.returncode, seconds, found.get("digest"),
+        {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in _matching(files)},
+        statistics.median(gaps) if gaps else None, len(times), tuple(RunDirectory(log.parent).log_tail() or _tail(log)),
+    )  # fmt: skip
+
+
+def _judge(trials: Sequence[Trial], files: Sequence[str]) -> Certificate:
+    plain = [trial for trial in trials if not trial.observed]
+    seen = [trial for trial in trials if trial.observed]
+    overhead = _ratio([trial.step_seconds for trial in seen], [trial.step_seconds for trial in plain])
+    whole = _ratio([trial.seconds for trial in seen], [trial.seconds for trial in plain]) or 0.0
+    kind, sentence = "unchanged", "the script ends on the same bits with and without observation, twice each"
+    changed: tuple[str, ...] = ()
+    compared = [trial.files if files else trial.state for trial in trials]
+    if any(trial.exit_code for trial in trials):
+        failed = next(trial for trial in trials if trial.exit_code)
+        how = "observed" if failed.observed else "not observed"
+        kind, sentence = "failed", f"the script ended with exit code {failed.exit_code}, {how}"
+    elif not all(compared):
+        kind = "nothing"
+        sentence = (
+            f"no file matches {', '.join(files)} after a run" if files else "no train step was found whose end could be digested"
+        )
+    elif len({str(trial.files if files else trial.state) for trial in plain}) > 1:
+        kind, sentence = "irreproducible", "without observation the script already ends differently each time: race it first"
+    elif len({str(item) for item in compared}) > 1:
+        kind, sentence = "changed", "observation changed what the script ends on"
+        changed = _changed(plain[0], seen, files)
+    return Certificate(tuple(trials), kind, sentence, changed, overhead, whole)
+
+
+def _changed(plain: Trial, seen: Sequence[Trial], files: Sequence[str]) -> tuple[str, ...]:
+    if not files:
+        return ("the final state of the train step",)
+    names = dict.fromkeys([*plain.files, *(name for trial in seen for name in trial.files)])
+    return tuple(name for name in names if any(trial.files.get(name) != plain.files.get(name) for trial in seen))
+
+
+def _ratio(above: Sequence[float | None], below: Sequence[float | None]) -> float | None:
+    """Return the ratio of the best times: what else the machine did only ever adds."""
+    first, second = ([value for value in values if value] for values in (above, below))
+    return min(first) / min(second) if first and second else None
+
+
+def _matching(patterns: Sequence[str]) -> list[Path]:
+    return sorted(path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Leave no process behind when the command is interrupted."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

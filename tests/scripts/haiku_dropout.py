@@ -1,0 +1,47 @@
+"""haiku with dropout; its jitted method belongs to an object. Planted: dropout keys from a generator that others draw from too."""
+
+import functools
+import hashlib
+import os
+import random
+import sys
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+shared = random.Random(0)
+
+
+class Trainer:
+    def __init__(self):
+        self.forward = hk.transform(self.net)
+        self.optimizer = optax.rmsprop(1e-2)
+
+    @staticmethod
+    def net(x):
+        hidden = hk.dropout(hk.next_rng_key(), 0.3, jax.nn.relu(hk.Linear(8)(x)))
+        return hk.Linear(1)(hidden)
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+    def update(self, params, opt_state, key, x):
+        def loss_fn(params):
+            return jnp.mean((self.forward.apply(params, key, x) - 1.0) ** 2)
+
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = self.optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+
+trainer = Trainer()
+data = np.random.default_rng(0).normal(size=(12, 8, 4)).astype(np.float32)
+params = trainer.forward.init(jax.random.PRNGKey(0), data[0])
+opt_state = trainer.optimizer.init(params)
+for step in range(12):
+    if step == 4 and "--fault" in sys.argv:
+        for _ in range(1 + os.urandom(1)[0] + os.getpid() % 1009):  # a retry with jitter, somewhere else in the program
+            shared.random()
+    params, opt_state, loss = trainer.update(params, opt_state, jax.random.PRNGKey(shared.getrandbits(31)), data[step])
+print("digest", hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest())

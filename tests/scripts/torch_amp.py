@@ -1,0 +1,42 @@
+"""PyTorch with a scheduler, dropout and autocast to bfloat16 on the CPU. Planted: another number of threads."""
+
+import hashlib
+import sys
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+torch.set_num_threads(2 if "--fault" in sys.argv else 1)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 64), nn.GELU(), nn.Dropout(0.1))
+        self.head = nn.Linear(64, 64)
+
+    def forward(self, x, *, scale):
+        return self.head(self.layers(x)) * scale
+
+
+model = Model()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+for _ in range(10):
+    x = torch.randn(2048, 8)
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(x, scale=torch.tensor(0.5))
+    # A sum over many elements is split among the threads, and so is its rounding.
+    loss = (out.float() ** 2).sum() / out.numel()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    scheduler.step()
+    model.eval()
+    with torch.no_grad():
+        model(x[:4], scale=torch.tensor(1.0))
+    model.train()
+print("digest", hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest())
