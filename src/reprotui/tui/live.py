@@ -1,7 +1,6 @@
 """A thread that looks at runs when their files change, and hands the newest status over; the interface never waits for it."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -11,10 +10,9 @@ QUIET_MS = 20
 """How long the file system must be quiet: short, because a divergence should be seen within a tenth of a second."""
 GATHER_MS = 50
 """How long changes are gathered where it never is quiet."""
-LOOK_SECONDS = 0.066
-"""Least time between two looks: 15 a second are smooth, and cost follows the looks, not the step rate."""
-SHOW_SECONDS = 0.1
-"""Least time between two statuses that say no more than that runs go on: ten a second look alive, and half the bytes over SSH."""
+LOOK_SECONDS = 0.08
+"""Least time between two looks, to which the gathering is added: eight a second where files always change. Cost and bytes to
+the terminal follow the looks, not the step rate."""
 POLL_SECONDS = 0.5
 """The slow poll beside the file watcher: a process that dies, and file systems that send no news."""
 
@@ -36,7 +34,6 @@ class Watch(threading.Thread):
         self._monitor, self._deliver = monitor, deliver
         self._stop_event = threading.Event()
         self._last: RaceStatus | None = None
-        self._handed_over = 0.0
 
     def stop(self) -> None:
         """Ask the thread to end; it does so within a tenth of a second."""
@@ -65,13 +62,9 @@ class Watch(threading.Thread):
         return status
 
     def _hand_over(self, status: RaceStatus) -> None:
-        if status == self._last or self._stop_event.is_set():
-            return
-        # What is held back here is part of the next look; where nothing changes any more, that is the poll's.
-        if self._last is not None and _news(status) == _news(self._last) and time.monotonic() - self._handed_over < SHOW_SECONDS:
-            return
-        self._last, self._handed_over = status, time.monotonic()
-        self._deliver(status)
+        if status != self._last and not self._stop_event.is_set():
+            self._last = status
+            self._deliver(status)
 
     def _changes(self) -> Iterator[object]:
         """Yield whenever a file of the runs changed, and every `POLL_SECONDS` besides."""
@@ -86,10 +79,3 @@ class Watch(threading.Thread):
             )  # fmt: skip
         while not self._stop_event.wait(POLL_SECONDS):
             yield None
-
-
-def _news(status: RaceStatus) -> tuple[object, ...]:
-    """Return what a person must see at once: states, differences, verdicts that name a cause, and that all was read."""
-    timeline = status.timeline
-    states = tuple((run.state, run.problem, len(run.events)) for run in status.runs)
-    return states, tuple(pair.first for pair in timeline.pairs), status.judged, timeline.complete
