@@ -1,0 +1,245 @@
+"""The installed command in a pseudo-terminal: what a person sees, what is left behind, and what survives a kill."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+from conftest import ENDLESS, SAMPLES, Cli, eventually, last_step
+from pilots import dashboard, drive
+from reprotui.errors import USAGE
+from reprotui.experiments.discovery import find_experiment
+from reprotui.race import Member, Recording
+from reprotui.race.start import start_race
+from reprotui.run_directory import RunDirectory
+from reprotui.tui.screens.race import RaceScreen
+from reprotui.tui.widgets.steps import StepTable
+
+BROKEN = """
+class Experiment:
+    def __init__(self, config):
+        raise MemoryError("none [left]")
+
+    def init(self, key): ...
+    def batch(self, step): ...
+    def train_step(self, state, batch, key): ...
+"""
+COMMAND = Path(sys.executable).with_name("reprotui")
+
+
+class Terminal:
+    """A command on a terminal of its own, and the screen that it draws."""
+
+    def __init__(self, cli: Cli, *arguments: object, size: tuple[int, int] = (120, 40), **environment: str) -> None:
+        width, height = size
+        settings = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "REPROTUI_SETTINGS": str(cli.directory / "settings.toml")}
+        self.process = pexpect.spawn(
+            str(COMMAND), [str(argument) for argument in arguments], cwd=str(cli.directory), dimensions=(height, width),
+            env={**cli.environment, **settings, **environment}, encoding=None, timeout=5,
+        )  # fmt: skip
+        self.before = termios.tcgetattr(self.process.child_fd)
+        self.after: Any = None
+        self.screen = pyte.Screen(width, height)
+        self._stream = pyte.ByteStream(self.screen)
+        self.bytes = b""
+
+    def read(self) -> str:
+        """Take what was drawn, and return the screen."""
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            while True:
+                data = self.process.read_nonblocking(1 << 16, timeout=0.02)
+                self.bytes += data
+                self._stream.feed(data)
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    def until(self, *texts: str, gone: str | None = None) -> str:
+        """Return the screen once all texts stand on it, and one does not any more."""
+
+        def shown() -> str | None:
+            screen = self.read()
+            return screen if all(text in screen for text in texts) and (gone is None or gone not in screen) else None
+
+        try:
+            return eventually(f"{texts}", shown)
+        except AssertionError:
+            raise AssertionError(f"never came: {texts}\n{self.read()}") from None
+
+    def press(self, keys: str) -> None:
+        self.process.send(keys)
+
+    def end(self) -> int:
+        """Return the exit code."""
+
+        def ended() -> bool:
+            with contextlib.suppress(ValueError):  # closed, once its end was read
+                self.read()
+                self.after = termios.tcgetattr(self.process.child_fd)
+            return not self.process.isalive()
+
+        eventually("the end of the command", ended)
+        self.process.close()
+        return int(self.process.exitstatus if self.process.exitstatus is not None else -(self.process.signalstatus or 0))
+
+
+@pytest.fixture
+def terminal(reprotui: Cli) -> Any:
+    """Return a function that starts a command on a terminal."""
+    made: list[Terminal] = []
+
+    def start(*arguments: object, **options: Any) -> Terminal:
+        made.append(Terminal(reprotui, *arguments, **options))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.process.close(force=True)
+
+
+def test_open_draws_obeys_and_leaves_the_terminal_as_it_was(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("open", SAMPLES / "bit-flip")
+    shown.until("DIVERGED at step 50 · update · 1 leaf", "perturb=50", "q quit", "50 ≠")
+    shown.press("\r")
+    shown.until("the first diverging step", "params/dense_1/kernel")
+    shown.press("\x1b")
+    shown.until("5 log")
+    shown.process.setwinsize(24, 80)
+    shown.screen.resize(24, 80)
+    shown.until("A finished", "B finished")
+    shown.press("?")
+    shown.until("esc closes")
+    shown.press("\x1b")
+    shown.until("DIVERGED", gone="esc closes")  # a key right behind escape would be taken for alt and that key
+    shown.press("q")
+    assert shown.end() == 0
+    assert b"\x1b[?1049h" in shown.bytes
+    assert shown.bytes.rindex(b"\x1b[?1049l") > shown.bytes.rindex(b"\x1b[?1049h")
+    assert shown.bytes.rindex(b"\x1b[?25h") > shown.bytes.rindex(b"\x1b[?25l")
+    for mouse in (b"1000", b"1003", b"1006"):
+        assert shown.bytes.rindex(b"\x1b[?" + mouse + b"l") > shown.bytes.rindex(b"\x1b[?" + mouse + b"h")
+    assert shown.after[:4] == shown.before[:4]
+
+
+def test_the_c_locale_draws_ascii(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("open", SAMPLES / "batch-order", LC_ALL="C")
+    screen = shown.until("DIVERGED at step 37 - batch - 2 leaves", "quit", "37 #")
+    assert screen.isascii(), {sign for sign in screen if not sign.isascii()}
+    shown.press("q")
+    assert shown.end() == 0
+    assert shown.bytes.isascii()
+
+
+def test_without_a_terminal_there_is_a_sentence_and_exit_code_2(reprotui: Cli, terminal: Callable[..., Terminal]) -> None:
+    for arguments in ((), ("open", SAMPLES / "identical")):
+        done = reprotui(*arguments, exit_code=USAGE)
+        assert done.stdout == ""
+        assert "the dashboard needs a terminal, and this is none" in done.stderr
+        dumb = terminal(*arguments, TERM="dumb")
+        assert dumb.end() == USAGE
+        assert b"TERM='dumb'" in dumb.bytes
+        assert b"\x1b[?1049h" not in dumb.bytes
+
+
+def test_runs_outlive_the_dashboard_and_a_killed_worker_is_named(reprotui: Cli, terminal: Callable[..., Terminal]) -> None:
+    first = terminal("race", *ENDLESS, "--name", "long")
+    first.until("IDENTICAL through step", "so far", "running")
+    first.press("q")
+    assert first.end() == 3  # nobody can tell yet
+    assert b"open again: reprotui open runs/long" in first.bytes
+    runs = {name: RunDirectory(reprotui.runs / "long" / name) for name in "ab"}
+
+    def go_on() -> None:
+        before = {name: last_step(run.path) for name, run in runs.items()}
+        eventually("further steps", lambda: all(last_step(run.path) > before[name] for name, run in runs.items()))
+        assert {run.state() for run in runs.values()} == {"running"}
+
+    go_on()
+    second = terminal("open", "long")
+    second.until("IDENTICAL through step", "so far", "running")
+    second.process.kill(signal.SIGKILL)
+    assert second.end() == -signal.SIGKILL
+    go_on()
+
+    third = terminal("open", "long")
+    third.until("so far", "following")
+    with runs["b"].log_path.open("a") as log:
+        log.write("Fatal Python error: Bus error\n")
+    os.kill(runs["b"].manifest()["process"]["pid"], signal.SIGKILL)
+    third.until("killed", "Fatal Python error: Bus error")
+    third.press("s")
+    third.until("INCOMPLETE", "stopped")
+    assert runs["a"].state() == "stopped"
+    third.press("q")
+    assert third.end() == 0
+
+
+def test_a_race_whose_workers_fail_ends_with_their_exit_code(reprotui: Cli, terminal: Callable[..., Terminal]) -> None:
+    file = reprotui.write("broken.py", BROKEN)
+    shown = terminal("race", file, "--repeat", "2", "--name", "broken")
+    shown.until("INCOMPLETE", "no common step yet", "none [left]")
+    shown.press("q")
+    assert shown.end() == 4
+
+
+def test_the_whole_story_of_a_race(
+    reprotui: Cli, own_settings: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    """Start, see the divergence, open the step, export the report, pause, go on step by step, stop."""
+    for name in [name for name in os.environ if name.startswith(("XLA_", "JAX_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    overrides: dict[str, Any] = {"width": 32, "depth": 1, "steps": 100_000_000}
+    members = [Member("a", overrides), Member("b", overrides | {"shuffle_from": 5})]
+    started = start_race(reprotui.runs, "story", find_experiment("digits-mlp"), members, Recording(), ["reprotui", "race"])
+    a, b = (RunDirectory(started.path / name) for name in "ab")
+
+    async def story() -> None:
+        async with dashboard(started.path, processes=started.processes) as driven:
+            await driven.until("the divergence", lambda: "DIVERGED at step 5 · batch · 2 leaves" in driven.text())
+            assert "because of shuffle_from: none → 5" in driven.text()
+            table = driven.get(StepTable)
+            assert table.step == 5
+            assert table.emphasis(table.cursor) == "first"
+
+            await driven.press("enter")
+            assert "the first diverging step" in driven.text()
+            assert "batch ≠ 2/2" in driven.text()
+            await driven.press("e")
+            await driven.press("enter")
+            html = own_settings.parent.parent / "report-story.html"
+            await driven.until("the report", lambda: html.exists() and "DIVERGED at step 5" in html.read_text())
+            await driven.until("the race", lambda: driven.app.screen is driven.step)
+            await driven.press("escape")
+            assert isinstance(driven.app.screen, RaceScreen)
+
+            def states() -> list[str]:
+                return [run.state for run in driven.race.status.runs]
+
+            await driven.press("space")
+            await driven.until("both paused", lambda: states() == ["paused", "paused"])
+            at = [last_step(run.path) for run in (a, b)]
+            await driven.press("full_stop")
+            await driven.until("one step", lambda: [last_step(run.path) for run in (a, b)] == [at[0] + 1, at[1] + 1])
+            await driven.press("t", "t", "space")  # B alone
+            await driven.until("B goes on", lambda: states() == ["paused", "running"] and last_step(b.path) > at[1] + 20)
+            assert last_step(a.path) == at[0] + 1
+            await driven.press("t", "s")
+            await driven.until("both stopped", lambda: states() == ["stopped", "stopped"])
+            await driven.settled()
+            assert "DIVERGED at step 5 · batch · 2 leaves" in driven.text()
+            await driven.press("space")
+            assert "no run is alive" in driven.said()[0]
+
+    drive(story())
+    for process in started.processes.values():
+        assert process.wait() == 0
+    assert json.loads((a.path / "run.json").read_text())["seal"]["last_step"] == last_step(a.path)
