@@ -4,8 +4,10 @@ The order, in which a crash at any moment leaves an unregistered directory or a 
 from memory, trace committed, Orbax writes and renames, fsync of tree and parents, manifest beside it, registry entry.
 """
 
+import os
 import queue
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,10 @@ META_ITEM = "meta"
 """The JSON item that says whose state it is, so that a checkpoint that was moved can still be resumed."""
 META_ENTRIES = ("manifest_version", "name", "created_ns", "experiment", "config", "config_phases", "recording", "checkpointing")
 """Entries of run.json that stand in it."""
+
+
+NICENESS = 10
+"""Of the thread that saves, and of the pools that it starts: where cores are short, the training goes first."""
 
 
 class Position(NamedTuple):
@@ -112,6 +118,8 @@ class Saver:
         return self.policy.place(self._run.path)
 
     def _write_all(self) -> None:
+        if sys.platform == "linux":  # where a priority is a thread's own, and that of the threads it starts
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (item := self._queue.get()) is not None:
             if self._error is not None:
                 continue
