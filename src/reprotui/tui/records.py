@@ -45,6 +45,10 @@ class PairRecords:
             del self._pages[number]
         self._steps, self._settled = steps, settled
 
+    def is_settled(self, index: int) -> bool:
+        """Say whether the record at an index will not change any more."""
+        return index < len(self._steps) and int(self._steps[index]) <= self._settled
+
     def __getitem__(self, index: int) -> Pair:
         number, place = divmod(index, PAGE)
         page = self._pages.get(number)

@@ -35,6 +35,8 @@ class StepTable(Rows):
 
     def show(self, timeline: Timeline, pair: int | None, first: int | None) -> None:
         """Show what is recorded by now; with `follow`, the cursor goes on to the newest step."""
+        width = self.scrollable_content_region.width
+        same, columns = self._seen_is_settled() and first == self._first, self._columns(width)
         self._timeline, self._first = timeline, first
         self._pair = timeline.pairs[pair] if pair is not None else None
         ends = [int(line.steps[-1]) for line in timeline.runs if len(line.steps)]
@@ -44,7 +46,14 @@ class StepTable(Rows):
         if self.follow and grown and self.count:
             self.scroll_to(y=max(0, self.count - self.page_rows), animate=False)
             self.go_to(self.count - 1)
+        elif same and columns == self._columns(width):
+            return  # what is seen has long been recorded by both: news below it are no news here
         self.refresh()
+
+    def _seen_is_settled(self) -> bool:
+        """Say whether all rows that are seen were recorded by every run when the table was last shown."""
+        end = self.scroll_offset.y + self.page_rows
+        return 0 < end <= self.count and self._records.is_settled(end - 1)
 
     @property
     def step(self) -> int | None:
