@@ -11,7 +11,7 @@ from pathlib import Path
 from reprotui.bench.common import Progress, ended
 from reprotui.bench.ui_pages import draw_pages
 from reprotui.bench.ui_runs import long_trace, two_writers
-from reprotui.bench.ui_terminal import Terminal
+from reprotui.bench.ui_terminal import CURSOR, Terminal
 from reprotui.errors import WorkerFailedError
 
 FRAMEWORKS = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
@@ -101,10 +101,7 @@ def keys_idle(pair: Path, folder: Path, presses: int, generator: random.Random) 
 
 
 def keys_while_writing(runs: Path, folder: Path, presses: int, rate: float, generator: random.Random) -> list[float]:
-    """Press keys while two runs are written; return the seconds to the frame that names the new row's step in a title.
-
-    The cursor's row is drawn before that, but not every frame with that row in it is the answer to a key.
-    """
+    """Press keys while two runs are written; return the seconds to the frame that shows the cursor on the next row."""
     with two_writers(runs, "keys", rate) as (path, _, _), Terminal(["open", str(path)], folder) as terminal:
         terminal.wait_for(TABLE_DRAWN, CHART_DRAWN)
         terminal.drain(1.0)
@@ -114,7 +111,7 @@ def keys_while_writing(runs: Path, folder: Path, presses: int, rate: float, gene
         for step in range(1, presses + 1):
             terminal.drain(generator.uniform(0.05, 0.15))
             start = terminal.press(DOWN)
-            seconds.append(terminal.wait_for(rf"\bstep {step}\b") - start)
+            seconds.append(terminal.wait_for(rf"{CURSOR} *{step} ") - start)
         return seconds
 
 

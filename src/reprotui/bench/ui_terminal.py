@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from reprotui.errors import WorkerFailedError
+from reprotui.tui.theme import THEMES
 
 SIZE = 160, 40
 LIMIT_SECONDS = 120.0
@@ -25,6 +26,9 @@ QUIET_SECONDS = 0.1
 """Silence after which the screen counts as done: six times as long as the dashboard waits between two frames."""
 LEAVE_SECONDS = 2.0
 
+CURSOR = "\x01"
+"""What the colour of the row under the cursor is in the text that is searched."""
+_CURSOR = re.compile(rb"\x1b\[[0-9;]*48;2;%d;%d;%dm" % tuple(bytes.fromhex(THEMES[0].variables["block-cursor-background"][1:])))
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
 _OTHER = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])|\r\n")
 FRAME_ASKED, FRAME_ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
@@ -162,6 +166,6 @@ class Terminal:
         *frames, self._frame = self._frame.split(FRAME_END)
         for frame in frames:
             # Colours change within a word, the cursor moves between two.
-            self._text += _OTHER.sub(b"\n", _COLOUR.sub(b"", frame)).decode(errors="replace") + "\n"
+            self._text += _OTHER.sub(b"\n", _COLOUR.sub(b"", _CURSOR.sub(CURSOR.encode(), frame))).decode(errors="replace") + "\n"
         self.frames += len(frames)
         return len(data)
