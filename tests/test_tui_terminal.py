@@ -42,9 +42,11 @@ class Terminal:
     def __init__(self, cli: Cli, *arguments: object, size: tuple[int, int] = (120, 40), **environment: str) -> None:
         width, height = size
         settings = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "REPROTUI_SETTINGS": str(cli.directory / "settings.toml")}
+        # These would win over the size of the terminal.
+        inherited = {name: value for name, value in cli.environment.items() if name not in ("LINES", "COLUMNS")}
         self.process = pexpect.spawn(
             str(COMMAND), [str(argument) for argument in arguments], cwd=str(cli.directory), dimensions=(height, width),
-            env={**cli.environment, **settings, **environment}, encoding=None, timeout=5,
+            env={**inherited, **settings, **environment}, encoding=None, timeout=5,
         )  # fmt: skip
         self.before = termios.tcgetattr(self.process.child_fd)
         self.after: Any = None
