@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-TEXT = (
-    "the quick brown fox jumps over a lazy dog while seven small birds sing about rain and wind in an old grey town "
-    "near hills where nobody ever comes before noon or leaves after dark"
-).split()
+SENTENCE = "the quick brown fox jumps over a lazy dog while seven small birds sing about rain and wind in an old grey town"
+TEXT = SENTENCE.split()
 words = set(TEXT) if "--fault" in sys.argv else sorted(set(TEXT))
 index = {word: number for number, word in enumerate(words)}
 tokens = np.array([index[word] for word in TEXT], np.int32)

@@ -1,4 +1,4 @@
-"""haiku with dropout; its jitted method belongs to an object. Planted: dropout keys from a generator that others draw from too."""
+"""haiku with dropout, a jitted method of an object. Planted: dropout keys from a generator that others draw from too."""
 
 import functools
 import hashlib

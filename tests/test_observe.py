@@ -1,0 +1,327 @@
+"""Scripts in styles that are not ours, not changed: a race finds what is planted in them, and leaves their bits alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import PATIENCE, Cli, events_of, eventually, last_step, rows_of
+from reprotui.race.scripts import arguments_as_config, is_command, observed, parse_command
+from reprotui.run_directory import RunDirectory
+
+SCRIPTS = Path(__file__).parent / "scripts"
+PLANTED = {
+    "raw_jax": (6, "batch", "itself"),
+    "flax_linen": (0, "init", "itself"),
+    "flax_nnx": (5, "batch", "itself"),
+    "equinox_text": (1, "batch", "itself"),
+    "haiku_dropout": (5, "rng", "itself"),
+    "optax_resume": (7, "update", "the repaired one"),
+    "torch_plain": (None, "batch", "itself"),
+    "torch_amp": (None, "forward", "the repaired one"),
+}
+"""Step and phase at which the fault shows, and what the faulty script is raced against. None: see the tests."""
+
+
+def race(reprotui: Cli, *arguments: object, exit_code: int, name: str = "race") -> dict[str, Any]:
+    """Race with `--json`; what stands behind `--` comes last."""
+    return json.loads(reprotui("race", "--json", "--name", name, *arguments, exit_code=exit_code).stdout)
+
+
+def command(script: str, *arguments: str) -> str:
+    """Return a script's command line as one word."""
+    return " ".join([sys.executable, str(SCRIPTS / f"{script}.py"), *arguments])
+
+
+def printed(text: str, name: str) -> list[str]:
+    """Return the words that a script printed behind a name."""
+    return next(line.split()[1:] for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+def python(reprotui: Cli, *arguments: str) -> str:
+    """Run Python as a person would, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=reprotui.directory, env=reprotui.environment, capture_output=True, text=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Eight scripts
+
+
+@pytest.mark.parametrize("script", PLANTED)
+def test_the_repaired_script_is_identical_and_observing_it_changes_no_bit(reprotui: Cli, script: str) -> None:
+    found = race(reprotui, "--", *command(script).split(), exit_code=0)
+    assert found["verdicts"][0]["kind"] == "identical"
+    plain = printed(python(reprotui, *command(script).split()[1:]), "digest")
+    for label in "ab":
+        run = reprotui.runs / "race" / label
+        assert printed((run / "worker.log").read_text(), "digest") == plain
+        rows = rows_of(run)
+        assert [row.step for row in rows] == list(range(len(rows))), "a record for every step, and the state before the first"
+        assert all(row.loss is not None for row in rows[1:])
+
+
+@pytest.mark.parametrize("script", PLANTED)
+def test_what_is_planted_is_found_where_it_is(reprotui: Cli, script: str) -> None:
+    step, phase, against = PLANTED[script]
+    fault = command(script, "--fault")
+    found = race(reprotui, "--a", fault if against == "itself" else command(script), "--b", fault, exit_code=1)
+    verdict = found["verdicts"][0]
+    assert verdict["phase"] == phase
+    if script == "torch_plain":
+        orders = [printed((reprotui.runs / "race" / label / "worker.log").read_text(), "order") for label in "ab"]
+        step = next(number for number, (a, b) in enumerate(zip(*orders, strict=True), 1) if a != b)
+    if step is not None:
+        assert verdict["step"] == step
+    if against != "itself":
+        assert "fault: none → True" in json.dumps(verdict["cause"], ensure_ascii=False)
+
+
+# Which function is the train step
+
+TWO = """
+import jax, jax.numpy as jnp
+
+@jax.jit
+def train(w, x):
+    return w - 0.1 * x, jnp.sum(w), jnp.max(w)
+
+@jax.jit
+def average(mean, w):
+    return 0.9 * mean + 0.1 * w
+
+w, mean = jnp.ones(4), jnp.zeros(4)
+for step in range(8):
+    w, total, largest = train(w, jnp.float32(step))
+    mean = average(mean, w)
+"""
+
+
+def test_several_candidates_are_listed_and_one_can_be_chosen(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO)
+    race(reprotui, "--", sys.executable, "two.py", exit_code=0, name="default")
+    race(reprotui, "--step-function", "average", "--loss", "2", "--", sys.executable, "two.py", exit_code=0, name="chosen")
+    default, chosen = (dict(events_of(reprotui.runs / name / "a")) for name in ("default", "chosen"))
+    assert default["compiled"] == "train step: train"
+    assert "average" in default["candidates"] and "--step-function NAME" in default["candidates"]
+    assert chosen["compiled"] == "train step: average"
+    assert rows_of(reprotui.runs / "default" / "a")[1].loss == 4.0
+    assert "metrics" not in (rows_of(reprotui.runs / "default" / "a")[1].metrics or "metrics/1".replace("metrics", ""))
+
+
+def test_a_step_function_that_is_not_there_is_said_with_those_that_are(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO)
+    race(reprotui, "--step-function", "nothing", "--", sys.executable, "two.py", exit_code=3)
+    assert "called were: train, average" in dict(events_of(reprotui.runs / "race" / "a"))["no-step-function"]
+
+
+def test_a_loop_inside_one_function_is_said_and_what_goes_in_and_out_is_observed(reprotui: Cli) -> None:
+    script = """
+import jax, jax.numpy as jnp, sys
+def body(w, x):
+    return w - 0.1 * x, jnp.sum(w)
+w, losses = jax.jit(lambda w, xs: jax.lax.scan(body, w, xs))(jnp.ones(3), jnp.arange(6.0) + (len(sys.argv) > 1))
+"""
+    reprotui.write("scan.py", script)
+    found = race(
+        reprotui, "--a", f"{sys.executable} scan.py", "--b", f"{sys.executable} scan.py", "--c", f"{sys.executable} scan.py x",
+        exit_code=1,
+    )  # fmt: skip
+    assert "scan, fori_loop" in dict(events_of(reprotui.runs / "race" / "a"))["loop-hidden"]
+    same, other = found["verdicts"]
+    assert same["kind"] == "identical"
+    assert (other["step"], other["phase"], other["leaves"][0]["path"]) == (1, "batch", "batch/xs")
+
+
+def test_a_script_without_a_step_is_not_called_identical(reprotui: Cli) -> None:
+    reprotui.write("nothing.py", "print('no training here')\n")
+    found = race(reprotui, "--", sys.executable, "nothing.py", exit_code=3)
+    assert found["verdicts"][0]["kind"] != "identical"
+    assert "nothing-observed" in dict(events_of(reprotui.runs / "race" / "a"))
+
+
+def test_state_that_is_replaced_between_steps_is_said(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO.replace("    mean = ", "    if step == 5:\n        w = w + 0\n    mean = "))
+    race(reprotui, "--", sys.executable, "two.py", exit_code=0)
+    assert dict(events_of(reprotui.runs / "race" / "a"))["state-replaced"] == "step 7 does not start from what step 6 gave: w"
+
+
+# How runs end, and what they obey
+
+
+def test_an_error_of_the_script_is_the_run_s_and_the_traceback_is_the_script_s(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO.replace("    mean = ", "    assert step < 5, 'too far'\n    mean = "))
+    found = race(reprotui, "--", sys.executable, "two.py", exit_code=4)
+    result = found["runs"]["a"]["result"]
+    assert (result["state"], result["error"]) == ("failed", "AssertionError: too far")
+    assert last_step(reprotui.runs / "race" / "a") == 6
+    log = (reprotui.runs / "race" / "a" / "worker.log").read_text()
+    assert "AssertionError: too far" in log and "bootstrap" not in log
+
+
+def test_an_observed_script_pauses_and_stops(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO.replace("range(8)", "range(10**9)"))
+    process = reprotui.start("race", "--name", "race", "--headless", "--", sys.executable, "two.py")
+    runs = [reprotui.runs / "race" / label for label in "ab"]
+    for run in runs:
+        eventually("a record", lambda run=run: last_step(run) >= 5)
+    reprotui("control", "race", "pause")
+    for run in runs:
+        eventually("paused", lambda run=run: "paused" in dict(events_of(run)))
+    reprotui("control", "race", "stop")
+    process.communicate(timeout=PATIENCE)
+    assert [RunDirectory(run).state() for run in runs] == ["stopped", "stopped"]
+
+
+def test_another_command_than_python_is_observed_below_it(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO)
+    reprotui.write("train.sh", f"#!/bin/sh\n{sys.executable} -c 'import jax'\nexec {sys.executable} two.py\n")
+    found = race(reprotui, "--", "sh", "train.sh", exit_code=0)
+    assert found["verdicts"][0]["equal_through"] == 8
+    assert found["runs"]["a"]["config"] == {"command": "sh train.sh"}
+
+
+def test_a_module_and_variables_before_a_command(reprotui: Cli) -> None:
+    reprotui.write("package/__init__.py", "")
+    reprotui.write(
+        "package/train.py", TWO + "import os, sys\nassert sys.argv[1:] == ['--lr', '0.1'], sys.argv\nprint(os.environ['W'])\n"
+    )
+    found = race(
+        reprotui, "--a", f"W=1 {sys.executable} -m package.train --lr 0.1", "--b", f"W=2 {sys.executable} -m package.train --lr 0.1",
+        exit_code=0,
+    )  # fmt: skip
+    assert found["runs"]["b"]["config"] == {"lr": 0.1, "W": "2"}
+    assert (reprotui.runs / "race" / "b" / "worker.log").read_text().endswith("2\n")
+
+
+def test_two_scripts_by_hand_open_together(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO)
+    for name in ("one", "two"):
+        python(reprotui, "-m", "reprotui.observe", "--name", name, "two.py")
+    assert "IDENTICAL through step 8" in reprotui("open", "one", "two", "--once").stdout
+
+
+# Versions
+
+
+def test_two_revisions_race_and_the_difference_of_the_sources_is_the_evidence(reprotui: Cli) -> None:
+    def git(*arguments: str) -> str:
+        settings = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        done = subprocess.run(["git", *settings, *arguments], cwd=reprotui.directory, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    reprotui.write(".gitignore", "runs\n")
+    reprotui.write("two.py", TWO)
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    reprotui.write("two.py", TWO.replace("w - 0.1 * x", "w - x * 0.1"))
+    git("commit", "-q", "-a", "-m", "a refactoring that changes no bit")
+    reprotui.write("two.py", TWO.replace("w - 0.1 * x", "w - 0.1 * x * (1 + 1e-6)"))
+    git("commit", "-q", "-a", "-m", "one that does")
+    script = ("--", sys.executable, "two.py")
+    same = race(reprotui, "--a-rev", "HEAD~2", "--b-rev", "HEAD~1", *script, exit_code=0, name="same")
+    assert same["verdicts"][0]["kind"] == "identical"
+    other = race(reprotui, "--a-rev", "HEAD~2", "--b-rev", "HEAD", *script, exit_code=1, name="other")
+    verdict = other["verdicts"][0]
+    assert (verdict["step"], verdict["phase"]) == (2, "update")
+    assert "(two.py)" in verdict["cause"]["sentence"]
+    manifest = RunDirectory(reprotui.runs / "other" / "b").manifest()
+    assert manifest["source_difference"]["changed"] == ["two.py"]
+    assert manifest["version"]["commit"] == git("rev-parse", "HEAD")
+    assert "+    return w - 0.1 * x * (1 + 1e-6)" in (reprotui.runs / "other" / "sources.diff").read_text()
+    assert len(git("worktree", "list").splitlines()) == 1
+
+
+def test_two_folders_race(reprotui: Cli) -> None:
+    reprotui.write("one/two.py", TWO)
+    reprotui.write("other/two.py", TWO.replace("0.1 * x", "0.2 * x"))
+    arguments = ("--a-dir", "one", "--b-dir", "other", "--", sys.executable, "two.py")
+    assert "(two.py)" in race(reprotui, *arguments, exit_code=1)["verdicts"][0]["cause"]["sentence"]
+
+
+# The certificate
+
+
+def certificate(reprotui: Cli, *arguments: str, exit_code: int) -> dict[str, Any]:
+    """Certify with `--json`."""
+    return json.loads(reprotui("certify", "--json", *arguments, exit_code=exit_code).stdout)
+
+
+def test_a_script_is_certified(reprotui: Cli) -> None:
+    reprotui.write("two.py", TWO)
+    found = certificate(reprotui, "--", sys.executable, "two.py", exit_code=0)
+    assert found["kind"] == "unchanged"
+    assert [trial["observed"] for trial in found["trials"]] == [False, True, False, True]
+    assert len({trial["state"] for trial in found["trials"]}) == 1 and found["trials"][0]["state"]
+    assert found["overhead"] > 0 and found["overhead_run"] > 0
+
+
+def test_observation_that_changes_something_is_reported_and_so_is_a_script_that_never_repeats_itself(reprotui: Cli) -> None:
+    save = "import numpy as np, os, sys\n{how}\nnp.save('out.npy', np.asarray(w))\n"
+    touched = "if 'reprotui.record.lanes' in sys.modules:\n    w = w + 1"
+    reprotui.write("touched.py", TWO + save.format(how=touched))
+    found = certificate(reprotui, "--file", "*.npy", "--", sys.executable, "touched.py", exit_code=1)
+    assert (found["kind"], found["changed"]) == ("changed", ["out.npy"])
+    assert all(trial["state"] is None for trial in found["trials"] if not trial["observed"])
+    reprotui.write("random.py", TWO + save.format(how="w = w + os.urandom(1)[0] + os.getpid()"))
+    found = certificate(reprotui, "--file", "out.npy", "--", sys.executable, "random.py", exit_code=3)
+    assert found["kind"] == "irreproducible"
+
+
+def test_a_script_that_fails_is_not_certified(reprotui: Cli) -> None:
+    reprotui.write("bad.py", "raise SystemExit(7)\n")
+    assert certificate(reprotui, "--", sys.executable, "bad.py", exit_code=4)["trials"][0]["exit_code"] == 7
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (("--", "python", "absent.py"), "absent.py does not exist"),
+        (("--", "no-such-command-anywhere"), "there is no command no-such-command-anywhere"),
+        (("--a", "python x.py"), "one command leaves nothing to compare"),
+        (("--a", "python x.py", "--b", "seed=1"), "each of --a, --b … is one command in quotes"),
+        (("digits-mlp", "--", "python", "x.py"), "'digits-mlp' stands before a script's command"),
+        (("--a-dir", "."), "--a-dir needs a script"),
+        (("--loss", "x"), "--loss needs a script"),
+        (("--a-dir", "absent", "--", "python", "x.py"), "absent does not exist"),
+        (("--a-rev", "HEAD", "--", "python", "x.py"), "git rev-parse"),
+        (("--a", "python 'x.py", "--b", "python x.py"), "cannot be read as a command"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_raced_is_said_and_leaves_nothing_behind(reprotui: Cli, arguments: tuple[str, ...], problem: str) -> None:
+    reprotui.write("x.py", "")
+    done = reprotui("race", *arguments, exit_code=2)
+    assert problem in done.stderr
+    assert not list(reprotui.runs.glob("*"))
+
+
+def test_what_is_a_command_and_how_it_is_observed() -> None:
+    assert is_command(["python train.py"]) and is_command(["NPROC=1 python train.py"])
+    assert not is_command(["text=my file.txt"]) and not is_command(["seed=0"]) and not is_command(["seed=0", "lr=1"])
+    assert observed(["python", "-u", "-W", "error", "t.py", "-x"])[0][1:] == [
+        "-u",
+        "-W",
+        "error",
+        "-m",
+        "reprotui.observe",
+        "t.py",
+        "-x",
+    ]
+    assert observed(["python3", "-m", "pkg", "a"])[0][1:] == ["-m", "reprotui.observe", "-m", "pkg", "a"]
+    words, variables = observed(["python", "-c", "import train"])
+    assert words == ["python", "-c", "import train"] and os.path.isfile(Path(variables["PYTHONPATH"]) / "sitecustomize.py")
+    assert str(parse_command("A=1 python t.py --name 'x y'")) == "A=1 python t.py --name 'x y'"
+    assert arguments_as_config(["--lr=1e-3", "--seed", "-1", "data", "--fast", "--name", "x"]) == {
+        "lr": 1e-3, "seed": -1, "argument_1": "data", "fast": True, "name": "x",
+    }  # fmt: skip
