@@ -12,7 +12,7 @@ import pytest
 from conftest import edit_manifest
 from pilots import LiveRace
 from reprotui.errors import BadInputError
-from reprotui.race import monitor as monitors
+from reprotui.race import watched as watching
 from reprotui.race.monitor import Monitor, RaceStatus, members
 from test_compare import changed
 from test_compare import history as steps_of
@@ -70,6 +70,17 @@ def test_states_from_created_to_gone(race: LiveRace, tmp_path: Path) -> None:
     assert status.runs[0].step == 3  # what was read stays
 
 
+def test_a_run_on_another_host_is_followed_while_it_writes(race: LiveRace, monkeypatch: pytest.MonkeyPatch) -> None:
+    race.write(steps_of(3))
+    edit_manifest(race.path / "a", process=lambda process: {**process, "host": "elsewhere.example"})
+    assert states(look(Monitor(members([race.path])))) == ["elsewhere", "running"]  # these records are from 1970
+    monkeypatch.setattr(watching, "ELSEWHERE_SECONDS", float("inf"))
+    monitor = Monitor(members([race.path]))
+    assert states(look(monitor)) == ["running", "running"]
+    race.event("a", "paused")
+    assert states(look(monitor)) == ["paused", "running"]
+
+
 def test_a_run_is_starting_until_it_is_compiled_and_killed_where_its_process_ended_before(race: LiveRace) -> None:
     (race.path / "a" / "trace.db").unlink()
     assert states(look(Monitor(members([race.path]))))[0] == "starting"
@@ -82,7 +93,7 @@ def test_a_run_is_starting_until_it_is_compiled_and_killed_where_its_process_end
 
 def test_rate_and_time_left(race: LiveRace, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(monitors.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(watching.time, "monotonic", lambda: now[0])
     monitor = Monitor(members([race.path]))
     race.write({0: steps_of(0)[0]})
     assert look(monitor).runs[0].rate is None

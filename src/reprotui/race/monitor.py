@@ -1,9 +1,8 @@
 """Look at runs, whoever started them: states, progress, timeline and verdicts as one immutable value. Never writes."""
 
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.compare.cause import config_differences
 from reprotui.compare.timeline import RunLine, Timeline, TimelineReader, phases_of
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.race.watched import WatchedRun
 from reprotui.run_directory import RunDirectory, members_of, planned_steps, read_json
-from reprotui.trace import Event, Trace
+from reprotui.trace import Event
 
 ALIVE = ("created", "starting", "running", "paused")
-LOG_LINES = 200
-"""Lines of a worker's log that are kept for the eye."""
-RATE_SECONDS = 3.0
-"""Span over which the rate is taken: long enough to be calm, short enough to follow."""
 
 
 @dataclass(frozen=True)
@@ -122,72 +118,6 @@ def members(paths: Sequence[Path]) -> list[tuple[str, RunDirectory]]:
     return [("ABCDEFGH"[index], run) for index, (_, run) in enumerate(found)]
 
 
-@dataclass
-class _Watched:
-    label: str
-    run: RunDirectory
-    process: subprocess.Popen[bytes] | None = None
-    events: list[Event] = field(default_factory=list)
-    manifest: dict[str, Any] = field(default_factory=dict)
-    stamp: tuple[int, int] = (0, 0)
-    state: str = "created"
-    log: tuple[str, ...] = ()
-    log_size: int = -1
-    window: list[tuple[float, int]] = field(default_factory=list)
-    problem: str = ""
-
-    def look(self) -> None:
-        """Read what may have changed: manifest, state, events, log."""
-        try:
-            status = self.run.manifest_path.stat()
-            stamp = status.st_mtime_ns, status.st_size
-            if stamp != self.stamp:
-                self.manifest, self.stamp = self.run.manifest(), stamp
-            # The process before its events: one that has ended by now has written all of them.
-            self.state = self.run.state(self.manifest)
-            self.problem = str((self.manifest.get("result") or {}).get("error") or "")
-            self._look_at_events()
-            self.state = self._refine(self.state)
-        except (ReprotuiError, OSError) as error:
-            self.problem = str(error)
-            if not self.run.path.exists():
-                self.state, self.problem = "gone", f"{self.run.path} does not exist any more"
-        try:
-            size = self.run.log_path.stat().st_size
-        except OSError:
-            size = 0
-        if size != self.log_size:
-            self.log, self.log_size = tuple(self.run.log_tail(LOG_LINES)), size
-
-    def _refine(self, state: str) -> str:
-        """Tell apart what a running process is at."""
-        if self.process is not None and self.process.poll() is not None and state == "created":
-            return "killed"  # it died before it could write its own name
-        if state != "running":
-            return state
-        kinds = [event.kind for event in self.events]
-        if "compiled" not in kinds:
-            return "starting"
-        return "paused" if next((kind for kind in reversed(kinds) if kind in ("paused", "resumed")), "") == "paused" else state
-
-    def _look_at_events(self) -> None:
-        trace = self.run.trace_path
-        if trace.exists() and trace.stat().st_size:
-            with Trace(trace) as opened:
-                self.events += opened.events(self.events[-1].id if self.events else 0)
-
-    def rate(self, step: int | None) -> float | None:
-        """Return the steps a second of the last seconds; a run that stands still has none."""
-        if step is not None and (not self.window or step != self.window[-1][1]):
-            self.window.append((time.monotonic(), step))
-        now = time.monotonic()
-        self.window = [entry for entry in self.window if now - entry[0] <= RATE_SECONDS]
-        if self.state != "running" or len(self.window) < 2:
-            return None
-        (first_time, first), (last_time, last) = self.window[0], self.window[-1]
-        return (last - first) / (last_time - first_time)
-
-
 class Monitor:
     """Watch the runs of a comparison.
 
@@ -200,7 +130,7 @@ class Monitor:
         self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, subprocess.Popen[bytes]] | None = None
     ) -> None:
         started = processes or {}
-        self._watched = [_Watched(label, run, started.get(label)) for label, run in runs]
+        self._watched = [WatchedRun(label, run, started.get(label)) for label, run in runs]
         self._reader = TimelineReader([run.trace_path for _, run in runs])
         self._verdicts: tuple[Verdict, ...] = ()
         self._judged: tuple[Any, ...] | None = None
