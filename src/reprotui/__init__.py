@@ -1,5 +1,6 @@
 """reprotui: find when, where and why two training runs that should be the same are not."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,15 +10,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Recorder", "StopTraining", "__version__"]
 
+_ON_DEMAND = {"Recorder": "reprotui.record.recorder", "StopTraining": "reprotui.record.session"}
+"""Names that are loaded when they are asked for: whoever only reads runs starts without numpy and without a framework."""
+
 
 def __getattr__(name: str) -> Any:
-    # On demand: whoever only reads runs starts without numpy and without a framework.
-    if name == "Recorder":
-        from reprotui.record.recorder import Recorder
-
-        return Recorder
-    if name == "StopTraining":
-        from reprotui.record.session import StopTraining
-
-        return StopTraining
+    if name in _ON_DEMAND:
+        return getattr(importlib.import_module(_ON_DEMAND[name]), name)
     raise AttributeError(f"module 'reprotui' has no attribute {name!r}")

@@ -76,6 +76,16 @@ def start_in_place() -> None:
     """
     options = Options.from_text(os.environ.get(OPTIONS_VARIABLE))
 
+    ended: list[BaseException] = []
+    excepthook = sys.excepthook
+
+    def note(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+        ended.append(error)
+        excepthook(kind, error, frames)
+
+    def at_exit() -> None:
+        watch.finish(ended[0] if ended else None)
+
     def open_session() -> Session | None:
         run = Path(os.environ.get(RUN_VARIABLE, ""))
         try:
@@ -84,24 +94,13 @@ def start_in_place() -> None:
             return None
         import reprotui.integrity  # noqa: F401 - what the end needs cannot be imported at the end
 
-        return Session()
-
-    watch = Watch(options, None, open_session)
-    _install(watch)
-    ended: list[BaseException] = []
-    excepthook = sys.excepthook
-
-    def note(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
-        ended.append(error)
-        excepthook(kind, error, frames)
+        session = Session()
+        atexit.register(at_exit)  # after the session's own, so before it at the end
+        return session
 
     sys.excepthook = note
-
-    def at_exit() -> None:
-        if watch.session is not None:
-            watch.finish(ended[0] if ended else None)
-
-    atexit.register(at_exit)
+    watch = Watch(options, None, open_session)
+    _install(watch)
 
 
 def _install(watch: Watch) -> None:

@@ -51,7 +51,6 @@ class Command:
         at += words[at] == "-m"
         return words[at], words[at + 1 :]
 
-
     @property
     def config(self) -> dict[str, Any]:
         """Return the settings that the command gives its script; of another command than Python's, the whole of it."""

@@ -73,12 +73,13 @@ def difference(a: Path, b: Path) -> tuple[list[str], str]:
     files = sorted({path for root in (a, b) for path in _sources(root)})
     changed, lines = [], []
     for name in files:
-        texts = [
+        text_a, text_b = (
             (root / name).read_text(encoding="utf-8", errors="replace") if (root / name).is_file() else "" for root in (a, b)
-        ]
-        if texts[0] != texts[1]:
+        )
+        if text_a != text_b:
             changed.append(name)
-            lines += difflib.unified_diff(*(text.splitlines(keepends=True) for text in texts), f"a/{name}", f"b/{name}")
+            before, after = text_a.splitlines(keepends=True), text_b.splitlines(keepends=True)
+            lines += difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
     return changed, "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
