@@ -165,7 +165,7 @@ def test_the_list_shows_states_steps_losses_and_verdicts_at_every_width(runs: Pa
     fill(runs, "bit-flip", "identical", "nan-loss", "killed")
     shutil.copytree(SAMPLES / "identical" / "a", runs / "alone")
 
-    for width, more in ((80, []), (140, ["digits-mlp", "0.090429", "nan"]), (200, ["0.091104", "loss B"])):
+    for width, more in ((80, []), (140, ["digits-mlp", "0.090429", "NaN"]), (200, ["0.091104", "loss B"])):
 
         async def story(pilot: Pilot[int], more: list[str] = more) -> None:
             await until(pilot, "the list", lambda: len(names(pilot)) == 5)

@@ -52,4 +52,4 @@ def loss(value: float | None) -> str:
     """Return a loss for the eye; equality is never judged by it."""
     if value is None:
         return ""
-    return f"{value:.5g}" if math.isfinite(value) else str(value)
+    return f"{value:.5g}" if math.isfinite(value) else str(value).replace("nan", "NaN")

@@ -132,7 +132,10 @@ class RaceScreen(RaceActions):
         if pair is not None:
             self.query_one(DivergenceStrip).show(timeline, pair)
         table = self.query_one(StepTable)
-        table.show(timeline, pair, first)
+        chosen = [self.status.runs[0], *self.status.runs[self.pair + 1 : self.pair + 2]]
+        # Of runs at unequal speed the slower one: behind it, there is nothing to compare yet.
+        steps = [run.step for run in chosen if run.alive]
+        table.show(timeline, pair, first, min((step for step in steps if step is not None), default=None))
         if first is not None and not self.jumped:
             # The one step that a person came for: shown once; after that the screen stays where it is put.
             self.jumped = True

@@ -121,7 +121,7 @@ class EntryRows(Rows):
 
     def _losses(self, entry: Entry, width: int) -> list[tuple[str, str]]:
         texts = [loss(member.loss) for member in entry.members[:2]] + ["", ""]
-        colours = ["differs" if text == "nan" else "" for text in texts]
+        colours = ["differs" if text == "NaN" else "" for text in texts]
         return list(zip(texts, colours, strict=True))[: 2 if width >= WIDE else 1]
 
     def _widths(self, width: int) -> tuple[int, int]:

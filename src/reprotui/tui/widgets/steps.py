@@ -33,19 +33,19 @@ class StepTable(Rows):
         self._records, self._labels = PairRecords(traces), labels
         self.refresh()
 
-    def show(self, timeline: Timeline, pair: int | None, first: int | None) -> None:
-        """Show what is recorded by now; with `follow`, the cursor goes on to the newest step."""
+    def show(self, timeline: Timeline, pair: int | None, first: int | None, newest: int | None = None) -> None:
+        """Show what is recorded by now; with `follow`, the cursor goes on to the step `newest`, None for the last of all."""
         width = self.scrollable_content_region.width
         same, columns = self._seen_is_settled() and first == self._first, self._columns(width)
         self._timeline, self._first = timeline, first
         self._pair = timeline.pairs[pair] if pair is not None else None
         ends = [int(line.steps[-1]) for line in timeline.runs if len(line.steps)]
         self._records.update(timeline.steps, min(ends) if len(ends) == len(timeline.runs) else -1)
-        grown = len(timeline.steps) != self.count
         self.count = len(timeline.steps)
-        if self.follow and grown and self.count:
-            self.scroll_to(y=max(0, self.count - self.page_rows), animate=False)
-            self.go_to(self.count - 1)
+        end = self.count - 1 if newest is None else min(index_of(timeline.steps, newest), self.count - 1)
+        if self.follow and self.count and end != self.cursor:
+            self.scroll_to(y=max(0, end + 1 - self.page_rows), animate=False)
+            self.go_to(end)
         elif same and columns == self._columns(width):
             return  # what is seen has long been recorded by both: news below it are no news here
         self.refresh()
