@@ -82,7 +82,7 @@ def test_a_checkpoint_holds_state_keys_step_and_position(saved: Path) -> None:
 
 
 def test_a_paused_run_saves_on_command_and_goes_on(reprotui: Cli) -> None:
-    process = reprotui.start("run", *ENDLESS, "--name", "endless")
+    process = reprotui.start("run", *ENDLESS, "--save-every", 10**8, "--name", "endless")
     path = reprotui.runs / "endless"
     eventually("the run takes steps", lambda: last_step(path) > 3)
     reprotui("control", "endless", "pause")
@@ -98,6 +98,9 @@ def test_a_paused_run_saves_on_command_and_goes_on(reprotui: Cli) -> None:
     reprotui("control", "endless", "stop")
     process.communicate()
     assert process.returncode == 0
+    # A schedule that saves at the end saves where a run is stopped.
+    stopped = manifest(path)["result"]["last_step"]
+    assert verify_checkpoint(path / "checkpoints" / str(stopped), "trace").status is Status.VALID
     assert "nothing to save" in reprotui("checkpoint", "save", "endless", exit_code=3).stderr
 
 

@@ -82,8 +82,12 @@ def test_one_flipped_bit_is_shown_at_its_leaf_and_index_with_one_ulp(runs: Path,
     elements = found["leaves"][0]["elements"]
     assert (elements["different"], elements["max_ulp"], elements["first_index"]) == (1, 1, [28, 5])
     assert elements["ulp_histogram"]["1"] == 1
+    cells = [cell for row in found["heat_map"]["max_abs"] for cell in row]
+    assert [cell for cell in cells if cell] == [elements["max_abs"]]
     # The step before it, and the same with a run of its own, are equal: nothing is shown that is not there.
-    assert replay(reprotui, "a", "b", "--step", 6)["difference"] == {"same": True, "equal_leaves": 17, "leaves": []}
+    assert replay(reprotui, "a", "b", "--step", 6)["difference"] == {
+        "same": True, "equal_leaves": 17, "leaves": [], "heat_map": None,
+    }  # fmt: skip
     shown = reprotui("replay", "a", "b", "--step", 7, exit_code=1).stdout
     assert "DIFFERENT  1 of 17 leaves" in shown
     assert "1 of 2,048" in shown

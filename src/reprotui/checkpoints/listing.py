@@ -60,7 +60,8 @@ def list_checkpoints(run: Path) -> list[ListedCheckpoint]:
     What a crash left behind (temporary directories, empty ones, those without state) is INCOMPLETE, and what the
     registry knows and the disk does not is MISSING.
     """
-    listed = [_describe(path) for path in candidates(run)]
+    # Whoever lists a run that trains meets names that are renamed or removed a moment later.
+    listed = [entry for entry in map(_describe, candidates(run)) if entry.path.exists() or entry.path.is_symlink()]
     directory = checkpoints_directory(run)
     names = {entry.path.name for entry in listed}
     try:
@@ -68,7 +69,7 @@ def list_checkpoints(run: Path) -> list[ListedCheckpoint]:
     except IntegrityError:
         registry = None  # each of the checkpoints says so itself
     for name in registry.names() if registry is not None else []:
-        if name not in names:
+        if name not in names and not (directory / name).exists():
             said = "the registry knows it, and it is not there"
             listed.append(ListedCheckpoint(directory / name, step_of(name), Status.MISSING, said, 0))
     return sorted(listed, key=lambda entry: (entry.step is None, entry.step or 0, entry.path.name))

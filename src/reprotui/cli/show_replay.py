@@ -85,7 +85,7 @@ def show_difference(found: StateDifference) -> None:
     console.print(table)
     if len(found.leaves) > LEAVES_SHOWN:
         console.print(f"  and {len(found.leaves) - LEAVES_SHOWN} more; --json has them all")
-    first = next((leaf for leaf in found.leaves if leaf.elements is not None), None)
+    first = found.first_array
     if first is not None and first.elements is not None:
         for name, histogram in (("ulp", first.elements.ulp_histogram), ("log10 |Δ|", first.elements.log_histogram)):
             if counts := "   ".join(f"{label}: {count:,}" for label, count in histogram if count):

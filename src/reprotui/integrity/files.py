@@ -57,7 +57,11 @@ def walk(root: Path) -> Tree:
     findings: list[Finding] = []
     files: list[str] = []
     directories: list[str] = []
-    waiting = [(str(root), SINGLE_FILE, os.lstat(root).st_mode)]
+    try:
+        waiting = [(str(root), SINGLE_FILE, os.lstat(root).st_mode)]
+    except OSError as error:  # a running worker prunes while somebody looks
+        status = Status.MISSING if isinstance(error, FileNotFoundError) else Status.UNREADABLE
+        return Tree((), (), (Finding(status, SINGLE_FILE, f"cannot be read: {error.strerror}"),))
     while waiting:
         path, name, mode = waiting.pop()
         if stat.S_ISLNK(mode):

@@ -1,5 +1,6 @@
 """The exact difference of two replayed states, leaf by leaf and element by element, in causal order."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from reprotui.integrity.content import describe
 from reprotui.integrity.elements import ElementDifference, compare_arrays, heat_map
 from reprotui.replay.stored import ReplayedState
 from reprotui.trace import PHASES
+
+JSON_GRID = (8, 16)
+"""Rows and columns of the heat map in JSON."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,24 @@ class StateDifference:
         """Say whether every leaf has the same bits."""
         return not self.leaves
 
+    @property
+    def first_array(self) -> LeafDelta | None:
+        """Return the first leaf of more than one element that differs: a picture of a scalar shows nothing."""
+        return next((leaf for leaf in self.leaves if leaf.elements is not None and leaf.elements.elements > 1), None)
+
     def heat_map(self, path: str, rows: int, columns: int) -> NDArray:
         """Return where a leaf of dtype and shape in common differs, see `reprotui.integrity.elements.heat_map`."""
         return heat_map(self.a.read(path), self.b.read(path), rows, columns)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return {"same": self.same, "equal_leaves": self.equal, "leaves": [leaf.to_json() for leaf in self.leaves]}
+        """Return it as a JSON object; with a coarse heat map of the first array that differs, None for what is not finite."""
+        first, picture = self.first_array, None
+        if first is not None:
+            grid = self.heat_map(first.path, *JSON_GRID).tolist()
+            cells = [[cell if math.isfinite(cell) else None for cell in row] for row in grid]
+            picture = {"path": first.path, "max_abs": cells}
+        leaves = [leaf.to_json() for leaf in self.leaves]
+        return {"same": self.same, "equal_leaves": self.equal, "leaves": leaves, "heat_map": picture}
 
 
 def compare_states(a: ReplayedState, b: ReplayedState) -> StateDifference:

@@ -112,8 +112,10 @@ def replay_step(
 
 def repeat_step(
     run: RunDirectory, step: int, count: int, progress: Progress | None = None, *, environment: Mapping[str, str] | None = None
-) -> tuple[ReplayedState | Unfaithful, RepeatOutcome]:
+) -> tuple[ReplayedState | Unfaithful, RepeatOutcome | None]:
     """Replay to a step and take it many times from the same state; of an unfaithful replay, the step that first differs.
+
+    The outcome is None where init itself differs: then there is no step to take.
 
     Args:
         count: repetitions, 2 or more.
@@ -122,9 +124,7 @@ def repeat_step(
     plan = plan_replay(run, step)
     if step == 0:
         raise BadInputError("--repeat takes a training step again and again: step 0 is none")
-    found, repeats = _replay(plan, _proof(plan), progress, environment, count)
-    assert repeats is not None
-    return found, repeats
+    return _replay(plan, _proof(plan), progress, environment, count)
 
 
 def check_forward(plan: Plan, progress: Progress | None = None) -> Unfaithful | int:
