@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from reprotui.checksum import jax_form
-from reprotui.observe.jax_functions import argument_names, input_paths, name_of
+from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
 from reprotui.observe.roles import Kind, is_key, kind_of, optimizer_leaves
 from reprotui.record.lanes import is_leaf
 
@@ -35,7 +35,12 @@ class Function:
     def input_names(self, tree: Any, structure: Any) -> tuple[list[str], frozenset[int]]:
         """Return the paths of the leaves of `(args, kwargs)` and which of them lie in an optimizer's state."""
         if structure not in self.names:
-            paths = input_paths(jax_form.named_leaves(tree), self.arguments)
+            named = jax_form.named_leaves(tree)
+            names, outer = outer_arguments()
+            known = jax_form.named_leaves(outer)
+            by_identity = {id(leaf): path for (_, leaf), path in zip(known, input_paths(known, names), strict=True)}
+            plain = input_paths(named, self.arguments)
+            paths = _distinct([by_identity.get(id(leaf), path) for (_, leaf), path in zip(named, plain, strict=True)])
             self.names[structure] = paths, frozenset(optimizer_leaves(tree))
         return self.names[structure]
 
@@ -72,6 +77,16 @@ class Call:
         """Let the arrays go."""
         for leaf in (*self.inputs.values(), *self.outputs.values()):
             leaf.value = None
+
+
+def _distinct(paths: list[str]) -> list[str]:
+    """Tell equal paths apart by `#2`: one array may be handed over twice."""
+    seen: dict[str, int] = {}
+    result = []
+    for path in paths:
+        seen[path] = seen.get(path, 0) + 1
+        result.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return result
 
 
 class Origins:

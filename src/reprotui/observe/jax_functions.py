@@ -2,12 +2,17 @@
 
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 NOT_OBSERVED = ("reprotui.", "jax.", "jax._", "orbax.")
 """Modules whose own jitted helpers are no training step."""
+
+OUTER_MODULES = ("equinox._jit", "flax.nnx.transforms.compilation")
+OUTER_FRAMES = 16
+"""How far up their calls are looked for: they stand directly above, with a few frames of this package between."""
 
 
 class ObservedFunction:
@@ -89,3 +94,22 @@ def is_tracing(leaves: list[Any]) -> bool:
     if clean is not None and not clean():
         return True
     return any(isinstance(leaf, core.Tracer) for leaf in leaves)
+
+
+def outer_arguments() -> tuple[tuple[str, ...], Any]:
+    """Return parameter names and `(args, kwargs)` of the flax nnx or equinox call that is being made, if one is.
+
+    Both flatten what they are given before they call jax, and the names of its leaves with it. Read from the frames of
+    those calls, and only when a function is called with a new structure: nothing of theirs is replaced.
+    """
+    frame: Any = sys._getframe(1)
+    for _ in range(OUTER_FRAMES):
+        if frame is None:
+            break
+        local = frame.f_locals if frame.f_globals.get("__name__") in OUTER_MODULES else {}
+        if "args" in local and "kwargs" in local:
+            wrapper = local.get("jit_wrapper", local.get("self"))
+            function = getattr(wrapper, "fun", None) or wrapper
+            return argument_names(function), (local["args"], local["kwargs"])
+        frame = frame.f_back
+    return (), None

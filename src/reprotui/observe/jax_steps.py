@@ -112,7 +112,7 @@ class StepBuilder:
         pieces: dict[str, Any] = {}
         for call in calls:
             state = {path: leaf for path, leaf in call.inputs.items() if call.function is self.step and path in self.step.fed}
-            named = {path: state_path(path, leaf.kind, leaf.in_optimizer) for path, leaf in state.items()}
+            named = {path: state_path(path, leaf.kind, self._in_optimizer(call, path)) for path, leaf in state.items()}
             outside = self._outside(call)
             named |= {path: _outside_name(path) for path in outside}
             for path, name in named.items():
@@ -168,10 +168,15 @@ class StepBuilder:
         found = []
         for path, leaf in call.outputs.items():
             if path in back and leaf.piece is not None:
-                name = state_path(back[path], leaf.kind, leaf.in_optimizer)
+                name = state_path(back[path], leaf.kind, self._in_optimizer(call, back[path]))
                 found.append((not name.startswith("opt_state"), _as(leaf, "update", name)))
         # The optimizer's state comes before the parameters that it moves.
         return [piece for _, piece in sorted(found, key=lambda item: item[0])]
+
+    def _in_optimizer(self, call: Call, path: str) -> bool:
+        """Say whether a leaf of the state is the optimizer's, as what goes in or what comes out tells."""
+        output = call.outputs.get(self.step.fed[path])
+        return (path in call.inputs and call.inputs[path].in_optimizer) or (output is not None and output.in_optimizer)
 
     def _outside(self, call: Call) -> dict[str, Leaf]:
         """Return the inputs that are state of the script's own keeping: none where parameters come back by themselves."""

@@ -51,7 +51,9 @@ def state_path(path: str, kind: Kind, in_optimizer: bool) -> str:
     """Return the name under which a leaf of the state is recorded: beneath `opt_state`, `params` or `extra`."""
     parts = path.split("/")
     if in_optimizer or any(_OPTIMIZER.search(part) for part in parts[:-1] or parts):
-        at = next((index for index, part in enumerate(parts) if _OPTIMIZER.search(part)), 0)
+        found = [index for index, part in enumerate(parts[:-1] or parts) if _OPTIMIZER.search(part)]
+        # `optimizer/opt_state/0/mu/…` of an nnx optimizer says it twice.
+        at = found[1] if found[:2] == [0, 1] else found[0] if found else 0
         return "/".join(["opt_state", *parts[at + 1 :]])
     if "params" in parts:
         return "/".join(parts[parts.index("params") :])
