@@ -152,6 +152,26 @@ def test_a_script_without_a_step_is_not_called_identical(reprotui: Cli) -> None:
     assert "nothing-observed" in dict(events_of(reprotui.runs / "race" / "a"))
 
 
+def test_what_jitted_functions_make_before_the_step_is_told_apart(reprotui: Cli) -> None:
+    script = """
+import jax, jax.numpy as jnp, sys
+init = jax.jit(lambda key: {"w": jax.random.normal(key, (3,))})
+augment = jax.jit(lambda x, key: x + 0.1 * jax.random.normal(key, x.shape))
+train = jax.jit(lambda params, x: (jax.tree.map(lambda p: p - 0.1 * x.mean(0), params), jnp.sum(x)), donate_argnums=0)
+params = init(jax.random.key(sys.argv.count("seed")))
+for step in range(6):
+    x = augment(jnp.full((4, 3), float(step)), jax.random.key(step + (step == 3) * 9 * sys.argv.count("key")))
+    params, loss = train(params, x)
+"""
+    reprotui.write("made.py", script)
+    words = f"{sys.executable} made.py"
+    verdicts = race(reprotui, "--a", words, "--b", f"{words} seed", "--c", f"{words} key", exit_code=1)["verdicts"]
+    seed, key = ((item["step"], item["phase"], item["leaves"][0]["path"]) for item in verdicts)
+    # What augmentation gives is the batch, and stands before the key that went into it.
+    assert seed == (0, "init", "params/w")
+    assert key == (4, "batch", "batch/result")
+
+
 def test_state_that_is_replaced_between_steps_is_said(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO.replace("    mean = ", "    if step == 5:\n        w = w + 0\n    mean = "))
     race(reprotui, "--", sys.executable, "two.py", exit_code=0)

@@ -54,7 +54,7 @@ class Function:
 
 @dataclass(eq=False)
 class Leaf:
-    """One leaf of a call. `origin` is the function and path it came out of, `owned` that its checksum was taken then."""
+    """One leaf of a call. `origin` is the function and path it came out of, `source` the leaf that it was there."""
 
     path: str
     value: Any
@@ -62,6 +62,12 @@ class Leaf:
     in_optimizer: bool
     origin: tuple[Function, str] | None = None
     piece: Any = None
+    source: "Leaf | None" = None
+
+    @property
+    def known_piece(self) -> Any:
+        """Return the leaf's checksum: its own, or the one that was taken when it came out."""
+        return self.piece if self.piece is not None or self.source is None else self.source.piece
 
 
 @dataclass(eq=False)
@@ -77,6 +83,9 @@ class Call:
         """Let the arrays go."""
         for leaf in (*self.inputs.values(), *self.outputs.values()):
             leaf.value = None
+        for leaf in self.inputs.values():
+            if leaf.source is not None:
+                leaf.source.source = None  # no chain back to the first call
 
 
 def _distinct(paths: list[str]) -> list[str]:
@@ -93,13 +102,13 @@ class Origins:
     """Which function the arrays that are around came out of, by identity; dead ones and older outputs are forgotten."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, Function, str]] = {}
+        self._known: dict[int, tuple[Any, Function, Leaf]] = {}
         self._of: dict[int, list[int]] = {}
 
-    def find(self, leaf: Any) -> tuple[Function, str] | None:
-        """Return function and output path of an array that is the very one that came out."""
-        found = self._known.get(id(leaf))
-        return (found[1], found[2]) if found is not None and found[0]() is leaf else None
+    def find(self, value: Any) -> tuple[Function, Leaf] | None:
+        """Return function and output of an array that is the very one that came out."""
+        found = self._known.get(id(value))
+        return (found[1], found[2]) if found is not None and found[0]() is value else None
 
     def replace(self, function: Function, outputs: dict[str, Leaf]) -> None:
         """Know the outputs of a function's newest call in the place of those before."""
@@ -109,18 +118,20 @@ class Origins:
         arrays = [leaf for leaf in outputs.values() if isinstance(leaf.value, jax.Array)]
         self._of[id(function)] = [id(leaf.value) for leaf in arrays]
         for leaf in arrays:
-            self._known[id(leaf.value)] = weakref.ref(leaf.value), function, leaf.path
+            self._known[id(leaf.value)] = weakref.ref(leaf.value), function, leaf
 
 
 def leaves_of_inputs(function: Function, args: Any, kwargs: Any, origins: Origins) -> tuple[list[Any], dict[str, Leaf]]:
     """Return all leaves of a call's arguments, and those whose bits can be compared by path."""
     values, structure = jax.tree.flatten((args, kwargs))
     paths, in_optimizer = function.input_names((args, kwargs), structure)
-    return values, {
-        path: Leaf(path, value, kind_of(value), index in in_optimizer, origins.find(value))
-        for index, (path, value) in enumerate(zip(paths, values, strict=True))
-        if is_leaf(value)
-    }
+    inputs = {}
+    for index, (path, value) in enumerate(zip(paths, values, strict=True)):
+        if is_leaf(value):
+            leaf = inputs[path] = Leaf(path, value, kind_of(value), index in in_optimizer)
+            if found := origins.find(value):
+                leaf.origin, leaf.source = (found[0], found[1].path), found[1]
+    return values, inputs
 
 
 def leaves_of_outputs(function: Function, result: Any) -> dict[str, Leaf]:

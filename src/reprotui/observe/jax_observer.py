@@ -152,12 +152,13 @@ class JaxObserver:
                 self._watch.event("no-step-function", f"no jitted function is called {asked}; called were: {known}")
             if not named or (named[0].calls < 2 and not final):
                 return
-            candidates = named
+            candidates = [item for item in named if any(call.function is item for call in self._calls)]
         if not candidates and final:
             candidates = self._hidden_loop()
         if not candidates or not self._watch.claim(self, f"train step: {candidates[0].name}", describe_jax()):
             return
         step = candidates[0]
+        example = next(call for call in reversed(self._calls) if call.function is step)
         companions = {
             leaf.origin[0]
             for call in self._calls
@@ -169,12 +170,15 @@ class JaxObserver:
         if others and asked is None:
             text = f"{step.name} is taken for the train step; {', '.join(others)} could be: --step-function NAME chooses"
             self._watch.event("candidates", text)
-        self._builder = StepBuilder(self._watch, step, companions | {step})
+        self._builder = StepBuilder(self._watch, step, companions | {step}, example)
         self._watch.final = self._final_leaves
         for call in self._calls:
             if call.function in self._builder.functions:
                 self._builder.replay(call)
         self._calls.clear()
+        for function in self._functions:
+            if function is not step:
+                function.outputs = []  # only the state of the train step is kept alive to the end
 
     def _hidden_loop(self) -> list[Function]:
         """Return the function that took and gave most, where none was called with its own outputs."""

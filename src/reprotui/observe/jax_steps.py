@@ -17,11 +17,16 @@ class StepBuilder:
         watch: the observation of this process.
         step: the train step; record k is its k-th call.
         functions: the train step, and those whose outputs go into it each time, such as a jitted gradient.
+        example: a call of the train step.
     """
 
-    def __init__(self, watch: Watch, step: Function, functions: set[Function]) -> None:
+    def __init__(self, watch: Watch, step: Function, functions: set[Function], example: Call) -> None:
         self._watch = watch
         self.step, self.functions = step, functions
+        fed = [(path, leaf) for path, leaf in example.inputs.items() if path in step.fed]
+        self._keeps_parameters = any(
+            state_path(path, leaf.kind, self._in_optimizer(example, path)).startswith("params/") for path, leaf in fed
+        )
         self._number = 0
         self._along: list[Call] = []
         self._late: tuple[int, list[Any]] | None = None
@@ -59,7 +64,8 @@ class StepBuilder:
         """Take in what a call gave."""
         if self._watch.options.record and self._watch.due(self._number + 1):
             self._take(list(call.outputs.values()))
-        call.function.outputs = [(leaf.path, leaf.value) for leaf in call.outputs.values()]
+        if call.function is self.step:
+            self.step.outputs = [(leaf.path, leaf.value) for leaf in call.outputs.values()]
         self._finish_call(call)
 
     def finish(self) -> None:
@@ -84,7 +90,7 @@ class StepBuilder:
         number, pieces = self._late
         self._late = None
         known = {piece.spec.path for piece in pieces}
-        added = [_as(leaf, "update", _outside_name(path)) for path, leaf in state.items() if leaf.piece is not None]
+        added = [_as(leaf, "update", _outside_name(path)) for path, leaf in state.items() if leaf.known_piece is not None]
         self._watch.put(number, [*pieces, *(piece for piece in added if piece.spec.path not in known)])
 
     def _finish_call(self, call: Call) -> None:
@@ -117,9 +123,7 @@ class StepBuilder:
             named |= {path: _outside_name(path) for path in outside}
             for path, name in named.items():
                 leaf = call.inputs[path]
-                if leaf.piece is None and leaf.value is not None:
-                    self._take([leaf])  # it came out of an initialisation that was not observed to the end
-                if leaf.piece is not None:
+                if leaf.known_piece is not None:
                     pieces.setdefault(name, _as(leaf, "init", name))
         if pieces:
             self._watch.put(0, list(pieces.values()))
@@ -133,6 +137,12 @@ class StepBuilder:
             if not (call.function is self.step and path in self.step.fed.values())
         }
         loss = loss_path({path: leaf.kind for (_, path), leaf in outputs.items()}, asked)
+        states = {
+            leaf.kind
+            for call in calls
+            for path, leaf in call.inputs.items()
+            if (call.function is self.step and path in self.step.fed) or path in self._outside(call)
+        }
         pieces = [piece for call in calls for piece in self._inputs(call)]
         for (function, path), leaf in outputs.items():
             if leaf.piece is None:
@@ -142,6 +152,9 @@ class StepBuilder:
                 loss = None if asked is None else loss
             elif is_scalar(leaf.kind):
                 pieces.append(_as(leaf, "forward", f"metrics/{path}"))
+            elif function is not self.step and leaf.kind not in states and not is_gradient(path):
+                # Made along with each step, but not of a parameter's kind: augmented data, for one.
+                pieces.append(_as(leaf, "batch", f"batch/{path}"))
             elif function is not self.step or is_gradient(path) or not self.step.fed:
                 pieces.append(_as(leaf, "grads", gradient_path(path)))
             elif len(self.functions) > 1:
@@ -180,12 +193,9 @@ class StepBuilder:
 
     def _outside(self, call: Call) -> dict[str, Leaf]:
         """Return the inputs that are state of the script's own keeping: none where parameters come back by themselves."""
-        own = {path: leaf for path, leaf in call.inputs.items() if path in self.step.fed} if call.function is self.step else {}
-        parameters = any(
-            state_path(path, leaf.kind, leaf.in_optimizer).startswith("params/") for path, leaf in own.items()
-        ) or any(leaf.origin is not None and leaf.origin[0] is self.step for leaf in call.inputs.values() if not own)
-        if parameters:
+        if self._keeps_parameters:
             return {}
+        own = self.step.fed if call.function is self.step else {}
         inputs = {
             path: leaf.kind
             for path, leaf in call.inputs.items()
@@ -206,4 +216,5 @@ def _outside_name(path: str) -> str:
 
 
 def _as(leaf: Leaf, phase: str, path: str) -> Any:
-    return leaf.piece._replace(phase=phase, spec=renamed(leaf.piece.spec, path))
+    piece = leaf.known_piece
+    return piece._replace(phase=phase, spec=renamed(piece.spec, path))

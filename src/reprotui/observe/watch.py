@@ -11,9 +11,6 @@ from reprotui.observe.options import Options
 from reprotui.record.frameworks import ready_jax
 from reprotui.record.session import Session, StopTraining
 
-STEPS_IN_FLIGHT = 8
-"""Records whose checksums a device may still be computing: bounds how much memory waits with them."""
-
 
 class Watch:
     """The observation of this process.
