@@ -15,13 +15,14 @@ from reprotui.experiments.config import Perturbation
 from reprotui.experiments.protocol import State
 from reprotui.integrity import content_to_json, digest_state
 from reprotui.record.engine import Engine
+from reprotui.record.frameworks import describe_jax
 from reprotui.record.layout import leaf_spec
 from reprotui.run_directory import write_json
 from reprotui.trace import PHASES, LeafTable, Record, Trace
 from reprotui.trace.phases import ROOT_BYTES
 from reprotui.worker.program import Program
 from reprotui.worker.start import initial, restored
-from reprotui.worker.training import describe_devices, flip_bit, load_program
+from reprotui.worker.training import flip_bit, load_program
 
 Trees = list[tuple[str, str, Any]]
 """(phase, name, tree) of everything that a record covers, in causal order."""
@@ -92,7 +93,7 @@ class Replay:
     def describe(self) -> dict[str, Any]:
         """Return devices, program and data of this process, to be held against those of the run."""
         return {
-            "devices": describe_devices(),
+            "devices": describe_jax(),
             "program": {name: self._program.description[name] for name in ("init", "step")},
             "data_digest": getattr(self._program.experiment, "data_digest", None),
         }
