@@ -19,6 +19,7 @@ from reprotui.experiments.protocol import State, StepOutput
 from reprotui.integrity import content_digest
 from reprotui.record.control import Control
 from reprotui.record.engine import Engine
+from reprotui.record.frameworks import describe_jax
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import TraceWriter
 from reprotui.worker.program import Program
@@ -42,7 +43,7 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
         changed = ", whose source was changed since" if restore["source_changed"] else ""
         writer.event("restored", f"step {restore['step']} of {restore['name']}{changed}")
     data_digest = getattr(program.experiment, "data_digest", None)
-    run.update_manifest(devices=describe_devices(), program=program.description, data_digest=data_digest)
+    run.update_manifest(devices=describe_jax(), program=program.description, data_digest=data_digest)
     writer.event("compiled", program.compilation)
     saver = Saver(run, manifest, writer.flush, writer.event)
     try:
@@ -195,21 +196,6 @@ def state_digest(state: State) -> str:
             yield jax_form.leaf_spec(path, leaf), array.reshape(-1).view(np.uint8).data
 
     return content_digest(content())
-
-
-def describe_devices() -> dict[str, Any]:
-    """Return backend, kinds and number of devices, and the size of the CPU backend's thread pool."""
-    import os
-
-    devices = jax.devices()
-    threads = os.environ.get("NPROC") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    return {
-        "backend": jax.default_backend(),
-        "kinds": sorted({device.device_kind for device in devices}),
-        "count": len(devices),
-        "processes": jax.process_count(),
-        "cpu_threads": int(threads),
-    }
 
 
 def _final(program: Program, state: State, shown: StepOutput | None) -> dict[str, Any]:
