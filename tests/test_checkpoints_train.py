@@ -223,7 +223,7 @@ def test_a_directory_of_checkpoints_serves_one_run_after_the_other(saved_once: P
     [
         (CNN, ["params", "extra", "rng", "step"], []),
         (MLP, ["opt_state", "extra", "rng"], ["rng"]),
-        (TRANSFORMER, ["opt_state", "data"], []),
+        (TRANSFORMER, ["data"], []),
     ],
     ids=["digits-cnn", "digits-mlp", "transformer"],
 )
