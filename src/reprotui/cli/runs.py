@@ -55,4 +55,4 @@ def _print_table(entries: list[dict[str, Any]], directory: Path) -> None:
 
 
 def _step(entry: dict[str, Any]) -> str:
-    return "" if entry["step"] is None else f"{entry['step']}/{entry['steps']}"
+    return "" if entry["step"] is None else f"{entry['step']}/{entry['steps'] or '?'}"
