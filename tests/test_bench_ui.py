@@ -2,17 +2,16 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reprotui.bench import run_benchmark
 from reprotui.bench.ui_load import noise
 from reprotui.bench.ui_runs import recorded_pair
-from reprotui.bench.ui_terminal import Terminal
 from reprotui.compare import compare_runs, open_run
-from reprotui.errors import WorkerFailedError
 
 CHECKS = (
     "importing textual", "sys.modules", "table and chart", "key to paint, idle", "two runs writing", "95th percentile",
@@ -27,14 +26,25 @@ def cache(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("reprotui.bench.ui_load.SETTLE_SECONDS", 0.2)
+def in_process(code: str, directory: Path) -> str:
+    """Run code in a process of its own: this one may hold jax's threads, and must not be forked then."""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=directory, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {
         "steps": 3000, "rows": 3000, "presses": 3, "pages": 3, "idle_seconds": 0.3, "watch_seconds": 0.5,
         "model": {"width": 32, "depth": 1},
     }  # fmt: skip
-    result = run_benchmark("ui", count=1, **sizes)
+    code = f"""
+import json
+from reprotui.bench import run_benchmark, ui_load
+ui_load.SETTLE_SECONDS = 0.2
+print(json.dumps(run_benchmark("ui", count=1, **{sizes!r}), allow_nan=False))
+"""
+    result = json.loads(in_process(code, tmp_path))
     rows, notes = result["rows"], result["notes"]
     assert all(list(row) == ["check", "median", "p95", "unit", "n"] for row in rows)
     assert len({row["check"] for row in rows}) == len(rows) == 20
@@ -43,7 +53,6 @@ def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path, monkeypatch:
     assert all(math.isfinite(row["median"]) for row in rows)
     assert all(any(check in note for note in notes) for check in CHECKS), notes
     assert all(note.endswith("met") for note in notes)
-    json.dumps(result, allow_nan=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,16 +62,32 @@ def test_the_recorded_pair_differs_where_it_is_said(tmp_path: Path) -> None:
     assert (verdict.kind, verdict.step, verdict.phase) == ("diverged", differs, "grads")
 
 
-def test_a_dashboard_that_ends_or_never_shows_something_is_no_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Terminal(["open", "nowhere"], tmp_path) as terminal, pytest.raises(WorkerFailedError, match="nowhere"):
-        terminal.wait_for("quit")
-    with Terminal(["--runs-dir", str(tmp_path / "runs")], tmp_path) as terminal:
-        terminal.wait_for("quit")
-        monkeypatch.setattr("reprotui.bench.ui_terminal.LIMIT_SECONDS", 0.2)
-        with pytest.raises(WorkerFailedError, match="never showed"):
-            terminal.wait_for("no dashboard says this")
+WAITING = """
+from pathlib import Path
+from reprotui.bench import ui_terminal
+
+def said(terminal, text):
+    try:
+        terminal.wait_for(text)
+    except WorkerFailedError as error:
+        return str(error)
+    return "shown"
+
+here = Path.cwd()
+with ui_terminal.Terminal(["open", "nowhere"], here) as terminal:
+    print(said(terminal, "quit").replace(chr(10), " "))
+with ui_terminal.Terminal(["--runs-dir", str(here / "runs")], here) as terminal:
+    print(said(terminal, "quit"))
+    ui_terminal.LIMIT_SECONDS = 0.2
+    print(said(terminal, "no dashboard says this").replace(chr(10), " "))
+"""
+
+
+def test_a_dashboard_that_ends_or_never_shows_something_is_no_measurement(tmp_path: Path) -> None:
+    ended, shown, never = in_process(WAITING, tmp_path).splitlines()
+    assert "nowhere" in ended
+    assert shown == "shown"
+    assert "never showed" in never
 
 
 def test_noise_is_what_equal_measurements_differ_by() -> None:

@@ -317,7 +317,7 @@ def test_a_removal_that_was_cut_short_is_never_valid_and_is_finished_later(saved
 def test_a_kill_at_any_moment_leaves_nothing_valid_that_is_not(saved_once: Path, reprotui: Cli) -> None:
     generator = random.Random(4)
     resumed = 0
-    for number in range(8):
+    for number in range(5):
         process = reprotui.start("run", *MLP, "steps=100000", "--save-every", 1, "--keep", 2, "--name", f"killed-{number}")
         path = reprotui.runs / f"killed-{number}"
         eventually("it saves", lambda path=path: (path / "checkpoints").is_dir())

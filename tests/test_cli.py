@@ -56,7 +56,7 @@ def test_the_entry_point_is_python_dash_m(reprotui: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nothing"], ["race", "--nothing"], ["control", "x", "explode"], ["compare"], ["race", "--every", "x"]],
+    [["--nothing"], ["nothing"], ["race", "--nothing"], ["control", "x", "explode"], ["compare"], ["race", "--every", "x"]],
     ids=str,
 )
 def test_wrong_usage_exits_with_2(reprotui: Any, arguments: list[str]) -> None:

@@ -1,16 +1,18 @@
 """The installed command in a pseudo-terminal: what a person sees, what is left behind, and what survives a kill."""
 
-import contextlib
+import fcntl
 import json
 import os
+import select
 import signal
+import struct
+import subprocess
 import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import pyte
 import pytest
 
@@ -33,6 +35,11 @@ class Experiment:
     def batch(self, step): ...
     def train_step(self, state, batch, key): ...
 """
+CONTROLLING = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 COMMAND = Path(sys.executable).with_name("reprotui")
 
 
@@ -44,11 +51,15 @@ class Terminal:
         settings = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "REPROTUI_SETTINGS": str(cli.directory / "settings.toml")}
         # These would win over the size of the terminal.
         inherited = {name: value for name, value in cli.environment.items() if name not in ("LINES", "COLUMNS")}
-        self.process = pexpect.spawn(
-            str(COMMAND), [str(argument) for argument in arguments], cwd=str(cli.directory), dimensions=(height, width),
-            env={**inherited, **settings, **environment}, encoding=None, timeout=5,
+        self._master, self._slave = os.openpty()
+        self.resize(width, height)
+        # Started through a process of its own: forking this one, once jax has threads in it, would be an error.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CONTROLLING, str(COMMAND), *map(str, arguments)], cwd=cli.directory,
+            stdin=self._slave, stdout=self._slave, stderr=self._slave, start_new_session=True,
+            env={**inherited, **settings, **environment},
         )  # fmt: skip
-        self.before = termios.tcgetattr(self.process.child_fd)
+        self.before = termios.tcgetattr(self._master)
         self.after: Any = None
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
@@ -56,11 +67,10 @@ class Terminal:
 
     def read(self) -> str:
         """Take what was drawn, and return the screen."""
-        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            while True:
-                data = self.process.read_nonblocking(1 << 16, timeout=0.02)
-                self.bytes += data
-                self._stream.feed(data)
+        while select.select([self._master], [], [], 0.02)[0]:
+            data = os.read(self._master, 1 << 16)
+            self.bytes += data
+            self._stream.feed(data)
         return "\n".join(line.rstrip() for line in self.screen.display)
 
     def until(self, *texts: str, gone: str | None = None) -> str:
@@ -76,20 +86,30 @@ class Terminal:
             raise AssertionError(f"never came: {texts}\n{self.read()}") from None
 
     def press(self, keys: str) -> None:
-        self.process.send(keys)
+        os.write(self._master, keys.encode())
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the terminal another size."""
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def end(self) -> int:
         """Return the exit code."""
 
         def ended() -> bool:
-            with contextlib.suppress(ValueError):  # closed, once its end was read
-                self.read()
-                self.after = termios.tcgetattr(self.process.child_fd)
-            return not self.process.isalive()
+            self.read()
+            return self.process.poll() is not None
 
         eventually("the end of the command", ended)
-        self.process.close()
-        return int(self.process.exitstatus if self.process.exitstatus is not None else -(self.process.signalstatus or 0))
+        self.read()
+        self.after = termios.tcgetattr(self._master)
+        return int(self.process.returncode)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)
 
 
 @pytest.fixture
@@ -103,7 +123,7 @@ def terminal(reprotui: Cli) -> Any:
 
     yield start
     for each in made:
-        each.process.close(force=True)
+        each.close()
 
 
 def test_open_draws_obeys_and_leaves_the_terminal_as_it_was(terminal: Callable[..., Terminal]) -> None:
@@ -113,7 +133,7 @@ def test_open_draws_obeys_and_leaves_the_terminal_as_it_was(terminal: Callable[.
     shown.until("the first diverging step", "params/dense_1/kernel")
     shown.press("\x1b")
     shown.until("5 log")
-    shown.process.setwinsize(24, 80)
+    shown.resize(80, 24)
     shown.screen.resize(24, 80)
     shown.until("A finished", "B finished")
     shown.press("?")
@@ -166,7 +186,7 @@ def test_runs_outlive_the_dashboard_and_a_killed_worker_is_named(reprotui: Cli, 
     go_on()
     second = terminal("open", "long")
     second.until("IDENTICAL through step", "so far", "running")
-    second.process.kill(signal.SIGKILL)
+    second.process.kill()
     assert second.end() == -signal.SIGKILL
     go_on()
 

@@ -286,7 +286,8 @@ def test_the_manifest_says_all_that_a_run_was(reprotui: Any) -> None:
     assert (a["recording"]["enabled"], a["recording"]["every"]) == (True, 2)
     assert set(a["config_phases"]) == set(a["config"])
     environment = a["environment"]
-    assert set(environment) == {"python", "executable", "platform", "packages", "cpu", "host", "variables", "git"}
+    about = {"python", "executable", "platform", "os", "packages", "builds", "cpu", "gpus", "host", "variables", "git"}
+    assert set(environment) == about
     assert {"jax", "jaxlib", "flax", "optax", "numpy", "reprotui"} <= set(environment["packages"])
     assert set(environment["cpu"]) == {"model", "count", "affinity"}
     assert "--xla_gpu_deterministic_ops=true" in environment["variables"]["XLA_FLAGS"]

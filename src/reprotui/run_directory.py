@@ -187,6 +187,10 @@ class RunDirectory:
         with self.commands_path.open("a", encoding="utf-8") as file:
             file.write(line)
 
+    def saves(self) -> bool:
+        """Say whether the run obeys `save`: a script that records itself saves in its own way."""
+        return bool(self.manifest().get("config_phases"))
+
     def log_tail(self, lines: int = 20) -> list[str]:
         """Return the last lines of the worker's log, without reading more than the end of it."""
         try:

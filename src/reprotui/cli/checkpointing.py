@@ -148,13 +148,12 @@ def add_prune(subparsers: Any) -> None:
 
 def save(parsed: argparse.Namespace) -> int:
     """Append the command; with `--wait` follow the run's events until it was obeyed."""
-    from reprotui.cli.control import saves
     from reprotui.run_directory import RunDirectory
 
     run = RunDirectory(common.find_run(parsed.run, common.runs_directory(parsed)))
     if (state := run.state()) not in ("created", "running", "elsewhere"):
         raise CannotTellError(f"{run.path} is {state}: a run that does not train has nothing to save")
-    if not saves(run):
+    if not run.saves():
         raise BadInputError(f"{run.path} is recorded in a script of its own, which saves in its own way: reprotui does not")
     before = _last_event(run)
     run.send("save")

@@ -47,8 +47,10 @@ def need_terminal(instead: str) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInputError(f"the dashboard needs a terminal, and this is none; without one: {instead}")
     if os.environ.get("TERM", "") in ("", "dumb"):
-        raise BadInputError(f"the dashboard needs a terminal that can place its cursor, TERM={os.environ.get('TERM', '')!r}; "
-                            f"without one: {instead}")
+        raise BadInputError(
+            f"the dashboard needs a terminal that can place its cursor, TERM={os.environ.get('TERM', '')!r}; "
+            f"without one: {instead}"
+        )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -24,11 +24,6 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(call=call)
 
 
-def saves(run: Any) -> bool:
-    """Say whether a run saves checkpoints: a script that records itself has its own ways."""
-    return bool(run.manifest().get("config_phases"))
-
-
 def call(parsed: argparse.Namespace) -> int:
     """Append the command where the workers read it."""
     from reprotui.race import members_of
@@ -38,7 +33,7 @@ def call(parsed: argparse.Namespace) -> int:
     paths = [member for _, member in members_of(path)] if (path / "race.json").exists() else [path]
     runs = [run for run in map(RunDirectory, paths) if run.state() in ("created", "running", "elsewhere")]
     if parsed.command == "save":
-        runs = [run for run in runs if saves(run)]
+        runs = [run for run in runs if run.saves()]
     if not runs:
         raise CannotTellError(f"{path}: no run is alive that could {parsed.command}")
     for run in runs:

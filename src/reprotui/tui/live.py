@@ -1,6 +1,7 @@
 """A thread that looks at runs when their files change, and hands the newest status over; the interface never waits for it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -11,8 +12,10 @@ QUIET_MS = 20
 GATHER_MS = 50
 """How long changes are gathered where it never is quiet."""
 LOOK_SECONDS = 0.08
-"""Least time between two looks, to which the gathering is added: eight a second where files always change. Cost and bytes to
-the terminal follow the looks, not the step rate."""
+"""Least time between two looks, to which the gathering is added: eight a second where files always change."""
+PICTURE_SECONDS = 0.25
+"""Least time between two pictures that show nothing but more steps: drawing costs ten times what looking costs, and on a busy
+machine the runs would pay for it. A divergence, a state, an event or a verdict is shown at once."""
 POLL_SECONDS = 0.5
 """The slow poll beside the file watcher: a process that dies, and file systems that send no news."""
 
@@ -34,6 +37,7 @@ class Watch(threading.Thread):
         self._monitor, self._deliver = monitor, deliver
         self._stop_event = threading.Event()
         self._last: RaceStatus | None = None
+        self._drawn = 0.0
 
     def stop(self) -> None:
         """Ask the thread to end; it does so within a tenth of a second."""
@@ -62,9 +66,13 @@ class Watch(threading.Thread):
         return status
 
     def _hand_over(self, status: RaceStatus) -> None:
-        if status != self._last and not self._stop_event.is_set():
-            self._last = status
-            self._deliver(status)
+        before, now = self._last, time.monotonic()
+        if status == before or self._stop_event.is_set():
+            return
+        if before is not None and _only_more_steps(before, status) and now - self._drawn < PICTURE_SECONDS:
+            return  # the next look shows these steps too; there is one in half a second at the latest
+        self._last, self._drawn = status, now
+        self._deliver(status)
 
     def _changes(self) -> Iterator[object]:
         """Yield whenever a file of the runs changed, and every `POLL_SECONDS` besides."""
@@ -79,3 +87,14 @@ class Watch(threading.Thread):
             )  # fmt: skip
         while not self._stop_event.wait(POLL_SECONDS):
             yield None
+
+
+def _only_more_steps(before: RaceStatus, after: RaceStatus) -> bool:
+    """Say whether all that happened between two looks is that runs went on."""
+
+    def news(status: RaceStatus) -> tuple[object, ...]:
+        runs = tuple((run.state, run.problem, len(run.events), len(run.log)) for run in status.runs)
+        first = tuple(pair.first for pair in status.timeline.pairs)
+        return runs, first, status.judged, status.timeline.complete
+
+    return news(before) == news(after)

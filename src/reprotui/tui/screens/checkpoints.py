@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from reprotui.errors import ReprotuiError
-from reprotui.run_directory import COMMANDS, RunDirectory
+from reprotui.run_directory import RunDirectory
 from reprotui.tui.reading import CancelledError, Counter
 from reprotui.tui.screens.base import ActionScreen, bindings
 from reprotui.tui.symbols import plain
@@ -119,10 +119,7 @@ class CheckpointsScreen(ActionScreen):
         if name == "cancel":
             return None if self._busy else "nothing is being verified or compared"
         if name == "save":
-            index = self._item.run if self._item else 0
-            if self._runs[index][1].state() != "running":
-                return f"run {self._runs[index][0]} does not run: there is nothing to save now"
-            return None if "save" in COMMANDS else "these workers save on schedule only"
+            return _why_not_save(*self._runs[self._item.run if self._item else 0])
         if name == "refresh":
             return None
         if self._item is None:
@@ -301,3 +298,12 @@ class CheckpointsScreen(ActionScreen):
             self._cancel.set()
             return True
         return False
+
+
+def _why_not_save(label: str, run: RunDirectory) -> str | None:
+    try:
+        if run.state() != "running":
+            return f"run {label} does not run: there is nothing to save now"
+        return None if run.saves() else "a script of its own saves in its own way: reprotui does not"
+    except ReprotuiError as error:
+        return str(error)

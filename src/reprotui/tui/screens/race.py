@@ -31,6 +31,9 @@ from reprotui.tui.widgets.strip import DivergenceStrip
 from reprotui.tui.widgets.title import PaneTitle
 from reprotui.tui.widgets.verdict import VerdictBand
 
+POINT_SECONDS = 0.03
+"""How long crosshair and titles wait behind a cursor that is moved by hand: the row under it is drawn first."""
+
 
 class RaceScreen(RaceActions):
     """Runs side by side.
@@ -54,6 +57,7 @@ class RaceScreen(RaceActions):
         super().__init__(runs, at_divergence)
         self._watch = Watch(Monitor(runs, processes), self._deliver)
         self._newest: RaceStatus | None = None
+        self._pointing = False
         self._told = False
 
     def compose(self) -> ComposeResult:
@@ -173,8 +177,19 @@ class RaceScreen(RaceActions):
         table = self.query_one(StepTable)
         if event.by_hand and table.follow and event.index < table.count - 1:
             table.follow = False
-        self.query_one(LossChart).point_to(table.step)
-        self.query_one(DivergenceStrip).point_to(table.step)
+        if event.by_hand and not self._pointing:
+            # A frame is drawn as one rectangle: with the crosshair in it, a moved cursor would draw the whole screen.
+            self._pointing = True
+            self.set_timer(POINT_SECONDS, self._point)
+        elif not event.by_hand:
+            self._point()
+
+    def _point(self) -> None:
+        """Put crosshair, strip and titles on the step of the cursor."""
+        self._pointing = False
+        step = self.query_one(StepTable).step
+        self.query_one(LossChart).point_to(step)
+        self.query_one(DivergenceStrip).point_to(step)
         self.show_titles()
 
     @on(Rows.Scrolled)
