@@ -172,7 +172,9 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         top = self.scroll_offset.y
         if not top <= index < top + self.page_rows:
             near = abs(index - before) <= 1
-            target = (index if index < top else index - self.page_rows + 1) if near else index - self.page_rows // 2
+            # By a quarter of a page: a key that only moves the cursor draws two rows, one that scrolls draws all of them.
+            jump = self.page_rows // 4
+            target = (index - jump if index < top else index - self.page_rows + 1 + jump) if near else index - self.page_rows // 2
             self.scroll_to(y=max(0, target), animate=False)
         if before != index:
             self.refresh_row(before)
