@@ -65,6 +65,7 @@ def test_the_recorded_pair_differs_where_it_is_said(tmp_path: Path) -> None:
 WAITING = """
 from pathlib import Path
 from reprotui.bench import ui_terminal
+from reprotui.errors import WorkerFailedError
 
 def said(terminal, text):
     try:

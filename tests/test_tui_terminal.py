@@ -265,3 +265,20 @@ def test_the_whole_story_of_a_race(
     for process in started.processes.values():
         assert process.wait() == 0
     assert json.loads((a.path / "run.json").read_text())["seal"]["last_step"] == last_step(a.path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="niceness belongs to threads on Linux only")
+def test_the_dashboard_gives_way_to_the_runs_that_it_starts(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = """
+import os, subprocess, sys
+from reprotui.race.priority import at_full_priority, give_way
+ask = [sys.executable, "-c", "import os; print(os.nice(0))"]
+give_way()
+at_its_own = at_full_priority(lambda: subprocess.run(ask, capture_output=True, text=True).stdout)
+print(os.nice(0), at_its_own.strip(), subprocess.run(ask, capture_output=True, text=True).stdout.strip())
+"""
+    before = os.nice(0)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    watching, started, inherited = map(int, ran.stdout.split())
+    assert (started, watching) == (before, min(19, before + 10))
+    assert inherited == watching  # what would happen without the thread of before

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.environment import cpu_model, package_versions
+from reprotui.race.priority import at_full_priority
 from reprotui.run_directory import RunDirectory
 
 
@@ -73,6 +74,10 @@ def compilation_cache(environment: Mapping[str, str]) -> Path:
 
 def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start the worker of a prepared run, or its script, in a session of its own, with all output in its log."""
+    return at_full_priority(lambda: _start_worker(run, environment))
+
+
+def _start_worker(run: RunDirectory, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
     manifest = run.manifest()
     if manifest.get("launch"):
         from reprotui.race.scripts import start_script

@@ -153,7 +153,10 @@ def run_dashboard(
     runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: Mapping[str, Any] | None = None,
     at_divergence: str | None = None,
 ) -> int:  # fmt: skip
-    """Open the dashboard and return its exit code."""
+    """Open the dashboard and return its exit code; it gives way to the runs that it watches."""
+    from reprotui.race.priority import give_way
+
+    give_way()
     app = DashboardApp(runs, paths, symbols=symbols, processes=processes, at_divergence=at_divergence)
     code = app.run()
     return int(code or 0) or int(app.return_code or 0)
