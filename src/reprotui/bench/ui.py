@@ -140,11 +140,12 @@ def _workers(
     notes: list[str],
 ) -> None:  # fmt: skip
     say("ui: workers, watched and alone")
-    watched, alone = ui_load.watched_workers(runs, folder, rounds, seconds, model, generator)
+    watched, alone = ui_load.watched_workers(runs, folder, 2 * rounds, seconds, model, generator)
     _add(found, "workers with a dashboard open", watched, "steps/s", scale=1)
     _add(found, "workers alone", alone, "steps/s", scale=1)
     limit = max(LEAST_NOISE, ui_load.noise(alone))
-    lost = 1 - ratio(watched, alone)
+    # By neighbours, because the machine's own speed drifts by more than this.
+    lost = 1 - statistics.median(one / other for one, other in zip(watched, alone, strict=True))
     notes.append(
         at_most("steps lost because somebody watches", 100 * lost, round(100 * limit, 1), " % (noise of the workers alone)")
     )

@@ -100,7 +100,7 @@ def noise(rates: Sequence[float]) -> float:
 def _while_watched(path: Path, folder: Path, seconds: float) -> tuple[int, int]:
     with Terminal(["open", str(path)], folder) as terminal:
         terminal.wait_for(TABLE_DRAWN, CHART_DRAWN)
-        terminal.drain(0.5)
+        terminal.drain(SETTLE_SECONDS)
         start = time.time_ns()
         terminal.drain(seconds)
         return start, time.time_ns()

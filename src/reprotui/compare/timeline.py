@@ -1,6 +1,7 @@
 """Runs over all their steps, as columns: losses for the chart, and which phases differ. Grows with the traces."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from reprotui.trace import PHASES, LeafTable, Trace
 
 SPAN = 65_536
 """Records read at once: 3 MB of roots a run, and some 20 ms."""
+FIRST_RECORDS = 8_192
+"""Records of a run that a look reads unless told otherwise: some 3 ms, so that the first picture comes at once."""
 ALL_PHASES = (1 << len(PHASES)) - 1
 """All bits of a step: one for every phase, in causal order."""
 
@@ -165,12 +168,32 @@ class TimelineReader:
         """What cannot be read, by the index of the run; such a run keeps what was read before."""
         self._newest = Timeline()
 
-    def advance(self, spans: int = 1) -> Timeline:
-        """Read up to so many spans of every run, compare what is new, and return all of it."""
+    def advance(self, records: int = FIRST_RECORDS, visit: Callable[[int, Trace], None] | None = None) -> Timeline:
+        """Read up to so many records of every run, compare what is new, and return all of it.
+
+        Args:
+            records: how many of each run are read at most.
+            visit: reads more from a trace while it is open (opening costs more than looking); gets the index of its run.
+        """
         complete = True
-        for index in range(len(self._paths)):
-            if index not in self.problems:
-                complete &= self._guarded(index, spans)
+        with ExitStack() as opened:
+            reference: Trace | None = None
+            for index, path in enumerate(self._paths):
+                if index in self.problems:
+                    continue
+                try:
+                    if not path.exists() or path.stat().st_size == 0:
+                        continue
+                    trace = opened.enter_context(Trace(path))
+                    if visit is not None:
+                        visit(index, trace)
+                    complete &= self._read(index, trace, records)
+                    if index == 0:
+                        reference = trace
+                    elif reference is not None:
+                        self._compare(index, reference, trace)
+                except ReprotuiError as error:
+                    self.problems[index] = str(error)
         counts = [len(steps) for steps in (*self._steps, *self._common)]
         newest = self._newest
         if newest.runs and complete == newest.complete and counts == [len(line.steps) for line in (*newest.runs, *newest.pairs)]:
@@ -183,56 +206,41 @@ class TimelineReader:
         self._newest = Timeline(runs, pairs, union(self._steps), complete)
         return self._newest
 
-    def _guarded(self, index: int, spans: int) -> bool:
-        try:
-            return self._look(index, spans)
-        except ReprotuiError as error:
-            self.problems[index] = str(error)
-        return True
+    def _read(self, index: int, trace: Trace, records: int) -> bool:
+        """Read what a run recorded since the last look, and say whether that is all there is."""
+        while records > 0:
+            steps, limit = self._steps[index], min(records, SPAN)
+            span = trace.span(int(steps[-1]) if len(steps) else -1, limit)
+            if span is None:
+                return True
+            self._steps[index] = join(steps, span.steps)
+            self._losses[index].extend(span.losses)
+            if len(span.losses) < limit:
+                return True
+            records -= limit
+        return False
 
-    def _look(self, index: int, spans: int) -> bool:
-        path = self._paths[index]
-        if not path.exists() or path.stat().st_size == 0:
-            return True
-        complete = False
-        with Trace(path) as trace:
-            for _ in range(spans):
-                steps = self._steps[index]
-                span = trace.span(int(steps[-1]) if len(steps) else -1, SPAN)
-                if span is None:
-                    complete = True
-                    break
-                self._steps[index] = join(steps, span.steps)
-                self._losses[index].extend(span.losses)
-                if len(span.losses) < SPAN:
-                    complete = True
-                    break
-            if index and 0 not in self.problems:
-                self._compare(index, trace)
-        return complete
-
-    def _compare(self, index: int, trace: Trace) -> None:
+    def _compare(self, index: int, reference: Trace, trace: Trace) -> None:
         """Compare what both runs have recorded since the last look."""
-        reference, own, pair = self._steps[0], self._steps[index], index - 1
+        steps, own, pair = self._steps[0], self._steps[index], index - 1
         done = self._common[pair]
         after = int(done[-1]) if len(done) else -1
-        if not len(reference) or not len(own):
+        if not len(steps) or not len(own):
             return
-        through = min(int(reference[-1]), int(own[-1]))
+        through = min(int(steps[-1]), int(own[-1]))
         if through <= after:
             return
-        with Trace(self._paths[0]) as other:
-            tables = other.tables(), trace.tables()
-            while after < through:
-                # Bounded in records, not in steps: the reference may have recorded every hundredth step only.
-                end = min(index_of(reference, after + 1) + SPAN, len(reference)) - 1
-                last = min(through, max(int(reference[end]), after + 1))
-                steps, mask = _compare_span(other, trace, tables, after + 1, last)
-                self._common[pair] = join(self._common[pair], steps)
-                self._differs[pair].extend(mask)
-                if self._first[pair] is None and mask.any():
-                    self._first[pair] = int(steps[int(np.argmax(mask != 0))])
-                after = last
+        tables = reference.tables(), trace.tables()
+        while after < through:
+            # Bounded in records, not in steps: the reference may have recorded every hundredth step only.
+            end = min(index_of(steps, after + 1) + SPAN, len(steps)) - 1
+            last = min(through, max(int(steps[end]), after + 1))
+            common, mask = _compare_span(reference, trace, tables, after + 1, last)
+            self._common[pair] = join(self._common[pair], common)
+            self._differs[pair].extend(mask)
+            if self._first[pair] is None and mask.any():
+                self._first[pair] = int(common[int(np.argmax(mask != 0))])
+            after = last
 
 
 def _compare_span(

@@ -3,12 +3,13 @@
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.compare.cause import config_differences
-from reprotui.compare.timeline import RunLine, Timeline, TimelineReader, phases_of
+from reprotui.compare.timeline import FIRST_RECORDS, RunLine, Timeline, TimelineReader, phases_of
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.race.watched import WatchedRun
 from reprotui.run_directory import RunDirectory, members_of, planned_steps, read_json
@@ -136,22 +137,24 @@ class Monitor:
         self._judged: tuple[Any, ...] | None = None
         self.directories = tuple(run.path for _, run in runs)
 
-    def look(self, spans: int = 1) -> RaceStatus:
+    def look(self, records: int = FIRST_RECORDS) -> RaceStatus:
         """Look at every run once; what a comparison of the traces would add is left to `judge`.
 
         Args:
-            spans: how many spans of records (see `compare.timeline`) are read at most; more make a later look complete
-                sooner, and the first one later.
+            records: how many of each run are read at most; more make a later look complete sooner, and the first one
+                later.
         """
         for watched in self._watched:
             # State first: a run that has ended by now has committed everything that the timeline then finds.
             watched.look()
-        timeline = self._reader.advance(spans)
+        timeline = self._reader.advance(records, lambda index, trace: self._watched[index].look_at_trace(trace))
+        for watched in self._watched:
+            watched.refine()
         runs = tuple(self._run_status(index, line) for index, line in enumerate(timeline.runs))
         judged = timeline.complete and self._judged == self._question(timeline)
         reference = self._watched[0].manifest
         return RaceStatus(
-            self._name(), str((reference.get("experiment") or {}).get("name", "?")), tuple(self._command()), runs, timeline,
+            self._name(), str((reference.get("experiment") or {}).get("name", "?")), self._command, runs, timeline,
             self._verdicts if judged else self._provisional(timeline), judged,
         )  # fmt: skip
 
@@ -217,12 +220,13 @@ class Monitor:
             return str(races.pop())
         return " · ".join(str(watched.manifest.get("name", watched.run.path.name)) for watched in self._watched)
 
-    def _command(self) -> list[str]:
+    @cached_property
+    def _command(self) -> tuple[str, ...]:
         parents = {watched.run.path.parent for watched in self._watched}
         race = parents.pop() / "race.json"
         if not parents and race.exists():
             try:
-                return [str(word) for word in read_json(race).get("command", [])]
+                return tuple(str(word) for word in read_json(race).get("command", []))
             except ReprotuiError:
-                return []
-        return ["reprotui", "open", *(str(watched.run.path) for watched in self._watched)]
+                return ()
+        return "reprotui", "open", *(str(watched.run.path) for watched in self._watched)

@@ -36,17 +36,14 @@ class WatchedRun:
     written_ns: int = 0
 
     def look(self) -> None:
-        """Read what may have changed: manifest, state, events, log."""
+        """Read what may have changed beside the trace: manifest, state, log."""
         try:
             status = self.run.manifest_path.stat()
             stamp = status.st_mtime_ns, status.st_size
             if stamp != self.stamp:
                 self.manifest, self.stamp = self.run.manifest(), stamp
-            # The process before its events: one that has ended by now has written all of them.
             self.state = self.run.state(self.manifest)
             self.problem = str((self.manifest.get("result") or {}).get("error") or "")
-            self._look_at_events()
-            self.state = self._refine(self.state)
         except (ReprotuiError, OSError) as error:
             self.problem = str(error)
             if not self.run.path.exists():
@@ -58,29 +55,31 @@ class WatchedRun:
         if size != self.log_size:
             self.log, self.log_size = tuple(self.run.log_tail(LOG_LINES)), size
 
-    def _refine(self, state: str) -> str:
-        """Tell apart what a running process is at."""
-        if self.process is not None and self.process.poll() is not None and state == "created":
-            return "killed"  # it died before it could write its own name
-        if state == "elsewhere" and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
-            state = "running"  # on another host, with the directory in common
-        if state != "running":
-            return state
+    def look_at_trace(self, trace: Trace) -> None:
+        """Read the events since the last look; after `look`, because a process that has ended by then has written them all."""
+        try:
+            self.events += trace.events(self.events[-1].id if self.events else 0)
+            if self.state == "elsewhere" or not self.trained:
+                last = trace.last_step()
+                row = None if last is None else trace.row(last)
+                self.trained = bool(last)
+                self.written_ns = row.time_ns if row is not None else 0
+        except ReprotuiError as error:
+            self.problem = str(error)
+
+    def refine(self) -> None:
+        """Tell apart what a running process is at, from its events; after both looks."""
+        if self.process is not None and self.process.poll() is not None and self.state == "created":
+            self.state = "killed"  # it died before it could write its own name
+        if self.state == "elsewhere" and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
+            self.state = "running"  # on another host, with the directory in common
+        if self.state != "running":
+            return
         kinds = [event.kind for event in self.events]
         if "compiled" not in kinds and not self.trained:
-            return "starting"
-        return "paused" if next((kind for kind in reversed(kinds) if kind in ("paused", "resumed")), "") == "paused" else state
-
-    def _look_at_events(self) -> None:
-        trace = self.run.trace_path
-        if trace.exists() and trace.stat().st_size:
-            with Trace(trace) as opened:
-                self.events += opened.events(self.events[-1].id if self.events else 0)
-                if self.state == "elsewhere" or not self.trained:
-                    last = opened.last_step()
-                    row = None if last is None else opened.row(last)
-                    self.trained = bool(last)
-                    self.written_ns = row.time_ns if row is not None else 0
+            self.state = "starting"
+        elif next((kind for kind in reversed(kinds) if kind in ("paused", "resumed")), "") == "paused":
+            self.state = "paused"
 
     def rate(self, step: int | None) -> float | None:
         """Return the steps a second of the last seconds; a run that stands still has none."""

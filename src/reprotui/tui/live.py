@@ -11,17 +11,15 @@ QUIET_MS = 20
 """How long the file system must be quiet: short, because a divergence should be seen within a tenth of a second."""
 GATHER_MS = 50
 """How long changes are gathered where it never is quiet."""
-LOOK_SECONDS = 0.08
-"""Least time between two looks, to which the gathering is added: eight a second where files always change."""
-PICTURE_SECONDS = 0.25
-"""Least time between two pictures that show nothing but more steps: drawing costs ten times what looking costs, and on a busy
-machine the runs would pay for it. A divergence, a state, an event or a verdict is shown at once."""
+LOOK_SECONDS = 0.12
+"""Least time between two looks, to which the gathering is added: five a second where files always change."""
+PICTURE_SECONDS = 1.0
+"""Least time between two pictures that show nothing but more steps: drawing costs ten times what looking costs, and where runs
+keep all cores busy they pay for it, whatever the priority. A divergence, a state, an event or a verdict is shown at once."""
 POLL_SECONDS = 0.5
 """The slow poll beside the file watcher: a process that dies, and file systems that send no news."""
-
-
-SPANS = 8
-"""Spans read between two pictures of a long run that is being opened: half a million records, a second at most."""
+RECORDS = 524_288
+"""Records of each run read between two pictures of a long run that is being opened: a second at most."""
 
 
 class Watch(threading.Thread):
@@ -58,7 +56,7 @@ class Watch(threading.Thread):
         status = self._monitor.look()
         self._hand_over(status)
         while not status.timeline.complete and not self._stop_event.is_set():
-            status = self._monitor.look(SPANS)
+            status = self._monitor.look(RECORDS)
             self._hand_over(status)
         if self._monitor.needs_judging(status) and not self._stop_event.is_set():
             status = self._monitor.judge(status)
