@@ -117,7 +117,13 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def count(self, count: int) -> None:
         self._count = count
         self.cursor = max(0, min(self.cursor, count - 1))
-        self.virtual_size = Size(0, count + self.HEADINGS)  # the heading covers the first line
+        size = Size(0, count + self.HEADINGS)  # the heading covers the first line
+        if self.show_vertical_scrollbar and size.height > self.virtual_size.height:
+            # Nothing moves: setting the size would lay the whole screen out again, and draw it twice.
+            self.set_reactive(Rows.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = size.height
+        else:
+            self.virtual_size = size
 
     @property
     def page_rows(self) -> int:
