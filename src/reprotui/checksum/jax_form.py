@@ -95,9 +95,12 @@ def leaf_spec(path: str, leaf: Any) -> LeafSpec:
     if dtype is None:
         leaf = jnp.asarray(leaf)
         dtype = leaf.dtype
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return LeafSpec(path, str(dtype), tuple(leaf.shape))
-    return LeafSpec(path, dtype.name, tuple(leaf.shape))
+    return LeafSpec(path, _dtype_name(dtype), tuple(leaf.shape))
+
+
+@functools.cache
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype) if jnp.issubdtype(dtype, jax.dtypes.prng_key) else dtype.name
 
 
 def _entry_name(entry: Any) -> str:

@@ -130,18 +130,20 @@ class StepBuilder:
 
     def _pieces(self, calls: list[Call]) -> list[Any]:
         asked = self._watch.options.loss
+        fed = set(self.step.fed.values())
         outputs = {
             (call.function, path): leaf
             for call in calls
             for path, leaf in call.outputs.items()
-            if not (call.function is self.step and path in self.step.fed.values())
+            if not (call.function is self.step and path in fed)
         }
         loss = loss_path({path: leaf.kind for (_, path), leaf in outputs.items()}, asked)
         states = {
             leaf.kind
             for call in calls
+            for outside in [self._outside(call)]
             for path, leaf in call.inputs.items()
-            if (call.function is self.step and path in self.step.fed) or path in self._outside(call)
+            if (call.function is self.step and path in self.step.fed) or path in outside
         }
         pieces = [piece for call in calls for piece in self._inputs(call)]
         for (function, path), leaf in outputs.items():

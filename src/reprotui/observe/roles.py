@@ -1,5 +1,6 @@
 """What a leaf of a jitted function's call is: state, batch, key, loss, gradient; and under which name it is recorded."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,13 @@ Kind = tuple[tuple[int, ...], str]
 
 def kind_of(leaf: Any) -> Kind:
     """Return shape and dtype of an array; of a Python number its type."""
-    return tuple(getattr(leaf, "shape", ())), str(getattr(leaf, "dtype", None) or type(leaf).__name__)
+    dtype = getattr(leaf, "dtype", None)
+    return tuple(getattr(leaf, "shape", ())), type(leaf).__name__ if dtype is None else _text(dtype)
+
+
+@functools.cache
+def _text(dtype: Any) -> str:
+    return str(dtype)
 
 
 def is_key(path: str, kind: Kind) -> bool:
@@ -47,6 +54,7 @@ def is_gradient(path: str) -> bool:
     return bool(_GRADIENT.search(path))
 
 
+@functools.lru_cache(1 << 16)
 def state_path(path: str, kind: Kind, in_optimizer: bool) -> str:
     """Return the name under which a leaf of the state is recorded: beneath `opt_state`, `params` or `extra`."""
     parts = path.split("/")
@@ -115,6 +123,7 @@ def outside_state(inputs: Mapping[str, Kind], outputs: Mapping[str, Kind]) -> di
     return found
 
 
+@functools.lru_cache(1 << 16)
 def renamed(spec: LeafSpec, path: str) -> LeafSpec:
     """Return a leaf's description under another path."""
     return LeafSpec(path, spec.dtype, spec.shape)

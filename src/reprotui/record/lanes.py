@@ -98,7 +98,7 @@ def spec_of(path: str, leaf: Any) -> LeafSpec:
 
         return torch_form.leaf_spec(path, leaf)
     array = np.asarray(leaf)
-    return LeafSpec(path, array.dtype.name, array.shape)
+    return LeafSpec(path, numpy_form.dtype_name(array.dtype), array.shape)
 
 
 def to_numpy(leaf: Any) -> np.ndarray:
