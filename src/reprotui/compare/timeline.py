@@ -164,6 +164,7 @@ class TimelineReader:
         self._common: list[Steps] = [range(0) for _ in paths[1:]]
         self._differs = [_Column(np.uint8) for _ in paths[1:]]
         self._first: list[int | None] = [None for _ in paths[1:]]
+        self._tables: list[dict[int, LeafTable]] = [{} for _ in paths]
         self.problems: dict[int, str] = {}
         """What cannot be read, by the index of the run; such a run keeps what was read before."""
         self._newest = Timeline()
@@ -184,7 +185,7 @@ class TimelineReader:
                 try:
                     if not path.exists() or path.stat().st_size == 0:
                         continue
-                    trace = opened.enter_context(Trace(path))
+                    trace = opened.enter_context(Trace(path, self._tables[index]))
                     if visit is not None:
                         visit(index, trace)
                     complete &= self._read(index, trace, records)

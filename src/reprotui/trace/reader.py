@@ -81,14 +81,19 @@ def _step_row(row: tuple[Any, ...]) -> StepRow:
 class Trace:
     """A trace opened for reading; use as a context manager, and for short: a long reader keeps the journal growing.
 
+    Args:
+        path: the file.
+        tables: leaf tables of this very file by version, which never change: what was read before, and is read now.
+
     Raises:
         BadInputError: the file is missing, not a trace, or its beginning is damaged.
         CannotTellError: it was written by a newer reprotui or with another checksum definition, or a page that is
             needed is damaged; the message says up to which step it can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tables: dict[int, LeafTable] | None = None) -> None:
         self.path = path
+        self._tables: dict[int, LeafTable] = {} if tables is None else tables
         if not path.is_file():
             raise BadInputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
         try:
@@ -113,7 +118,6 @@ class Trace:
         except BaseException:
             self._connection.close()
             raise
-        self._tables: dict[int, LeafTable] = {}
 
     def __enter__(self) -> Self:
         return self
