@@ -113,6 +113,33 @@ def test_a_save_that_fails_fails_the_run(reprotui: Cli) -> None:
     assert RunDirectory(reprotui.runs / "full").state() == "failed"
 
 
+def test_a_disk_that_fills_up_while_saving_leaves_nothing_that_looks_saved(reprotui: Cli) -> None:
+    large = ("digits-mlp", "width=512", "steps=20", "--every", 10)
+    done = reprotui("run", *large, "--save-at", 10, "--name", "full", exit_code=4, file_size=1 << 19)
+    assert "the checkpoint of step 10 was not saved" in done.stdout + done.stderr
+    path = reprotui.runs / "full"
+    assert list(path.joinpath("checkpoints").glob("[0-9]*")) == []
+    assert "no checkpoint" in reprotui("checkpoint", "verify", "full", exit_code=3).stderr
+    assert last_step(path) == 20
+
+
+def test_the_last_checkpoint_of_a_run_is_read_back(saved: Path, reprotui: Cli) -> None:
+    assert [text for kind, text in events_of(saved) if kind == "verified"] == ["checkpoint of step 20, read back"]
+    process = reprotui.start("run", *ENDLESS, "--save-at", 5, "--name", "damaged")
+    path = reprotui.runs / "damaged"
+    eventually("the run takes steps", lambda: last_step(path) > 5)
+    eventually("it is saved", lambda: any(kind == "saved" for kind, _ in events_of(path)))
+    stored = max(path.joinpath("checkpoints", "5").rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(content)
+    reprotui("control", "damaged", "stop")
+    said = "".join(process.communicate())
+    assert process.returncode == 4
+    assert "the checkpoint of step 5" in said
+    assert "CORRUPT when read back" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

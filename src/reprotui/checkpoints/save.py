@@ -25,6 +25,7 @@ from reprotui.checksum import jax_form
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.integrity import IntegrityError, content_to_json, digest_state, identity_of_run
 from reprotui.integrity.formats.orbax import INTEGRITY_ITEM, TEMPORARY
+from reprotui.integrity.status import Status
 from reprotui.run_directory import RunDirectory
 
 META_ITEM = "meta"
@@ -75,6 +76,7 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._error: tuple[int, BaseException] | None = None
         self._taken: set[int] = set()
+        self._written: int | None = None
 
     def save(self, position: Position, state: Sequence[tuple[str, Any]]) -> None:
         """Copy a state and have it saved; returns before it is.
@@ -112,6 +114,24 @@ class Saver:
             self._thread.join()
             self._thread = None
         self.check()
+
+    def read_back(self) -> None:
+        """Verify the checkpoint that was saved last by reading all of it: what is left of a run is known to be good.
+
+        Raises:
+            WorkerFailedError: what is on disk is not what was in memory.
+        """
+        from reprotui.checkpoints.verify import verify_checkpoint
+
+        if self._written is None:
+            return
+        result = verify_checkpoint(self._place / str(self._written), "content", run=self._run)
+        if result.status is not Status.VALID:
+            raise WorkerFailedError(
+                f"the checkpoint of step {self._written} in {self._place} is {result.status} when read back: "
+                f"{result.findings[0].message}; earlier ones may be good: reprotui checkpoint verify {self._run.path}"
+            )
+        self._announce("verified", f"checkpoint of step {self._written}, read back")
 
     @property
     def _place(self) -> Path:
@@ -156,6 +176,7 @@ class Saver:
         path = directory / str(step)
         write(path, nested(stored), {INTEGRITY_ITEM: content_to_json(content), META_ITEM: meta})
         register(path, identity_of_run(self._manifest, step), content)
+        self._written = step
         self._announce("saved", f"step {step}")
 
     def _prune(self) -> None:

@@ -53,6 +53,7 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
             saver.close()
         raise
     saver.close()
+    saver.read_back()
     return result
 
 
