@@ -11,8 +11,8 @@ QUIET_MS = 20
 """How long the file system must be quiet: short, because a divergence should be seen within a tenth of a second."""
 GATHER_MS = 50
 """How long changes are gathered where it never is quiet."""
-LOOK_SECONDS = 0.12
-"""Least time between two looks, to which the gathering is added: five a second where files always change."""
+LOOK_SECONDS = 0.1
+"""Least time between two looks, to which the gathering is added: six a second where files always change."""
 PICTURE_SECONDS = 1.0
 """Least time between two pictures that show nothing but more steps: drawing costs ten times what looking costs, and where runs
 keep all cores busy they pay for it, whatever the priority. A divergence, a state, an event or a verdict is shown at once."""
