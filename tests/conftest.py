@@ -86,6 +86,7 @@ class Cli:
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self.directory, self.environment = directory, environment
         self.runs = directory / "runs"
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: object, file_size: int | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command and return its process.
@@ -97,7 +98,8 @@ class Cli:
         command = [sys.executable, "-m", "reprotui", *map(str, arguments)]
         if file_size is not None:
             command = [sys.executable, "-c", LIMITED, str(file_size), *command]
-        return subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, **options)
+        self.started.append(subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, **options))
+        return self.started[-1]
 
     def __call__(self, *arguments: object, exit_code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit code; no command may end in a traceback."""
@@ -192,6 +194,10 @@ def reprotui(tmp_path: Path, environment: dict[str, str]) -> Iterator[Cli]:
     """Return the command line in the test's own directory; workers that a failed test leaves behind are killed."""
     cli = Cli(tmp_path, environment)
     yield cli
+    for process in cli.started:
+        if process.poll() is None:
+            process.terminate()  # its workers with it, those that have not written down yet who they are
+            process.communicate(timeout=PATIENCE)
     for manifest in cli.runs.glob("**/run.json"):
         process = json.loads(manifest.read_text()).get("process") or {}
         if RunDirectory(manifest.parent).state() == "running":
