@@ -108,6 +108,15 @@ def test_rate_and_time_left(race: LiveRace, monkeypatch: pytest.MonkeyPatch) -> 
     assert look(monitor).runs[0].seconds_left is None
 
 
+def test_reading_what_was_recorded_before_is_no_progress(race: LiveRace) -> None:
+    race.write(steps_of(30))
+    monitor = Monitor(members([race.path]))
+    while not (status := monitor.look(records=10)).timeline.complete:
+        assert status.runs[0].rate is None
+    assert status.runs[0].step == 30
+    assert status.runs[0].rate is None
+
+
 def test_a_verdict_is_provisional_until_it_is_judged(race: LiveRace) -> None:
     monitor = Monitor(members([race.path]))
     status = look(monitor)

@@ -150,7 +150,7 @@ class Monitor:
         timeline = self._reader.advance(records, lambda index, trace: self._watched[index].look_at_trace(trace))
         for watched in self._watched:
             watched.refine()
-        runs = tuple(self._run_status(index, line) for index, line in enumerate(timeline.runs))
+        runs = tuple(self._run_status(index, line, timeline.complete) for index, line in enumerate(timeline.runs))
         judged = timeline.complete and self._judged == self._question(timeline)
         reference = self._watched[0].manifest
         return RaceStatus(
@@ -200,7 +200,7 @@ class Monitor:
                 verdicts.append(Verdict(a, watched.label, "diverged", None, pair.first, phases[0], phases))
         return tuple(verdicts)
 
-    def _run_status(self, index: int, line: RunLine) -> RunStatus:
+    def _run_status(self, index: int, line: RunLine, complete: bool) -> RunStatus:
         watched = self._watched[index]
         manifest = watched.manifest
         step = int(line.steps[-1]) if len(line.steps) else None
@@ -209,7 +209,7 @@ class Monitor:
         devices = manifest.get("devices") or {}
         return RunStatus(
             watched.label, watched.run.path, watched.state, step, planned_steps(manifest), loss,
-            watched.rate(step), str(devices.get("backend", "")), devices.get("cpu_threads"),
+            watched.rate(step if complete else None), str(devices.get("backend", "")), devices.get("cpu_threads"),
             tuple(f"{item.name}={'none' if item.b is None else item.b}" for item in differs), tuple(watched.events),
             watched.log, self._reader.problems.get(index, watched.problem),
         )  # fmt: skip
