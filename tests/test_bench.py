@@ -23,8 +23,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "checksum": {"side": 64},
     "trace": {"rows": 50},
     "divergence": {"steps": 500},
+    "verifying": {"elements": 1000},
 }
-ROWS = {"recording": 8, "checksum": 5, "trace": 4, "divergence": 2, "startup": 7}
+ROWS = {"recording": 8, "checksum": 5, "trace": 4, "divergence": 2, "startup": 7, "verifying": 3}
 """Fewest rows: a GPU and torch add some."""
 
 

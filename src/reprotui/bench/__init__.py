@@ -14,10 +14,11 @@ FAMILIES = (
     "kills",
     "faults",
     "saving",
+    "verifying",
     "save_kills",
     "replays",
 )
-WITH_JAX = ("recording", "checksum", "flips", "saving")
+WITH_JAX = ("recording", "checksum", "flips", "saving", "verifying")
 """Measured in a process of their own, started like a worker: what XLA reads must be set before jax is imported."""
 
 

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "kills": "workers killed at random moments: is every acknowledged step there",
     "faults": "harmed checkpoints of four formats: is every fault found, is no whole one suspected",
     "saving": "what a checkpoint costs the training beside it",
+    "verifying": "how fast a large checkpoint is verified, against SHA-256 alone",
     "save_kills": "workers killed while they save and prune: is anything VALID that is not, does it go on equal",
     "replays": "random steps of the built-in experiments replayed: are all equal to the record",
 }
