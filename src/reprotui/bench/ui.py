@@ -144,8 +144,7 @@ def _workers(
     _add(found, "workers with a dashboard open", watched, "steps/s", scale=1)
     _add(found, "workers alone", alone, "steps/s", scale=1)
     limit = max(LEAST_NOISE, ui_load.noise(alone))
-    # By neighbours, because the machine's own speed drifts by more than this.
-    lost = 1 - statistics.median(one / other for one, other in zip(watched, alone, strict=True))
+    lost = 1 - ratio(watched, alone)
     notes.append(
         at_most("steps lost because somebody watches", 100 * lost, round(100 * limit, 1), " % (noise of the workers alone)")
     )

@@ -21,6 +21,7 @@ from reprotui.checkpoints.places import step_directories
 from reprotui.checkpoints.policy import Checkpointing, surplus
 from reprotui.checkpoints.prune import clear_unregistered, remove
 from reprotui.checkpoints.register import register
+from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import jax_form
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.integrity import IntegrityError, content_to_json, digest_state, identity_of_run
@@ -121,8 +122,6 @@ class Saver:
         Raises:
             WorkerFailedError: what is on disk is not what was in memory.
         """
-        from reprotui.checkpoints.verify import verify_checkpoint
-
         if self._written is None:
             return
         result = verify_checkpoint(self._place / str(self._written), "content", run=self._run)

@@ -123,7 +123,6 @@ def outside_state(inputs: Mapping[str, Kind], outputs: Mapping[str, Kind]) -> di
     return found
 
 
-@functools.lru_cache(1 << 16)
 def renamed(spec: LeafSpec, path: str) -> LeafSpec:
     """Return a leaf's description under another path."""
     return LeafSpec(path, spec.dtype, spec.shape)
