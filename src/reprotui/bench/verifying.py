@@ -41,8 +41,8 @@ def run(count: int | None = None, seed: int = 0, *, elements: int = ELEMENTS) ->
         elements: of each leaf.
 
     Returns:
-        A row each: MB of files, median seconds and MB of files a second. Both levels of verification read the files' bytes; `content` decodes
-        and hashes the leaves besides.
+        A row each: MB of files, median seconds and MB of files a second. Both levels of verification read the files' bytes;
+        `content` decodes and hashes the leaves besides.
     """
     with tempfile.TemporaryDirectory(prefix="reprotui-bench-") as folder:
         say("writing a checkpoint")
