@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conftest import eventually
 from reprotui.bench import FAMILIES, run_benchmark
 from reprotui.cli.bench import BENCHMARKS
 
@@ -87,6 +89,22 @@ def test_divergence_names_the_step_that_the_seed_chose() -> None:
     rows = [run_benchmark("divergence", count=1, seed=seed, steps=500)["rows"] for seed in (1, 2)]
     assert all(row["step and phase right"] == "yes" for found in rows for row in found)
     assert rows[0][0]["differs at"] != rows[1][0]["differs at"]
+
+
+def test_an_interrupted_benchmark_leaves_no_files(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reprotui", "bench", "verifying"], cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    eventually("it works on its files", lambda: list(temporary.glob("*/*/*")))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert b"interrupted" in said
+    assert b"Traceback" not in said
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_command_offers_every_family() -> None:

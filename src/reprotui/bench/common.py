@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -23,9 +24,11 @@ def in_child(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         WorkerFailedError: it ended without a result; what it said is on stderr.
     """
     command = [sys.executable, "-m", "reprotui.bench", name, json.dumps(options)]
-    environment = worker_environment()
-    with ended(subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment)) as process:
-        answer, _ = process.communicate()
+    # Its files lie in a folder of this process: where the other is killed, as on ctrl-C, they are still removed.
+    with tempfile.TemporaryDirectory(prefix="reprotui-bench-") as folder:
+        environment = worker_environment(TMPDIR=folder)
+        with ended(subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment)) as process:
+            answer, _ = process.communicate()
     if process.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if process.returncode:
