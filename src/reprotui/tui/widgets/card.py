@@ -9,7 +9,7 @@ from reprotui.tui.plot import short
 from reprotui.tui.symbols import Symbols, plain
 from reprotui.tui.text import printable
 
-BAR = 16
+BAR, NARROW_BAR = 16, 8
 STATE_COLOURS = {
     "running": "$equal", "finished": "$foreground", "paused": "$unknown", "starting": "$unknown", "created": "$unknown",
     "failed": "$differs", "killed": "$differs", "gone": "$differs", "stopped": "$unknown", "elsewhere": "$muted",
@@ -47,8 +47,9 @@ class RunCard(Static):
         # Records and symbols come from files of others: none of it is read as markup.
         name = Content.assemble((pointer, "bold"), (f"{run.label} ", f"bold {colour}"))
         state = Content.styled(run.state, f"bold {STATE_COLOURS.get(run.state, '$foreground')}")
-        differs = self._text(" ".join(run.differs) if run.differs else "reference" if self.index == 0 else "same config as A")
-        progress = self._progress(run)
+        plainly = "reference" if self.index == 0 else "same as A" if narrow else "same config as A"
+        differs = self._text(" ".join(run.differs) or plainly)
+        progress = self._progress(run, NARROW_BAR if narrow else BAR)
         tail = "  ".join(part for part in (run.backend, f"{run.threads} threads" if run.threads else "") if part)
         problem = " ".join(printable((run.problem or _last_words(run)).replace("\n", " ")).split())
         if narrow:
@@ -62,11 +63,11 @@ class RunCard(Static):
         ]
         self.update(Content("\n   ").join(lines), layout=False)
 
-    def _progress(self, run: RunStatus) -> Content:
+    def _progress(self, run: RunStatus, bar: int) -> Content:
         if run.step is None:
             return Content.styled("no step yet", "$muted")
         steps = run.steps or run.step or 1
-        filled = min(BAR, BAR * run.step // steps)
+        filled = min(bar, bar * run.step // steps)
         full, empty = ("#", "-") if self.symbols.ascii else ("━", "─")
         parts = [f" {run.step}/{run.steps or '?'}"]
         if run.rate:
@@ -76,7 +77,7 @@ class RunCard(Static):
         if run.loss is not None:
             parts.append(f"loss {short(run.loss, 5)}")
         colour = f"$run-{'abcdefgh'[self.index]}"
-        return Content.assemble((full * filled, colour), (empty * (BAR - filled), "$muted"), "  ".join(parts))
+        return Content.assemble((full * filled, colour), (empty * (bar - filled), "$muted"), "  ".join(parts))
 
     def _text(self, text: str) -> Content:
         return Content(plain(text, self.symbols))
