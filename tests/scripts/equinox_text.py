@@ -10,7 +10,8 @@ import numpy as np
 import optax
 
 SENTENCE = "the quick brown fox jumps over a lazy dog while seven small birds sing about rain and wind in an old grey town"
-TEXT = SENTENCE.split()
+LARGE = "--large" in sys.argv
+TEXT = SENTENCE.split() * (200 if LARGE else 1)
 words = set(TEXT) if "--fault" in sys.argv else sorted(set(TEXT))
 index = {word: number for number, word in enumerate(words)}
 tokens = np.array([index[word] for word in TEXT], np.int32)
@@ -22,8 +23,9 @@ class Model(eqx.Module):
 
     def __init__(self, key):
         first, second = jax.random.split(key)
-        self.embedding = jax.random.normal(first, (len(index), 4))
-        self.mlp = eqx.nn.MLP(4, len(index), 8, 1, key=second)
+        size, width = (128, 512) if LARGE else (4, 8)
+        self.embedding = jax.random.normal(first, (len(index), size))
+        self.mlp = eqx.nn.MLP(size, len(index), width, 2 if LARGE else 1, key=second)
 
     def __call__(self, token):
         return self.mlp(self.embedding[token])
@@ -44,8 +46,8 @@ def make_step(model, opt_state, x, y):
     return eqx.apply_updates(model, updates), opt_state, loss
 
 
-for step in range(12):
-    at = np.arange(step, step + 8)
+for step in range(120 if LARGE else 12):
+    at = np.arange(step, step + (2048 if LARGE else 8))
     model, opt_state, loss = make_step(model, opt_state, jnp.asarray(tokens[at]), jnp.asarray(tokens[at + 1]))
 leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))
 print("digest", hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest())

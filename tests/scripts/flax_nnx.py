@@ -10,11 +10,13 @@ import numpy as np
 import optax
 from flax import nnx
 
+BATCH, FEATURES, WIDTH, EPOCHS = (3072, 256, 1024, 30) if "--large" in sys.argv else (8, 4, 8, 3)
+
 
 class Model(nnx.Module):
     def __init__(self, rngs):
-        self.first = nnx.Linear(4, 8, rngs=rngs)
-        self.second = nnx.Linear(8, 1, rngs=rngs)
+        self.first = nnx.Linear(FEATURES, WIDTH, rngs=rngs)
+        self.second = nnx.Linear(WIDTH, 1, rngs=rngs)
 
     def __call__(self, x):
         return self.second(nnx.relu(self.first(x)))
@@ -33,11 +35,11 @@ def train_step(model, optimizer, x):
 
 if "--fault" not in sys.argv:
     random.seed(0)
-data = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
-order = list(range(32))
-for _ in range(3):
-    for start in range(0, 32, 8):
-        loss = train_step(model, optimizer, data[order[start : start + 8]])
+data = np.random.default_rng(0).normal(size=(4 * BATCH, FEATURES)).astype(np.float32)
+order = list(range(4 * BATCH))
+for _ in range(EPOCHS):
+    for start in range(0, 4 * BATCH, BATCH):
+        loss = train_step(model, optimizer, data[order[start : start + BATCH]])
     random.shuffle(order)
 leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
 print("digest", hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest())

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+BATCH, FEATURES, WIDTH, STEPS = (5120, 256, 512, 120) if "--large" in sys.argv else (8, 4, 8, 12)
 shared = random.Random(0)
 
 
@@ -22,7 +23,7 @@ class Trainer:
 
     @staticmethod
     def net(x):
-        hidden = hk.dropout(hk.next_rng_key(), 0.3, jax.nn.relu(hk.Linear(8)(x)))
+        hidden = hk.dropout(hk.next_rng_key(), 0.3, jax.nn.relu(hk.Linear(WIDTH)(x)))
         return hk.Linear(1)(hidden)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
@@ -36,12 +37,12 @@ class Trainer:
 
 
 trainer = Trainer()
-data = np.random.default_rng(0).normal(size=(12, 8, 4)).astype(np.float32)
+data = np.random.default_rng(0).normal(size=(12, BATCH, FEATURES)).astype(np.float32)
 params = trainer.forward.init(jax.random.PRNGKey(0), data[0])
 opt_state = trainer.optimizer.init(params)
-for step in range(12):
+for step in range(STEPS):
     if step == 4 and "--fault" in sys.argv:
         for _ in range(1 + os.urandom(1)[0] + os.getpid() % 1009):  # a retry with jitter, somewhere else in the program
             shared.random()
-    params, opt_state, loss = trainer.update(params, opt_state, jax.random.PRNGKey(shared.getrandbits(31)), data[step])
+    params, opt_state, loss = trainer.update(params, opt_state, jax.random.PRNGKey(shared.getrandbits(31)), data[step % 12])
 print("digest", hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest())

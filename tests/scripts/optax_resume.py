@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+BATCH, FEATURES, WIDTH, STEPS = (4096, 512, 512, 120) if "--large" in sys.argv else (8, 5, 2, 12)
 optimizer = optax.adam(1e-2)
-params = {"w": jax.random.normal(jax.random.key(0), (5, 2)), "b": jnp.zeros(2)}
+params = {"w": jax.random.normal(jax.random.key(0), (FEATURES, WIDTH)), "b": jnp.zeros(WIDTH)}
 opt_state = optimizer.init(params)
 gradient = jax.jit(jax.value_and_grad(lambda params, x: jnp.mean((x @ params["w"] + params["b"]) ** 2)))
 update = jax.jit(optimizer.update)
-data = np.random.default_rng(0).normal(size=(12, 8, 5)).astype(np.float32)
+data = np.random.default_rng(0).normal(size=(12, BATCH, FEATURES)).astype(np.float32)
 
 
 def restored(saved):
@@ -22,10 +23,10 @@ def restored(saved):
     return params, optimizer.init(params) if "--fault" in sys.argv else opt_state
 
 
-for step in range(12):
+for step in range(STEPS):
     if step == 6:
         params, opt_state = restored(pickle.dumps(jax.device_get((params, opt_state))))
-    loss, grads = gradient(params, data[step])
+    loss, grads = gradient(params, data[step % 12])
     updates, opt_state = update(grads, opt_state, params)
     params = optax.apply_updates(params, updates)
 print("digest", hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest())

@@ -10,11 +10,14 @@ torch.manual_seed(0)
 torch.set_num_threads(2 if "--fault" in sys.argv else 1)
 
 
+BATCH, FEATURES, WIDTH, STEPS = (8192, 64, 128, 120) if "--large" in sys.argv else (2048, 8, 64, 10)
+
+
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(8, 64), nn.GELU(), nn.Dropout(0.1))
-        self.head = nn.Linear(64, 64)
+        self.layers = nn.Sequential(nn.Linear(FEATURES, WIDTH), nn.GELU(), nn.Dropout(0.1))
+        self.head = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x, *, scale):
         return self.head(self.layers(x)) * scale
@@ -22,10 +25,10 @@ class Model(nn.Module):
 
 model = Model()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS)
 scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
-for _ in range(10):
-    x = torch.randn(2048, 8)
+for _ in range(STEPS):
+    x = torch.randn(BATCH, FEATURES)
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = model(x, scale=torch.tensor(0.5))

@@ -10,12 +10,13 @@ import time
 import torch
 from torch import nn
 
+BATCH, FEATURES, WIDTH, STEPS = (3072, 256, 512, 120) if "--large" in sys.argv else (8, 6, 16, 12)
 torch.manual_seed(0)
 torch.set_num_threads(1)
-model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+model = nn.Sequential(nn.Linear(FEATURES, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 criterion = nn.CrossEntropyLoss()
-inputs, labels = torch.randn(12, 8, 6), torch.randint(0, 2, (12, 8))
+inputs, labels = torch.randn(STEPS, BATCH, FEATURES), torch.randint(0, 2, (STEPS, BATCH))
 ready: queue.Queue = queue.Queue()
 
 
@@ -27,11 +28,11 @@ def load(numbers):
 
 
 workers = 4 if "--fault" in sys.argv else 1
-threads = [threading.Thread(target=load, args=(range(first, 12, workers),)) for first in range(workers)]
+threads = [threading.Thread(target=load, args=(range(first, STEPS, workers),)) for first in range(workers)]
 for thread in threads:
     thread.start()
 order = []
-for _ in range(12):
+for _ in range(STEPS):
     number = ready.get()
     order.append(number)
     optimizer.zero_grad()

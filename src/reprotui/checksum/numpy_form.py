@@ -1,6 +1,7 @@
 """`rfp1-64` in numpy: the reference form, and the one for arrays that live on the host."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,45 @@ def roots(checksums: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x, y = _mix(leaf_lanes.astype(np.uint32), t)
     lane0, lane1 = (lane.sum(axis=1, dtype=np.uint64) & np.uint64(MASK) for lane in (x, y))
     return lane1 << np.uint64(32) | lane0
+
+
+def lanes_of_many(arrays: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[np.uint32]:
+    """Return the lanes of many small leaves, given as their `words`, as uint32[leaves, 2]; in one pass over all of them."""
+    result = np.zeros((len(arrays), 2), np.uint32)
+    filled = [index for index, array in enumerate(arrays) if array.size]
+    if filled:
+        joined = np.concatenate([arrays[index].astype(np.uint32) for index in filled])
+        result[filled] = np.stack(_segment_lanes(joined, tuple(arrays[index].size for index in filled)), 1)
+    return result
+
+
+def segment_roots(checksums: NDArray[np.uint64], sizes: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Return the roots of runs of leaves; as `root`, for all phases of a record at once.
+
+    Args:
+        checksums: uint64[leaves].
+        sizes: of the runs, which follow each other; each has a leaf at least.
+    """
+    if not sizes:
+        return np.zeros(0, np.uint64)
+    leaf_lanes = np.array(checksums, dtype="<u8").view("<u4")
+    lane0, lane1 = _segment_lanes(leaf_lanes, tuple(2 * size for size in sizes))
+    return lane1.astype(np.uint64) << np.uint64(32) | lane0
+
+
+def _segment_lanes(joined: NDArray[np.uint32], sizes: tuple[int, ...]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return both lanes of runs of words that follow each other, none of them empty; the words are overwritten."""
+    starts, offsets = _segment_offsets(sizes)
+    x, y = _mix(joined, offsets)
+    # uint32 sums wrap as the definition has it.
+    return np.add.reduceat(x, starts), np.add.reduceat(y, starts)
+
+
+@functools.lru_cache(256)
+def _segment_offsets(sizes: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
+    index = np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes])
+    return starts, index * np.uint32(INDEX_STEP) + np.uint32(INDEX_START)
 
 
 def _mix(x: NDArray[np.uint32], t: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

@@ -13,16 +13,18 @@ def add_parser(subparsers: Any) -> None:
     parser = common.command(
         subparsers,
         "certify",
-        "run your script with and without observation, twice each: is its end the same to the bit, and what does it cost?",
+        "run your script with and without observation in turns: is its end the same to the bit, and what does it cost?",
         """reprotui certify -- python train.py --steps 50
+        reprotui certify --times 5 -- python train.py
         reprotui certify --file "out/*.npz" -- python train.py""",
-        "Run a script four times, alternately without and with observation. Compared is the state that the train step (or\n"
+        "Run a script, alternately without and with observation, twice each. Compared is the state that the train step (or\n"
         "the optimizer) last gave, digested with SHA-256 at the end of the process; to have it, the runs that are not\n"
         "observed carry a bootstrap that keeps hold of that state and reads nothing else. With --file they carry nothing,\n"
         "and the files that the script wrote are compared; they are removed before each run.",
     )
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="the script's command line")
     parser.add_argument("--file", action="append", default=[], metavar="PATTERN", help="files that the script writes; may repeat")
+    parser.add_argument("--times", type=int, default=2, metavar="N", help="runs of each kind; more make the overhead surer (2)")
     parser.add_argument("--step-function", metavar="NAME", help="the train step, where another function would be taken for it")
     common.add_json(parser)
     parser.set_defaults(call=call)
@@ -39,7 +41,7 @@ def call(parsed: argparse.Namespace) -> int:
     text = parsed.command[0] if len(parsed.command) == 1 else parsed.command
     certificate = certify(
         parse_command(text), {"step_function": parsed.step_function}, parsed.file,
-        lambda line: narration.print(line, style="dim"),
+        lambda line: narration.print(line, style="dim"), parsed.times,
     )  # fmt: skip
     if parsed.json:
         common.print_json(_to_json(certificate))
@@ -63,7 +65,7 @@ def _print(certificate: Any) -> None:
     if certificate.overhead is not None:
         steps = min(trial.steps for trial in certificate.trials)
         console.print(
-            f"  overhead    × {certificate.overhead:.3f} a step (median of {steps}), × {certificate.overhead_run:.2f} the run"
+            f"  overhead    × {certificate.overhead:.3f} a step (of {steps}), × {certificate.overhead_run:.2f} the run"
         )
     elif certificate.overhead_run:
         console.print(f"  overhead    × {certificate.overhead_run:.2f} the run")

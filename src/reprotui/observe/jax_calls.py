@@ -1,22 +1,92 @@
-"""Calls of jitted functions as they are noticed: what went in, what came out, and what of it came out before."""
+"""Calls of jitted functions as they are noticed: what went in, what came out, and what of it came out before.
 
+What calls have in common (paths, kinds, where inputs come from) is described once and shared by all that look alike: a
+training loop makes the same call at every step, and observing it may not cost more than comparing a few identities.
+"""
+
+import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from reprotui.checksum import jax_form
+from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
 from reprotui.observe.roles import Kind, is_key, kind_of, optimizer_leaves
-from reprotui.record.lanes import is_leaf
+from reprotui.record.lanes import Lanes, is_leaf, spec_of
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a leaf stands in the calls of a function, and what it is there."""
+
+    function: "Function"
+    path: str
+    kind: Kind
+    in_optimizer: bool
+    spec: LeafSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The arguments, or the result, of calls that look alike: the leaves whose bits can be compared.
+
+    `at` says where they stand among all leaves; None where all can be compared.
+    """
+
+    places: tuple[Place, ...]
+    at: tuple[int, ...] | None
+
+    def leaves(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the leaves that can be compared."""
+        return values if self.at is None else [values[index] for index in self.at]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How calls look that are alike before they are made: their arguments, and which output each came out of."""
+
+    inputs: Side
+    origins: tuple[Place | None, ...]
+
+
+@dataclass(eq=False)
+class Leaves:
+    """The values of one side of one call, and the checksums of those that were `wanted`, in that order."""
+
+    side: Side
+    values: Sequence[Any]
+    wanted: tuple[int, ...] = ()
+    lanes: Lanes | None = None
+
+    def take(self, assembly: Any, wanted: tuple[int, ...]) -> None:
+        """Take the checksums of some leaves."""
+        self.wanted = wanted
+        if wanted:
+            self.lanes = assembly.take([self.values[index] for index in wanted])
+
+    def checksum(self, index: int) -> tuple[Lanes, int] | None:
+        """Return where the checksum of a leaf is, if it was taken."""
+        return (self.lanes, self.wanted.index(index)) if self.lanes is not None and index in self.wanted else None
+
+
+class _Seen(NamedTuple):
+    """What the newest call of a function was like, to tell at once that the next one is the same."""
+
+    structure: Any
+    types: list[Any]
+    side: Side
 
 
 @dataclass(eq=False)
 class Function:
     """A jitted function of the script: its calls, and which of its inputs were its own outputs.
 
-    `fed` maps the path of an input to the path of the output that it once was.
+    `fed` maps the path of an input to the path of the output that it once was; `version` counts its changes. `last` is
+    what the newest call gave, kept where it may be the state that the training ends on.
     """
 
     real: Any
@@ -24,68 +94,155 @@ class Function:
     arguments: tuple[str, ...]
     calls: int = 0
     fed: dict[str, str] = field(default_factory=dict)
-    names: dict[Any, tuple[list[str], frozenset[int]]] = field(default_factory=dict)
-    outputs: list[Any] = field(default_factory=list)
+    version: int = 0
+    last: tuple[Side, Sequence[Any]] | None = None
+    _newest: dict[str, _Seen] = field(default_factory=dict)
+    _sides: dict[Any, Side] = field(default_factory=dict)
+    _looks: dict[Any, Look] = field(default_factory=dict)
+    _look: Look | None = None
 
     @classmethod
     def of(cls, real: Any) -> "Function":
         """Describe what jax has jitted."""
         return cls(real, name_of(real), argument_names(real))
 
-    def input_names(self, tree: Any, structure: Any) -> tuple[list[str], frozenset[int]]:
-        """Return the paths of the leaves of `(args, kwargs)` and which of them lie in an optimizer's state."""
-        if structure not in self.names:
-            named = jax_form.named_leaves(tree)
+    def inputs(self, args: Any, kwargs: Any, values: Sequence[Any], structure: Any) -> Side:
+        """Describe the arguments of a call, given their leaves and structure."""
+        return self._side("inputs", (args, kwargs), values, structure)
+
+    def outputs(self, result: Any) -> Leaves:
+        """Describe and hold the result of a call."""
+        values, structure = jax.tree.flatten(result)
+        side = self._side("outputs", result, values, structure)
+        return Leaves(side, side.leaves(values))
+
+    def look(self, side: Side, origins: tuple[Place | None, ...]) -> Look:
+        """Return how a call looks, and learn from it which outputs are fed back."""
+        look = self._look
+        if look is None or look.inputs is not side or look.origins != origins:
+            look = self._look = self._looks.setdefault((side, origins), Look(side, origins))
+            for place, origin in zip(side.places, origins, strict=True):
+                if origin is not None and origin.function is self and self.fed.get(place.path) != origin.path:
+                    self.feed(place.path, origin.path)
+        return look
+
+    def feed(self, path: str, output: str) -> None:
+        """Note that an input is an output of the call before."""
+        self.fed[path] = output
+        self.version += 1
+
+    def _side(self, which: str, tree: Any, values: Sequence[Any], structure: Any) -> Side:
+        types = [_type(value) for value in values]
+        seen = self._newest.get(which)
+        # Lists compare by identity first: a loop hands over arrays of the same abstract values each time.
+        if seen is not None and seen.types == types and seen.structure == structure:
+            return seen.side
+        key = which, structure, tuple((kind_of(value), is_leaf(value)) for value in values)
+        if key not in self._sides:
+            self._sides[key] = self._describe(which, tree, values)
+        self._newest[which] = _Seen(structure, types, self._sides[key])
+        return self._sides[key]
+
+    def _describe(self, which: str, tree: Any, values: Sequence[Any]) -> Side:
+        named = jax_form.named_leaves(tree)
+        if which == "inputs":
             names, outer = outer_arguments()
             known = jax_form.named_leaves(outer)
             by_identity = {id(leaf): path for (_, leaf), path in zip(known, input_paths(known, names), strict=True)}
             plain = input_paths(named, self.arguments)
             paths = _distinct([by_identity.get(id(leaf), path) for (_, leaf), path in zip(named, plain, strict=True)])
-            self.names[structure] = paths, frozenset(optimizer_leaves(tree))
-        return self.names[structure]
-
-    def output_names(self, tree: Any, structure: Any) -> tuple[list[str], frozenset[int]]:
-        """Return the paths of the leaves of the result and which of them lie in an optimizer's state."""
-        key = "out", structure
-        if key not in self.names:
-            self.names[key] = [path or "result" for path, _ in jax_form.named_leaves(tree)], frozenset(optimizer_leaves(tree))
-        return self.names[key]
-
-
-@dataclass(eq=False)
-class Leaf:
-    """One leaf of a call. `origin` is the function and path it came out of, `source` the leaf that it was there."""
-
-    path: str
-    value: Any
-    kind: Kind
-    in_optimizer: bool
-    origin: tuple[Function, str] | None = None
-    piece: Any = None
-    source: "Leaf | None" = None
-
-    @property
-    def known_piece(self) -> Any:
-        """Return the leaf's checksum: its own, or the one that was taken when it came out."""
-        return self.piece if self.piece is not None or self.source is None else self.source.piece
+        else:
+            paths = [path or "result" for path, _ in named]
+        in_optimizer = optimizer_leaves(tree)
+        at = tuple(index for index, value in enumerate(values) if is_leaf(value))
+        places = tuple(
+            Place(self, paths[index], kind_of(values[index]), index in in_optimizer, spec_of(paths[index], values[index]))
+            for index in at
+        )
+        return Side(places, None if len(at) == len(values) else at)
 
 
 @dataclass(eq=False)
 class Call:
-    """One call: its leaves by path. The values are let go when the call is recorded; the pieces are checksums."""
+    """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of."""
 
     function: Function
     number: int
-    inputs: dict[str, Leaf]
-    outputs: dict[str, Leaf] = field(default_factory=dict)
+    look: Look
+    inputs: Leaves
+    sources: Sequence[Leaves | None]
+    outputs: Leaves | None = None
+
+    def known_checksum(self, index: int) -> tuple[Lanes, int] | None:
+        """Return where the checksum of an input is: its own, or the one that was taken when it came out."""
+        source, origin = self.sources[index], self.look.origins[index]
+        own = self.inputs.checksum(index)
+        if own is not None or source is None or origin is None:
+            return own
+        return source.checksum(source.side.places.index(origin))
 
     def release(self) -> None:
         """Let the arrays go."""
-        for leaf in (*self.inputs.values(), *self.outputs.values()):
-            leaf.value = None
-        for leaf in self.inputs.values():
-            if leaf.source is not None:
-                leaf.source.source = None  # no chain back to the first call
+        self.inputs.values = ()
+        if self.outputs is not None:
+            self.outputs.values = ()
+
+
+class Origins:
+    """Which function the arrays that are around came out of, by identity; dead ones and older outputs are forgotten."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, Place, Leaves]] = {}
+        self._of: dict[int, list[int]] = {}
+
+    def find(self, values: Sequence[Any]) -> tuple[tuple[Place | None, ...], list[Leaves | None]]:
+        """Return for each array the output that it is, the very object that came out, and the result it was part of."""
+        places: list[Place | None] = []
+        sources: list[Leaves | None] = []
+        for value in values:
+            found = self._known.get(id(value))
+            known = found is not None and found[0]() is value
+            places.append(found[1] if found is not None and known else None)
+            sources.append(found[2] if found is not None and known else None)
+        return tuple(places), sources
+
+    def replace(self, function: Function, outputs: Leaves) -> None:
+        """Know the outputs of a function's newest call in the place of those before."""
+        for old in self._of.get(id(function), ()):
+            known = self._known.get(old)
+            if known is not None and known[1].function is function:
+                del self._known[old]
+        mine = self._of[id(function)] = []
+        for value, place in zip(outputs.values, outputs.side.places, strict=True):
+            if isinstance(value, jax.Array):
+                mine.append(id(value))
+                self._known[id(value)] = weakref.ref(value), place, outputs
+
+
+def only_keys(function: Function, call: Call) -> bool:
+    """Say whether all that a function hands back to itself are random keys: a splitter of keys trains nothing."""
+    fed = [place for place in call.look.inputs.places if place.path in function.fed]
+    return all(is_key(place.path, place.kind) or place.kind[1].startswith(("int", "uint")) for place in fed)
+
+
+def fed_size(function: Function, call: Call) -> int:
+    """Return the number of elements that a function hands back to itself."""
+    return sum(math.prod(place.kind[0]) for place in call.look.inputs.places if place.path in function.fed)
+
+
+def kinds(side: Side | None) -> dict[str, Kind]:
+    """Return shape and dtype by path."""
+    return {} if side is None else {place.path: place.kind for place in side.places}
+
+
+def _type(value: Any) -> Any:
+    """Return what tells whether a leaf is described as the one before: jax hands out the same abstract values at each step."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return type(value)
+    # A typed key makes its abstract value anew whenever it is asked: 22 µs.
+    aval = getattr(value, "aval", None) if isinstance(dtype, np.dtype) else None
+    return (dtype, value.shape) if aval is None else aval
 
 
 def _distinct(paths: list[str]) -> list[str]:
@@ -96,63 +253,3 @@ def _distinct(paths: list[str]) -> list[str]:
         seen[path] = seen.get(path, 0) + 1
         result.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
     return result
-
-
-class Origins:
-    """Which function the arrays that are around came out of, by identity; dead ones and older outputs are forgotten."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, Function, Leaf]] = {}
-        self._of: dict[int, list[int]] = {}
-
-    def find(self, value: Any) -> tuple[Function, Leaf] | None:
-        """Return function and output of an array that is the very one that came out."""
-        found = self._known.get(id(value))
-        return (found[1], found[2]) if found is not None and found[0]() is value else None
-
-    def replace(self, function: Function, outputs: dict[str, Leaf]) -> None:
-        """Know the outputs of a function's newest call in the place of those before."""
-        for old in self._of.get(id(function), ()):
-            if self._known.get(old, (None, None))[1] is function:
-                del self._known[old]
-        arrays = [leaf for leaf in outputs.values() if isinstance(leaf.value, jax.Array)]
-        self._of[id(function)] = [id(leaf.value) for leaf in arrays]
-        for leaf in arrays:
-            self._known[id(leaf.value)] = weakref.ref(leaf.value), function, leaf
-
-
-def leaves_of_inputs(function: Function, args: Any, kwargs: Any, origins: Origins) -> tuple[list[Any], dict[str, Leaf]]:
-    """Return all leaves of a call's arguments, and those whose bits can be compared by path."""
-    values, structure = jax.tree.flatten((args, kwargs))
-    paths, in_optimizer = function.input_names((args, kwargs), structure)
-    inputs = {}
-    for index, (path, value) in enumerate(zip(paths, values, strict=True)):
-        if is_leaf(value):
-            leaf = inputs[path] = Leaf(path, value, kind_of(value), index in in_optimizer)
-            if found := origins.find(value):
-                leaf.origin, leaf.source = (found[0], found[1].path), found[1]
-    return values, inputs
-
-
-def leaves_of_outputs(function: Function, result: Any) -> dict[str, Leaf]:
-    """Return the leaves of a call's result by path."""
-    values, structure = jax.tree.flatten(result)
-    paths, in_optimizer = function.output_names(result, structure)
-    return {
-        path: Leaf(path, value, kind_of(value), index in in_optimizer)
-        for index, (path, value) in enumerate(zip(paths, values, strict=True))
-        if is_leaf(value)
-    }
-
-
-def only_keys(function: Function, call: Call) -> bool:
-    """Say whether all that a function hands back to itself are random keys: a splitter of keys trains nothing."""
-    fed = [call.inputs[path] for path in function.fed if path in call.inputs]
-    return all(is_key(leaf.path, leaf.kind) or leaf.kind[1].startswith(("int", "uint")) for leaf in fed)
-
-
-def fed_size(function: Function, call: Call) -> int:
-    """Return the number of elements that a function hands back to itself."""
-    import math
-
-    return sum(math.prod(call.inputs[path].kind[0]) for path in function.fed if path in call.inputs)

@@ -91,8 +91,8 @@ def is_tracing(leaves: list[Any]) -> bool:
     from jax._src import core  # jax has no public way to ask
 
     clean: Any = getattr(core, "trace_state_clean", None)
-    if clean is not None and not clean():
-        return True
+    if clean is not None:
+        return not clean()
     return any(isinstance(leaf, core.Tracer) for leaf in leaves)
 
 

@@ -1,12 +1,13 @@
 """Find the train step among the calls of jitted functions: it is the one whose outputs come back as its inputs."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from reprotui.observe.jax_calls import Call, Function, Origins, fed_size, leaves_of_inputs, leaves_of_outputs, only_keys
+from reprotui.observe.jax_calls import Call, Function, Leaves, Origins, fed_size, kinds, only_keys
 from reprotui.observe.jax_functions import is_tracing, observed_jit
 from reprotui.observe.jax_steps import StepBuilder
 from reprotui.observe.roles import outside_state
@@ -96,41 +97,37 @@ class JaxObserver:
             return None
 
     def _before(self, function: Function, args: Any, kwargs: Any) -> Call | None:
-        values, inputs = leaves_of_inputs(function, args, kwargs, self._origins)
+        import jax
+
+        values, structure = jax.tree.flatten((args, kwargs))
         if is_tracing(values):
             return None
         function.calls += 1
-        call = Call(function, function.calls, inputs)
-        for path, leaf in inputs.items():
-            if leaf.origin is not None and leaf.origin[0] is function:
-                function.fed[path] = leaf.origin[1]
+        side = function.inputs(args, kwargs, values, structure)
+        inputs = Leaves(side, side.leaves(values))
+        origins, sources = self._origins.find(inputs.values)
+        call = Call(function, function.calls, function.look(side, origins), inputs, sources)
         if self._builder is not None:
             self._builder.begin(call)
         elif self._watch.options.record:
             # What came out of an observed function has its checksum already; the rest may be donated by this call.
-            self._take(call.inputs, lambda leaf: leaf.origin is None)
+            wanted = tuple(index for index, origin in enumerate(origins) if origin is None)
+            inputs.take(self._watch.assembly, wanted)
         return call
 
     def _after(self, call: Call, result: Any) -> None:
-        call.outputs = leaves_of_outputs(call.function, result)
-        self._origins.replace(call.function, call.outputs)
+        outputs = call.outputs = call.function.outputs(result)
+        self._origins.replace(call.function, outputs)
         if self._builder is not None:
             self._builder.end(call)
             return
         if self._watch.options.record:
-            self._take(call.outputs, lambda leaf: True)
-        call.function.outputs = [(leaf.path, leaf.value) for leaf in call.outputs.values()]
+            outputs.take(self._watch.assembly, tuple(range(len(outputs.values))))
+        call.function.last = outputs.side, outputs.values
         self._calls.append(call)
         if call.number >= DECIDING_CALLS or (call.number == 2 and self._watch.options.step_function):
             self._choose()
-        if self._builder is None:
-            call.release()
-
-    def _take(self, leaves: dict[str, Any], wanted: Callable[[Any], bool]) -> None:
-        chosen = [leaf for leaf in leaves.values() if wanted(leaf)]
-        pieces = self._watch.assembly.pieces([("batch", leaf.path, leaf.value) for leaf in chosen])
-        for leaf, piece in zip(chosen, pieces, strict=True):
-            leaf.piece = piece
+        call.release()
 
     def _candidates(self) -> list[Function]:
         """Return the functions that could be the train step, the likeliest first."""
@@ -160,11 +157,11 @@ class JaxObserver:
         step = candidates[0]
         example = next(call for call in reversed(self._calls) if call.function is step)
         companions = {
-            leaf.origin[0]
+            origin.function
             for call in self._calls
             if call.function is step
-            for leaf in call.inputs.values()
-            if leaf.origin is not None and _is_called_along(leaf.origin[0], step)
+            for origin in call.look.origins
+            if origin is not None and _is_called_along(origin.function, step)
         }
         others = [f"{item.name} ({item.calls} calls)" for item in candidates[1:] if item not in companions]
         if others and asked is None:
@@ -178,16 +175,17 @@ class JaxObserver:
         self._calls.clear()
         for function in self._functions:
             if function is not step:
-                function.outputs = []  # only the state of the train step is kept alive to the end
+                function.last = None  # only the state of the train step is kept alive to the end
 
     def _hidden_loop(self) -> list[Function]:
         """Return the function that took and gave most, where none was called with its own outputs."""
-        calls = [call for call in self._calls if call.outputs]
+        calls = [call for call in self._calls if call.outputs is not None and call.outputs.side.places]
         if not calls:
             return []
         ranked = sorted(calls, key=lambda call: (not _outside_state(call), -_size(call)))
         name = ranked[0].function.name
-        ranked[0].function.fed |= _outside_state(ranked[0])
+        for path, output in _outside_state(ranked[0]).items():
+            ranked[0].function.feed(path, output)
         text = (
             f"{name} was called {'once' if ranked[0].function.calls == 1 else 'without its own outputs'}: if its loop is inside "
             "(scan, fori_loop, while_loop), only what goes in and what comes out can be observed"
@@ -199,22 +197,20 @@ class JaxObserver:
         import jax
         import jax.numpy as jnp
 
-        from reprotui.record.lanes import spec_of
-
         builder = self._builder
         assert builder is not None
         leaves = []
-        for path, value in builder.step.outputs:
+        side, values = builder.step.last or (None, ())
+        for place, value in zip(side.places if side else (), values, strict=True):
             if isinstance(value, jax.Array) and value.is_deleted():
                 continue
             key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-            leaves.append((spec_of(path, value), to_numpy(jax.random.key_data(value) if key else value)))
+            leaves.append((place.spec, to_numpy(jax.random.key_data(value) if key else value)))
         return leaves
 
 
 def _outside_state(call: Call) -> dict[str, str]:
-    inputs = {path: leaf.kind for path, leaf in call.inputs.items()}
-    return outside_state(inputs, {path: leaf.kind for path, leaf in call.outputs.items()})
+    return outside_state(kinds(call.look.inputs), kinds(call.outputs.side if call.outputs else None))
 
 
 def _is_called_along(function: Function, step: Function) -> bool:
@@ -223,6 +219,5 @@ def _is_called_along(function: Function, step: Function) -> bool:
 
 
 def _size(call: Call) -> int:
-    import math
-
-    return sum(math.prod(leaf.kind[0]) for leaf in (*call.inputs.values(), *call.outputs.values()))
+    sides = [call.look.inputs, *([call.outputs.side] if call.outputs else [])]
+    return sum(math.prod(place.kind[0]) for side in sides for place in side.places)

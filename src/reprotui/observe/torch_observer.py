@@ -9,6 +9,8 @@ from reprotui.observe.watch import Watch
 from reprotui.record.frameworks import describe_torch, ready_jax
 from reprotui.record.session import StopTraining
 
+Named = list[tuple[tuple[str, str], Any]]
+"""Leaves with their phase and path."""
 CALLS_NAMED = 64
 """Forward calls and losses within one step that are recorded one by one: accumulation makes many."""
 
@@ -59,7 +61,7 @@ class TorchObserver:
         self._inputs: list[Any] = []
         self._losses: list[Any] = []
         self._gradients: list[Any] = []
-        self._buffers: dict[int, list[Any]] = {}
+        self._buffers: dict[int, Any] = {}
 
     def saw_inputs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Note what a model, or a loss that is a module, is given from outside: its inputs that need no gradient."""
@@ -145,16 +147,16 @@ class TorchObserver:
         ]
         if model and self._number == 0 and id(module) not in self._buffers:
             # Before the first forward pass, which changes them.
-            buffers = [("init", f"extra/{_path(name)}", buffer) for name, buffer in module.named_buffers()]
-            self._buffers[id(module)] = self._watch.assembly.pieces(buffers)
+            buffers = [(("init", f"extra/{_path(name)}"), buffer) for name, buffer in module.named_buffers()]
+            self._buffers[id(module)] = self._part(buffers)
         call = sum(1 for name, _ in self._inputs if name == id(module)) + 1
         prefix = "batch" if model else f"batch/{type(module).__name__}"
-        named = [("batch", _input_path(prefix, path, call), leaf) for path, leaf in given]
+        named = [(("batch", _input_path(prefix, path, call)), leaf) for path, leaf in given]
         if not self._inputs:
-            named.append(("rng", "rng/cpu", torch.get_rng_state()))
+            named.append((("rng", "rng/cpu"), torch.get_rng_state()))
             if torch.cuda.is_available() and torch.cuda.is_initialized():
-                named.append(("rng", "rng/cuda", torch.cuda.get_rng_state()))
-        self._inputs.append((id(module), self._watch.assembly.pieces(named)))
+                named.append((("rng", "rng/cuda"), torch.cuda.get_rng_state()))
+        self._inputs.append((id(module), self._part(named)))
 
     def _before(self) -> None:
         self._watch.tick()
@@ -163,28 +165,29 @@ class TorchObserver:
             return
         self._watch.wait()
         if self._number == 0:
-            state = [("init", path, leaf) for phase, path, leaf in self._state() if phase == "update"]
-            self._watch.put(0, [*self._watch.assembly.pieces(state), *self._buffers.get(id(self._model), [])])
+            state = [(("init", path), leaf) for (phase, path), leaf in self._state() if phase == "update"]
+            self._watch.put(
+                0, [self._part(state), *([self._buffers[id(self._model)]] if id(self._model) in self._buffers else [])]
+            )
         if not self._due():
             return
         losses = self._losses[:-1]
-        named = [("forward", f"metrics/loss_{number + 1}", loss) for number, loss in enumerate(losses)]
-        named += [("forward", "loss", loss) for loss in self._losses[-1:]]
+        named = [(("forward", f"metrics/loss_{number + 1}"), loss) for number, loss in enumerate(losses)]
+        named += [(("forward", "loss"), loss) for loss in self._losses[-1:]]
         named += [
-            ("grads", f"grads/{name}", parameter.grad)
+            (("grads", f"grads/{name}"), parameter.grad)
             for name, parameter in self._parameters()
             if parameter.grad is not None and parameter.grad.layout == self._torch.strided
         ]
-        self._gradients = self._watch.assembly.pieces(named)
+        self._gradients = [self._part(named)]
 
     def _after(self) -> None:
         self._number += 1
         if not self._watch.options.record:
             return
         if self._watch.due(self._number):
-            pieces = [piece for _, taken in self._inputs for piece in taken]
-            state = self._watch.assembly.pieces(self._state())
-            self._watch.put(self._number, [*pieces, *self._gradients, *state])
+            inputs = [taken for _, taken in self._inputs]
+            self._watch.put(self._number, [*inputs, *self._gradients, self._part(self._state())])
         elif self._watch.session is not None:
             self._watch.session.step = self._number
         self._inputs, self._losses, self._gradients = [], [], []
@@ -200,24 +203,31 @@ class TorchObserver:
             for index, parameter in enumerate(group["params"])
         ]
 
-    def _state(self) -> list[tuple[str, str, Any]]:
-        """Return (phase, path, leaf) of buffers, optimizer state and parameters as they are now."""
-        from reprotui.checksum import jax_form
+    def _state(self) -> Named:
+        """Return buffers, optimizer state and parameters as they are now."""
         from reprotui.record.trees import optimizer_state
 
         parameters = self._parameters()
         state = optimizer_state(self._optimizer, {id(parameter): name for name, parameter in parameters})
-        named: list[tuple[str, str, Any]] = []
-        if self._model is not None:
-            named += [("forward", f"extra/{_path(name)}", buffer) for name, buffer in self._model.named_buffers()]
-        named += [("update", path, leaf) for path, leaf in jax_form.named_leaves(state, "opt_state")]
-        return named + [("update", f"params/{name}", parameter) for name, parameter in parameters]
+        buffers = self._model.named_buffers() if self._model is not None else ()
+        return [
+            *((("forward", f"extra/{_path(name)}"), buffer) for name, buffer in buffers),
+            *(
+                (("update", f"opt_state/{owner}/{name}"), value)
+                for owner, entries in sorted(state.items())
+                for name, value in sorted(entries.items(), key=lambda entry: str(entry[0]))
+            ),
+            *((("update", f"params/{name}"), parameter) for name, parameter in parameters),
+        ]
+
+    def _part(self, named: Named) -> Any:
+        return self._watch.assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
 
     def _final_leaves(self) -> list[tuple[Any, Any]]:
         ready_jax()
         from reprotui.record.lanes import spec_of, to_numpy
 
-        return [(spec_of(path, leaf), to_numpy(leaf)) for _, path, leaf in self._state()]
+        return [(spec_of(path, leaf), to_numpy(leaf)) for (_, path), leaf in self._state()]
 
 
 def _input_path(prefix: str, path: str, call: int) -> str:

@@ -67,12 +67,12 @@ class Watch:
         assert self.session is not None
         return step % self.session.recording.get("every", 1) == 0
 
-    def put(self, step: int, pieces: Sequence[Any]) -> None:
+    def put(self, step: int, parts: Sequence[Any]) -> None:
         """Record a step."""
         assert self.session is not None
         if not self.session.ended:
             self.session.step = max(step, self.session.step)
-            self.assembly.put(step, pieces)
+            self.assembly.put(step, parts)
 
     def event(self, kind: str, text: str) -> None:
         """Write an event."""

@@ -1,10 +1,8 @@
 """Prove that observing a script changes nothing: it is run with and without, and what it ends on is compared."""
 
 import hashlib
-import itertools
 import json
 import os
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -14,13 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, WORKER_FAILED
+from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, WORKER_FAILED, BadInputError
 from reprotui.race.launch import Recording
 from reprotui.race.scripts import Command, ScriptMember, observed, prepare_scripts, start_script
 from reprotui.run_directory import RunDirectory
 
 TIMES_EACH = 2
-"""Runs with and without observation: one of each could not tell observation from a script that never repeats itself."""
+"""Runs of each kind, at least: one could not tell observation from a script that never repeats itself."""
+RUN_AHEAD = 40
+"""Steps at the beginning that are left out of the time of a step: jax's CPU backend takes up to 32 before any has ended."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Certificate:
 
 
 def certify(
-    command: Command, options: Mapping[str, Any], files: Sequence[str] = (), tell: Callable[[str], None] = lambda text: None
-) -> Certificate:
+    command: Command, options: Mapping[str, Any], files: Sequence[str] = (), tell: Callable[[str], None] = lambda text: None,
+    times: int = TIMES_EACH,
+) -> Certificate:  # fmt: skip
     """Run a command with and without observation, alternately, and compare.
 
     Without `files`, the runs that are not observed carry a bootstrap that leaves every step alone: it keeps hold of the
@@ -73,15 +74,20 @@ def certify(
         options: what the observers are asked to do.
         files: patterns of files, relative to the working directory, that the script writes.
         tell: gets a line before each run.
+        times: runs with and without observation each.
 
     Raises:
-        BadInputError: the command cannot be run.
+        BadInputError: the command cannot be run, or `times` is too small.
     """
+    if times < TIMES_EACH:
+        raise BadInputError(
+            f"--times {times}: it takes {TIMES_EACH} runs of each kind to tell observation from a script that never ends alike"
+        )
     trials = []
     with TemporaryDirectory(prefix="reprotui-certify-") as place:
-        for number in range(TIMES_EACH):
+        for number in range(times):
             for with_observation in (False, True):
-                tell(f"run {len(trials) + 1} of {2 * TIMES_EACH}: {'observed' if with_observation else 'not observed'}")
+                tell(f"run {len(trials) + 1} of {2 * times}: {'observed' if with_observation else 'not observed'}")
                 trials.append(_try(command, options, files, with_observation, Path(place) / f"{number}-{with_observation}"))
                 if trials[-1].exit_code:
                     return _judge(trials, files)
@@ -119,12 +125,18 @@ def _try(command: Command, options: Mapping[str, Any], files: Sequence[str], obs
     seconds = time.perf_counter() - begun
     found = json.loads(final.read_text()) if final.exists() else {}
     times = found.get("times") or []
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     return Trial(
         observe, process.returncode, seconds, found.get("digest"),
         {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in _matching(files)},
-        statistics.median(gaps) if gaps else None, len(times), tuple(RunDirectory(log.parent).log_tail() or _tail(log)),
+        _step_seconds(times), len(times), tuple(RunDirectory(log.parent).log_tail() or _tail(log)),
     )  # fmt: skip
+
+
+def _step_seconds(times: Sequence[float]) -> float | None:
+    """Return the mean time from one step's beginning to the next, without the first ones: they compile, and a script whose
+    device works asynchronously begins so many at once that single gaps say nothing."""
+    rest = times[max(len(times) // 4, min(RUN_AHEAD, len(times) // 2)) :]
+    return (rest[-1] - rest[0]) / (len(rest) - 1) if len(rest) > 1 else None
 
 
 def _judge(trials: Sequence[Trial], files: Sequence[str]) -> Certificate:
@@ -132,7 +144,7 @@ def _judge(trials: Sequence[Trial], files: Sequence[str]) -> Certificate:
     seen = [trial for trial in trials if trial.observed]
     overhead = _ratio([trial.step_seconds for trial in seen], [trial.step_seconds for trial in plain])
     whole = _ratio([trial.seconds for trial in seen], [trial.seconds for trial in plain]) or 0.0
-    kind, sentence = "unchanged", "the script ends on the same bits with and without observation, twice each"
+    kind, sentence = "unchanged", f"the script ends on the same bits with and without observation, {len(plain)} times each"
     changed: tuple[str, ...] = ()
     compared = [trial.files if files else trial.state for trial in trials]
     if any(trial.exit_code for trial in trials):

@@ -1,9 +1,10 @@
-"""Put records together from checksums that were taken piece by piece, and hand them to the trace's writer."""
+"""Put records together from checksums that were taken part by part, and hand them to the trace's writer."""
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +14,18 @@ from reprotui.record.lanes import Lanes, spec_of, take
 from reprotui.trace import LeafTable, Record, TraceWriter
 from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES, ROOTS_BYTES
 
+Entry = tuple[str, LeafSpec, int]
+"""A leaf of a record: its phase, what it is, and its place in the lanes that hold its checksum."""
 
-class Piece(NamedTuple):
-    """One leaf of a record: where it belongs, what it is, and where its checksum will be."""
 
-    phase: str
-    spec: LeafSpec
-    lanes: Lanes
-    index: int
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Leaves of one `Lanes` as a record has them. Equal ones are the same object, so a record's layout is found at once."""
+
+    entries: tuple[Entry, ...]
+
+
+Part = tuple[Lanes, Selection]
 
 
 class Assembly:
@@ -35,29 +40,101 @@ class Assembly:
         self._writer = writer
         self._leaves_every = recording.get("leaves_every", 1)
         self._statistics_every = recording.get("statistics_every", STATISTICS_EVERY)
-        self._tables: dict[Any, LeafTable] = {}
+        self._selections: dict[tuple[Entry, ...], Selection] = {}
+        self._named: dict[Any, tuple[list[Any], Selection]] = {}
+        self._layouts: dict[tuple[Selection, ...], _Layout] = {}
         self._records = 0
 
-    @property
-    def with_statistics(self) -> bool:
-        """Say whether the next record carries norms and maxima."""
-        return self._records % self._statistics_every == 0
+    def take(self, leaves: Sequence[Any]) -> Lanes:
+        """Take the checksums of leaves now."""
+        return take(leaves, self._records % self._statistics_every == 0)
 
-    def pieces(self, named: Sequence[tuple[str, str, Any]]) -> list[Piece]:
-        """Take the checksums of leaves now: (phase, path, leaf)."""
-        taken = take([leaf for *_, leaf in named], self.with_statistics)
-        return [Piece(phase, spec_of(path, leaf), taken, index) for index, (phase, path, leaf) in enumerate(named)]
+    def select(self, entries: Sequence[Entry]) -> Selection:
+        """Return the selection of these entries."""
+        key = tuple(entries)
+        if key not in self._selections:
+            self._selections[key] = Selection(key)
+        return self._selections[key]
 
-    def put(self, step: int, pieces: Sequence[Piece]) -> None:
+    def part(self, names: tuple[tuple[str, str], ...], leaves: Sequence[Any]) -> Part:
+        """Take the checksums of leaves that have these (phase, path)."""
+        types = [_type(leaf) for leaf in leaves]
+        known = self._named.get(names)
+        if known is None or known[0] != types:
+            found = zip(names, leaves, strict=True)
+            entries = [(phase, spec_of(path, leaf), index) for index, ((phase, path), leaf) in enumerate(found)]
+            known = self._named[names] = types, self.select(entries)
+        return self.take(leaves), known[1]
+
+    def put(self, step: int, parts: Sequence[Part]) -> None:
         """Queue the record of a step; phases are put into causal order, leaves of a phase keep theirs."""
-        ordered = sorted(pieces, key=lambda piece: PHASE_INDEX[piece.phase])
-        key = tuple((piece.phase, piece.spec) for piece in ordered)
-        if key not in self._tables:
-            self._tables[key] = LeafTable(tuple(phase for phase, _ in key), tuple(_distinct([spec for _, spec in key])))
-        table, now = self._tables[key], time.time_ns()
+        key = tuple(selection for _, selection in parts)
+        if key not in self._layouts:
+            self._layouts[key] = _Layout(key)
+        layout, lanes, now = self._layouts[key], [taken for taken, _ in parts], time.time_ns()
         with_leaves = self._records % self._leaves_every == 0
         self._records += 1
-        self._writer.put(lambda: _to_record(step, now, table, ordered, with_leaves))
+        self._writer.put(lambda: layout.record(step, now, lanes, with_leaves))
+
+
+class _Layout:
+    """Where the checksums of a record's parts go; worked out once for all records that are put together alike."""
+
+    def __init__(self, selections: tuple[Selection, ...]) -> None:
+        entries = [(entry, number) for number, selection in enumerate(selections) for entry in selection.entries]
+        order = sorted(range(len(entries)), key=lambda place: PHASE_INDEX[entries[place][0][0]])
+        leaves = [entries[place] for place in order]
+        self.table = LeafTable(
+            tuple(phase for (phase, _, _), _ in leaves), tuple(_distinct([spec for (_, spec, _), _ in leaves]))
+        )
+        self._order = np.array(order, np.intp)
+        self._indexes = [np.array([index for *_, index in selection.entries], np.intp) for selection in selections]
+        self._sizes = tuple(end - start for _, start, end in self.table.slices)
+        self._roots_at = [PHASE_INDEX[phase] * ROOT_BYTES for phase, _, _ in self.table.slices]
+        self._readable = [
+            (spec.path, number, index)
+            for (phase, spec, index), number in leaves
+            if phase == "forward" and (spec.path == "loss" or spec.path.startswith("metrics/"))
+        ]
+
+    def record(self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool) -> Record:
+        """Wait for the checksums and return the record."""
+        results = {id(taken): taken.result() for taken in {id(taken): taken for taken in lanes}.values()}
+        found = [results[id(taken)] for taken in lanes]
+        rows = np.concatenate(
+            [np.zeros((0, 2), np.uint32), *(part[0][at] for part, at in zip(found, self._indexes, strict=True))]
+        )
+        # [lane0, lane1] as little-endian uint32 is the little-endian uint64 of the checksum.
+        checksums = np.ascontiguousarray(rows[self._order].astype("<u4")).view("<u8").reshape(-1)
+        roots = bytearray(ROOTS_BYTES)
+        for at, root in zip(self._roots_at, numpy_form.segment_roots(checksums, self._sizes), strict=True):
+            roots[at : at + ROOT_BYTES] = int(root).to_bytes(ROOT_BYTES, "little")
+        loss, metrics = None, {}
+        for path, number, index in self._readable:
+            value = found[number][1].get(index)
+            if value is None or value.dtype.kind == "c":
+                continue
+            if path == "loss":
+                loss = value
+            else:
+                metrics[path.removeprefix("metrics/")] = readable(value)
+        statistics = None
+        if found and all(part[2] is not None for part in found):
+            values = [part[2][at] for part, at in zip(found, self._indexes, strict=True) if part[2] is not None]
+            statistics = np.concatenate(values)[self._order].astype("<f4").tobytes()
+        return Record(
+            step=step, time_ns=now, table=self.table, roots=bytes(roots),
+            loss=None if loss is None else float(loss),
+            loss_bits=None if loss is None else int.from_bytes(np.asarray(loss).tobytes(), "little"),
+            metrics=json.dumps(metrics, allow_nan=False) if metrics else None,
+            leaf_checksums=checksums.tobytes() if with_leaves else None, leaf_stats=statistics,
+        )  # fmt: skip
+
+
+def _type(leaf: Any) -> Any:
+    """Return what decides a leaf's description; the shape as the framework's own object, which compares fast."""
+    dtype = getattr(leaf, "dtype", None)
+    return type(leaf) if dtype is None else (dtype, leaf.shape)
 
 
 def _distinct(specs: list[LeafSpec]) -> list[LeafSpec]:
@@ -68,34 +145,3 @@ def _distinct(specs: list[LeafSpec]) -> list[LeafSpec]:
         number = seen[spec.path] = seen.get(spec.path, 0) + 1
         result.append(spec if number == 1 else LeafSpec(f"{spec.path}#{number}", spec.dtype, spec.shape))
     return result
-
-
-def _to_record(step: int, now: int, table: LeafTable, pieces: list[Piece], with_leaves: bool) -> Record:
-    results = {id(piece.lanes): piece.lanes.result() for piece in {id(piece.lanes): piece for piece in pieces}.values()}
-    lanes = np.array([results[id(piece.lanes)][0][piece.index] for piece in pieces], np.uint32).reshape(-1, 2)
-    # [lane0, lane1] as little-endian uint32 is the little-endian uint64 of the checksum.
-    checksums = np.ascontiguousarray(lanes.astype("<u4")).view("<u8").reshape(-1)
-    roots = bytearray(ROOTS_BYTES)
-    for phase, start, end in table.slices:
-        at = PHASE_INDEX[phase] * ROOT_BYTES
-        roots[at : at + ROOT_BYTES] = numpy_form.root(checksums[start:end]).to_bytes(ROOT_BYTES, "little")
-    loss, metrics = None, {}
-    for piece in pieces:
-        value = results[id(piece.lanes)][1].get(piece.index) if piece.phase == "forward" else None
-        if value is None or value.dtype.kind == "c":
-            continue
-        if piece.spec.path == "loss":
-            loss = value
-        elif piece.spec.path.startswith("metrics/"):
-            metrics[piece.spec.path.removeprefix("metrics/")] = readable(value)
-    rows = [(results[id(piece.lanes)][2], piece.index) for piece in pieces]
-    statistics = None
-    if rows and all(values is not None for values, _ in rows):
-        statistics = np.array([values[index] for values, index in rows if values is not None], "<f4").tobytes()
-    return Record(
-        step=step, time_ns=now, table=table, roots=bytes(roots),
-        loss=None if loss is None else float(loss),
-        loss_bits=None if loss is None else int.from_bytes(np.asarray(loss).tobytes(), "little"),
-        metrics=json.dumps(metrics, allow_nan=False) if metrics else None,
-        leaf_checksums=checksums.tobytes() if with_leaves else None, leaf_stats=statistics,
-    )  # fmt: skip

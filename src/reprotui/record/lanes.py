@@ -5,7 +5,9 @@ Unlike `Layout`, nothing here needs to know phases when the call is made: an obs
 
 import functools
 import sys
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,8 +17,14 @@ import numpy as np
 from reprotui.checksum import LeafSpec, jax_form, numpy_form
 from reprotui.record.layout import checksum_compiler_options, device_statistics, host_statistics
 
-SCALAR_BYTES = 8
-"""Scalars up to this size are fetched with their checksums, so that a loss can be read."""
+SMALL_WORDS = 8192
+"""Up to so many together numpy reads host arrays faster than a compiled call can be made and waited for."""
+COPIED_BESIDE_TORCH = 1 << 21
+"""Bytes up to which host arrays are copied where the script computes with torch: more is read faster where it lies."""
+COPIES_BYTES = 1 << 28
+"""Memory for copies of host arrays whose checksums are to be made; beyond it they are made at once."""
+ALIGNMENT = 64
+_LEAVES = (jax.Array, np.ndarray, np.generic, int, float, complex)
 
 
 class Lanes:
@@ -28,14 +36,23 @@ class Lanes:
         self._statistics: list[tuple[list[int], Any]] = []
         self._scalars: list[tuple[int, Any]] = []
         self._words: tuple[list[tuple[int, Any]], Any] = ([], None)
+        self._host: tuple[list[int], _Copy, bool] | None = None
 
     def result(self) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
         """Wait; return uint32[leaves, 2], the scalars by leaf, and float32[leaves, 2] norms and maxima or None."""
+        if self._host is not None:
+            host, memory, wanted = self._host
+            self._host = None
+            read, norms = _read_host(memory.arrays, wanted)
+            memory.owner = None
+            self._parts.append((host, read, None))
+            if norms is not None:
+                self._statistics.append((host, norms))
         lanes = np.zeros((self._size, 2), np.uint32)
         for positions, values, wait in self._parts:
             if wait is not None:
                 wait()
-            lanes[positions] = np.asarray(values if not _is_torch(values) else values.cpu().numpy().astype(np.uint32))
+            lanes[positions] = np.asarray(values.cpu().numpy().astype(np.uint32) if _is_torch(values) else values)
         statistics = np.zeros((self._size, 2), np.float32) if self._statistics else None
         for positions, values in self._statistics:
             assert statistics is not None
@@ -53,7 +70,7 @@ def take(leaves: Sequence[Any], statistics: bool = False) -> Lanes:
     """Dispatch the checksums of leaves.
 
     Arrays on an accelerator and jax arrays are read in the order of their device's work; what the host's code could
-    overwrite (numpy arrays, torch tensors on the CPU) is read before this returns.
+    overwrite (numpy arrays, torch tensors on the CPU) is read or copied before this returns.
 
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
@@ -63,21 +80,24 @@ def take(leaves: Sequence[Any], statistics: bool = False) -> Lanes:
     host: list[int] = []
     arrays: list[Any] = list(leaves)
     cuda: list[int] = []
+    scalars: list[int] = []
     for index, leaf in enumerate(leaves):
         if isinstance(leaf, jax.Array):
+            if leaf.shape == () and _is_number(leaf):
+                scalars.append(len(device))
             device.append(index)
-        elif _is_torch(leaf) and leaf.device.type != "cpu":
+            continue
+        if _is_torch(leaf) and leaf.device.type != "cpu":
             cuda.append(index)
         else:
             arrays[index] = to_numpy(leaf)
             host.append(index)
-        if index not in device[-1:] and not getattr(arrays[index], "shape", None) and _is_number(arrays[index]):
-            taken._scalars.append((index, arrays[index].copy() if index in host else arrays[index]))
+        if not arrays[index].shape and _is_number(arrays[index]):
+            taken._scalars.append((index, arrays[index].copy() if host[-1:] == [index] else arrays[index]))
     if device:
-        given = [arrays[index] for index in device]
+        given = [arrays[index] for index in device] if len(device) < len(arrays) else arrays
         # The words of scalars, not the scalars: the next step may be given their buffers.
-        scalars = tuple(place for place, leaf in enumerate(given) if leaf.shape == () and _is_number(leaf))
-        lanes, words = _compiled()[1](given, scalars)
+        lanes, words = _compiled()[1](given, tuple(scalars))
         taken._parts.append((device, lanes, None))
         taken._words = [(device[place], given[place].dtype) for place in scalars], words
         if statistics:
@@ -123,7 +143,7 @@ def to_numpy(leaf: Any) -> np.ndarray:
 
 def is_leaf(value: Any) -> bool:
     """Say whether a value is something whose bits can be compared: an array, a tensor or a number."""
-    return isinstance(value, jax.Array | np.ndarray | np.generic | int | float | complex) or _is_torch(value)
+    return isinstance(value, _LEAVES) or _is_torch(value)
 
 
 def _is_torch(value: Any) -> bool:
@@ -133,28 +153,112 @@ def _is_torch(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, jax.Array):
-        return not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        return not _is_key(value.dtype)
     return _is_torch(value) or value.dtype.kind in "biufV"
 
 
+@functools.cache
+def _is_key(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def _take_host(taken: Lanes, positions: list[int], arrays: list[np.ndarray], statistics: bool) -> None:
-    words = [numpy_form.words(array) for array in arrays]
-    if _host_backend():
-        # The compiled call reads the memory itself, 24 GB/s where a copy and numpy give 2; so it must end before this does.
-        taken._parts.append((positions, np.asarray(_word_lanes(words)), None))
+    """Take what lies in the host's memory, and could be overwritten as soon as this returns.
+
+    Where copying is cheap, a copy is made and read on the thread that asks for the result. Reading at once is for what is
+    large: a compiled call reads the memory of torch tensors itself. Where the script computes with jax, such a call would
+    have to wait for the step that is under way, and the script would lose the time in which it runs ahead of its device.
+    """
+    limit = COPIED_BESIDE_TORCH if "torch" in sys.modules else COPIES_BYTES
+    memory = _copies().of(arrays) if sum(array.nbytes for array in arrays) <= limit else None
+    if memory is None:
+        lanes, values = _read_host(arrays, statistics)
+        taken._parts.append((positions, lanes, None))
+        if values is not None:
+            taken._statistics.append((positions, values))
     else:
-        taken._parts.append((positions, np.array([numpy_form.lanes(array) for array in arrays], np.uint32), None))
+        taken._host = positions, memory, statistics
+        memory.owner = weakref.ref(taken)
+
+
+def _read_host(arrays: list[np.ndarray], statistics: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return uint32[arrays, 2] lanes and, if asked for, float32[arrays, 2] statistics."""
+    words = [numpy_form.words(array) for array in arrays]
+    compiled = _host_backend()
+    if not compiled:
+        lanes = np.array([numpy_form.lanes(array) for array in arrays], np.uint32)
+    elif sum(word.size for word in words) <= SMALL_WORDS:
+        lanes = numpy_form.lanes_of_many(words)
+    else:
+        lanes = np.asarray(_word_lanes(words))
     if not statistics:
-        return
-    wide = [index for index, array in enumerate(arrays) if array.dtype.itemsize > 4 or not _host_backend()]
-    narrow = [index for index in range(len(arrays)) if index not in wide]
+        return lanes, None
+    values = np.zeros((len(arrays), 2), np.float32)
+    narrow = [index for index, array in enumerate(arrays) if compiled and array.dtype.itemsize <= 4]
     if narrow:
-        taken._statistics.append(
-            ([positions[index] for index in narrow], np.asarray(_device_statistics([arrays[index] for index in narrow])))
-        )
-    if wide:
-        rows = np.array([host_statistics(arrays[index]) for index in wide], np.float32)
-        taken._statistics.append(([positions[index] for index in wide], rows))
+        values[narrow] = np.asarray(_device_statistics([arrays[index] for index in narrow]))
+    for index in set(range(len(arrays))).difference(narrow):
+        values[index] = host_statistics(arrays[index])
+    return lanes, values
+
+
+@dataclass
+class _Copy:
+    """Memory for copies of arrays of certain shapes and dtypes, and whose checksums are still to be made from it."""
+
+    arrays: list[np.ndarray]
+    owner: weakref.ref[Lanes] | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.owner is None or self.owner() is None
+
+
+class _Copies:
+    """Memory that is used again and again, because new memory costs more than copying; `COPIES_BYTES` at most."""
+
+    def __init__(self) -> None:
+        self._all: dict[Any, list[_Copy]] = {}
+
+    def of(self, arrays: list[np.ndarray]) -> _Copy | None:
+        """Return copies of arrays; None where memory for more is not left.
+
+        Raises:
+            BadInputError: an array has no fixed bits.
+        """
+        layout = tuple((array.shape, array.dtype) for array in arrays)
+        found = next((copy for copy in self._all.get(layout, ()) if copy.free), None)
+        if found is None:
+            found = self._new(arrays)
+            if found is None:
+                return None
+            self._all.setdefault(layout, []).append(found)
+        for copy, array in zip(found.arrays, arrays, strict=True):
+            np.copyto(copy, array)
+        return found
+
+    def _new(self, arrays: list[np.ndarray]) -> _Copy | None:
+        for array in arrays:
+            numpy_form.words(np.empty(0, array.dtype))  # raises where there are none
+        sizes = [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays]
+        if sum(sizes) + self._bytes() > COPIES_BYTES:
+            # Arrays of other shapes were here before: a loader's last batch, another sequence length.
+            self._all = {layout: kept for layout, copies in self._all.items() if (kept := [c for c in copies if not c.free])}
+            if sum(sizes) + self._bytes() > COPIES_BYTES:
+                return None
+        raw = np.empty(sum(sizes) + ALIGNMENT, np.uint8)
+        at = -raw.ctypes.data % ALIGNMENT
+        views = []
+        for array, size in zip(arrays, sizes, strict=True):
+            views.append(raw[at : at + array.nbytes].view(array.dtype).reshape(array.shape))
+            at += size
+        return _Copy(views)
+
+    def _bytes(self) -> int:
+        return sum(array.nbytes for copies in self._all.values() for copy in copies for array in copy.arrays)
+
+
+_copies = functools.cache(_Copies)
 
 
 def _take_cuda(taken: Lanes, positions: list[int], tensors: list[Any]) -> None:

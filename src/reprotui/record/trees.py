@@ -44,8 +44,9 @@ class Recording:
             self._engine.step(step, force=force, **trees)
 
     def _put(self, step: int, places: tuple[tuple[str, str], ...], trees: dict[str, Any]) -> None:
-        named = [(phase, path, leaf) for phase, name in places for path, leaf in jax_form.named_leaves(trees.get(name), name)]
-        self._assembly.put(step, self._assembly.pieces(named))
+        named = [((phase, path), leaf) for phase, name in places for path, leaf in jax_form.named_leaves(trees.get(name), name)]
+        part = self._assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
+        self._assembly.put(step, [part])
 
 
 def init(*, model: Any, optimizer: Any, **trees: Any) -> dict[str, Any]:
