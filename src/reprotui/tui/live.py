@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from reprotui.race.monitor import Monitor, RaceStatus
+from reprotui.tui.cores import Cores
 
 QUIET_MS = 20
 """How long the file system must be quiet: short, because a divergence should be seen within a tenth of a second."""
@@ -13,9 +14,12 @@ GATHER_MS = 50
 """How long changes are gathered where it never is quiet."""
 LOOK_SECONDS = 0.1
 """Least time between two looks, to which the gathering is added: six a second where files always change."""
-PICTURE_SECONDS = 1.0
-"""Least time between two pictures that show nothing but more steps: drawing costs ten times what looking costs, and where runs
-keep all cores busy they pay for it, whatever the priority. A divergence, a state, an event or a verdict is shown at once."""
+PICTURE_SECONDS, BUSY_PICTURE_SECONDS = 0.5, 2.0
+"""Least time between two pictures that show nothing but more steps; the second where runs keep all cores busy: drawing costs
+ten times what looking costs, and there they pay for it, whatever the priority. A divergence, a state, an event or a verdict is
+shown at once."""
+BUSY = 0.9
+"""Share of the cores' time from which on they count as busy."""
 POLL_SECONDS = 0.5
 """The slow poll beside the file watcher: a process that dies, and file systems that send no news."""
 RECORDS = 524_288
@@ -36,6 +40,8 @@ class Watch(threading.Thread):
         self._stop_event = threading.Event()
         self._last: RaceStatus | None = None
         self._drawn = 0.0
+        self._cores = Cores()
+        self._pace = PICTURE_SECONDS
 
     def stop(self) -> None:
         """Ask the thread to end; it does so within a tenth of a second."""
@@ -67,8 +73,10 @@ class Watch(threading.Thread):
         before, now = self._last, time.monotonic()
         if status == before or self._stop_event.is_set():
             return
-        if before is not None and _only_more_steps(before, status) and now - self._drawn < PICTURE_SECONDS:
+        if before is not None and _only_more_steps(before, status) and now - self._drawn < self._pace:
             return  # the next look shows these steps too; there is one in half a second at the latest
+        if now - self._drawn >= PICTURE_SECONDS:
+            self._pace = BUSY_PICTURE_SECONDS if self._cores.busy() >= BUSY else PICTURE_SECONDS
         self._last, self._drawn = status, now
         self._deliver(status)
 
