@@ -1,6 +1,7 @@
 """The monitor: states, rate, and verdicts from what is known so far to what is judged."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pilots import LiveRace
 from reprotui.errors import BadInputError
 from reprotui.race import watched as watching
 from reprotui.race.monitor import Monitor, RaceStatus, members
+from reprotui.tui import cores, live
 from test_compare import changed
 from test_compare import history as steps_of
 
@@ -185,3 +187,49 @@ def test_names_labels_and_commands_of_what_is_opened(sample: Any) -> None:
     (one / "race.json").write_text(json.dumps({"members": ["a", "gone"]}))
     with pytest.raises(BadInputError, match="not a run directory"):
         members([one])
+
+
+@pytest.mark.parametrize(("busy", "shown"), [(1.0, [3, 9, 12]), (0.2, [3, 6, 9, 12])])
+def test_where_runs_keep_the_cores_busy_mere_progress_is_drawn_less_often_and_a_divergence_at_once(
+    race: LiveRace, monkeypatch: pytest.MonkeyPatch, busy: float, shown: list[int]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    delivered: list[RaceStatus] = []
+    race.write(steps_of(3))
+    watch = live.Watch(Monitor(members([race.path])), delivered.append)
+    monkeypatch.setattr(watch._cores, "busy", lambda: busy)
+
+    def goes_on(first: int, last: int, seconds: float, b: Any = None) -> None:
+        nonlocal now
+        now += seconds
+        history = steps_of(last)
+        race.write({step: history[step] for step in range(first, last + 1)}, "a")
+        race.write({step: (b or history)[step] for step in range(first, last + 1)}, "b")
+        watch._look()
+
+    watch._look()
+    goes_on(4, 6, 0.6)
+    goes_on(7, 9, 1.5)
+    assert [status.timeline.last for status in delivered] == shown[:-1]
+    goes_on(10, 12, 0.1, changed(steps_of(12), 11, "batch:batch/x"))
+    assert [status.timeline.last for status in delivered] == shown
+    assert delivered[-1].timeline.pairs[0].first is not None
+
+
+def test_how_busy_the_cores_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ticks(user: int, idle: int, waiting: int = 0) -> None:
+        rows = [f"cpu{core} {user} 0 0 {idle} {waiting} 0 0 0 0 0" for core in range(os.cpu_count() or 1)]
+        (tmp_path / "stat").write_text("\n".join(["cpu 9 9 9 9 9 9 9 9 9 9", *rows, "intr 1 2 3"]))
+
+    monkeypatch.setattr(cores, "STAT", tmp_path / "stat")
+    ticks(100, 100)
+    meter = cores.Cores()
+    ticks(190, 110)
+    assert meter.busy() == pytest.approx(0.9)
+    ticks(190, 110 + 50, 50)
+    assert meter.busy() == 0
+    assert meter.busy() == 0, "no time has passed"
+    (tmp_path / "stat").unlink()
+    monkeypatch.setattr(cores.os, "getloadavg", lambda: (10_000.0, 0.0, 0.0))
+    assert meter.busy() == 1, "elsewhere the load of the last minute"
