@@ -295,6 +295,31 @@ def test_keys_of_a_recorded_race_do_what_their_help_says(sample: Any, own_settin
     drive(look())
 
 
+def test_the_pane_that_has_the_screen_has_it_the_next_time_too(sample: Any, own_settings: Path) -> None:
+    race = sample("bit-flip")
+
+    async def look() -> None:
+        async with dashboard(race) as driven:
+            await driven.press("1", "z")
+            assert driven.race.zoomed == "chart"
+        async with dashboard(race) as driven:
+            assert driven.race.zoomed == "chart"
+            assert not driven.get(StepTable).region
+            await driven.press("escape")
+            assert driven.get(StepTable).region
+        async with dashboard(race) as driven:
+            assert driven.race.zoomed is None
+            await driven.press("2", "z")
+            assert driven.race.zoomed == "strip"
+        async with dashboard(race / "a") as driven:
+            assert driven.race.zoomed is None, "one run alone has no strip"
+        (own_settings.parent / "layout.json").write_text('{"zoomed_pane": "cards"}')
+        async with dashboard(race) as driven:
+            assert driven.race.zoomed is None, "what is no pane is passed over"
+
+    drive(look())
+
+
 def test_what_cannot_be_done_says_why(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("identical")) as driven:

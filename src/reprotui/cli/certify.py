@@ -64,9 +64,7 @@ def _print(certificate: Any) -> None:
         console.print(f"  {how:<10}  {trial.seconds:6.2f} s  {state}{files}", markup=False, soft_wrap=True)
     if certificate.overhead is not None:
         steps = min(trial.steps for trial in certificate.trials)
-        console.print(
-            f"  overhead    × {certificate.overhead:.3f} a step (of {steps}), × {certificate.overhead_run:.2f} the run"
-        )
+        console.print(f"  overhead    × {certificate.overhead:.3f} a step (of {steps}), × {certificate.overhead_run:.2f} the run")
     elif certificate.overhead_run:
         console.print(f"  overhead    × {certificate.overhead_run:.2f} the run")
     if certificate.kind == "failed":

@@ -84,6 +84,7 @@ class RaceScreen(RaceActions):
         for name, title in (("strip", "2 strip"), ("events", "4 events"), ("log", "5 log")):
             self.query_one(f"#{name}").border_title = title
         self.query_one(StepTable).focus()
+        self.zoom_as_before()
         self.show_titles()
         self._watch.start()
 

@@ -7,7 +7,7 @@ from textual.widget import Widget
 from reprotui.errors import ReprotuiError
 from reprotui.race.monitor import RaceStatus
 from reprotui.run_directory import RunDirectory
-from reprotui.settings import remember
+from reprotui.settings import remember, remembered
 from reprotui.tui.actions import PANES
 from reprotui.tui.screens.base import ActionScreen
 from reprotui.tui.widgets.chart import ZOOM, LossChart
@@ -243,6 +243,14 @@ class RaceActions(ActionScreen):
     def do_zoom(self) -> None:
         focused = self.focused.id if self.focused else None
         self._zoom(None if self.zoomed else focused if focused in PANES else "steps")
+        remember("zoomed_pane", self.zoomed)
+
+    def zoom_as_before(self) -> None:
+        """Give the whole screen to the pane that had it when a race was looked at last."""
+        name = remembered().get("zoomed_pane")
+        if name in PANES and self.query_one(f"#{name}").display:
+            self._zoom(name)
+            self.query_one(f"#{name}").focus()
 
     def _zoom(self, name: str | None) -> None:
         self.zoomed = name
@@ -253,6 +261,7 @@ class RaceActions(ActionScreen):
     def go_back(self) -> bool:
         if self.zoomed:
             self._zoom(None)
+            remember("zoomed_pane", None)
             return True
         if self.query_one(LossChart).zoomed:
             self.do_zoom_all()
