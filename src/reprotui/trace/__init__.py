@@ -2,8 +2,9 @@
 
 from reprotui.trace.follower import Follower, watch
 from reprotui.trace.phases import PHASES
-from reprotui.trace.reader import Event, Span, StepRow, Trace
+from reprotui.trace.reader import Trace
 from reprotui.trace.records import LeafTable, Record
+from reprotui.trace.rows import Event, Span, StepRow
 from reprotui.trace.verify import VerifiedTrace, verify_trace
 from reprotui.trace.writer import TraceWriter
 

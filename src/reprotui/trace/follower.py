@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as StopEvent
 
-from reprotui.trace.reader import Event, StepRow, Trace
+from reprotui.trace.reader import Trace
+from reprotui.trace.rows import Event, StepRow
 
 ROWS_A_LOOK = 20_000
 """Rows taken at a look: bounds memory and the time for which the reader keeps the journal from being folded."""

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,69 +12,10 @@ from numpy.typing import NDArray
 
 from reprotui.checksum import NAME, LeafSpec
 from reprotui.errors import BadInputError, CannotTellError
-from reprotui.trace.phases import PHASES, ROOT_BYTES, ROOTS_BYTES
+from reprotui.trace.phases import PHASES
 from reprotui.trace.records import LeafTable
+from reprotui.trace.rows import DECODERS, STEP_COLUMNS, Event, Span, StepRow, narrowed, step_row
 from reprotui.trace.schema import APPLICATION_ID, SCHEMA_VERSION, connect_reader
-
-_STEP_COLUMNS = "step, time_ns, loss, loss_bits, metrics, version, roots, chain"
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """One recorded step; see `Record` for the fields. `loss_bits` is unsigned here; `loss` is None for NaN and no loss."""
-
-    step: int
-    time_ns: int
-    loss: float | None
-    loss_bits: int | None
-    metrics: str | None
-    version: int
-    roots: bytes
-    chain: bytes
-
-    def root(self, phase: str) -> int:
-        """Return the root of a phase, 0 where the phase is absent."""
-        start = PHASES.index(phase) * ROOT_BYTES
-        return int.from_bytes(self.roots[start : start + ROOT_BYTES], "little")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to the run, in words."""
-
-    id: int
-    time_ns: int
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Records in a row: their steps, and float32 losses for the eye (NaN where there is none; equality rests on bits)."""
-
-    steps: range | NDArray[np.int64]
-    losses: NDArray[np.float32]
-
-
-_DECODERS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float32]]] = {
-    "float64": lambda bits: _narrowed(bits.view(np.float64)),
-    "float32": lambda bits: bits.astype(np.uint32).view(np.float32),
-    "float16": lambda bits: bits.astype(np.uint16).view(np.float16).astype(np.float32),
-    "bfloat16": lambda bits: (bits.astype(np.uint32) << 16).view(np.float32),
-}
-
-
-def _narrowed(losses: NDArray[np.float64]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite on the chart
-        return losses.astype(np.float32)
-
-
-def _step_row(row: tuple[Any, ...]) -> StepRow:
-    bits, roots = row[3], row[6]
-    # SQLite checks the types of a STRICT table where it writes, not where it reads a damaged page.
-    if not isinstance(bits, int | None) or not isinstance(roots, bytes) or len(roots) != ROOTS_BYTES:
-        raise ValueError(f"the record of step {row[0]} lost its form")
-    return StepRow(*row[:3], bits + (1 << 64) if bits is not None and bits < 0 else bits, *row[4:])
 
 
 class Trace:
@@ -137,15 +77,15 @@ class Trace:
     def row(self, step: int) -> StepRow | None:
         """Return the record of a step, None where it was not recorded."""
         with self._damage():
-            found = self._connection.execute(f"SELECT {_STEP_COLUMNS} FROM steps WHERE step = ?", (step,)).fetchone()
-            return _step_row(found) if found else None
+            found = self._connection.execute(f"SELECT {STEP_COLUMNS} FROM steps WHERE step = ?", (step,)).fetchone()
+            return step_row(found) if found else None
 
     def rows(self, after: int = -1, limit: int = -1) -> Iterator[StepRow]:
         """Yield records with a step greater than `after`, in order, at most `limit` (-1: all)."""
-        query = f"SELECT {_STEP_COLUMNS} FROM steps WHERE step > ? ORDER BY step LIMIT ?"
+        query = f"SELECT {STEP_COLUMNS} FROM steps WHERE step > ? ORDER BY step LIMIT ?"
         with self._damage():
             for found in self._connection.execute(query, (after, limit)):
-                yield _step_row(found)
+                yield step_row(found)
 
     def previous_step(self, step: int) -> int | None:
         """Return the last recorded step before this one."""
@@ -178,7 +118,7 @@ class Trace:
             if with_loss == count and (decode := self._loss_decoder(last)):
                 return Span(steps, decode(np.fromstring(bits, np.int64, sep=",")))
             found = self._connection.execute("SELECT loss FROM steps WHERE step BETWEEN ? AND ? ORDER BY step", (first, last))
-            return Span(steps, _narrowed(np.array([np.nan if loss is None else loss for (loss,) in found], np.float64)))
+            return Span(steps, narrowed(np.array([np.nan if loss is None else loss for (loss,) in found], np.float64)))
 
     def roots_between(self, first: int, last: int) -> tuple[range | NDArray[np.int64], NDArray[np.uint64]]:
         """Return the steps recorded from `first` to `last`, both included, and their roots as uint64[steps, phases]."""
@@ -200,9 +140,9 @@ class Trace:
 
     def rows_between(self, first: int, last: int) -> list[StepRow]:
         """Return the records from step `first` to `last`, both included."""
-        query = f"SELECT {_STEP_COLUMNS} FROM steps WHERE step BETWEEN ? AND ? ORDER BY step"
+        query = f"SELECT {STEP_COLUMNS} FROM steps WHERE step BETWEEN ? AND ? ORDER BY step"
         with self._damage():
-            return [_step_row(found) for found in self._connection.execute(query, (first, last))]
+            return [step_row(found) for found in self._connection.execute(query, (first, last))]
 
     def _steps_between(self, first: int, last: int, count: int) -> range | NDArray[np.int64]:
         """Return these recorded steps: a range where they are evenly spaced, which takes no memory."""
@@ -220,7 +160,7 @@ class Trace:
         """Return how the loss bits of these records become float32, None where the loss is not a float leaf."""
         version = self._scalar("SELECT version FROM steps WHERE step = ?", step)
         dtype = next((spec.dtype for spec in self.table(version).specs if spec.path == "loss"), "")
-        return _DECODERS.get(dtype)
+        return DECODERS.get(dtype)
 
     def tables(self) -> dict[int, bytes]:
         """Return the digest of every version of the leaf table."""
