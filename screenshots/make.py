@@ -7,6 +7,7 @@ done in a folder of its own, in UTC, with the default settings. The live race di
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import sys
@@ -21,6 +22,8 @@ from socket import gethostname
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from reprotui.checkpoints.damage import damage
+from reprotui.checkpoints.policy import Checkpointing
 from reprotui.experiments.discovery import find_experiment
 from reprotui.race import Member, Recording
 from reprotui.race.start import Started, race_command, start_race
@@ -29,6 +32,7 @@ from reprotui.settings import SETTINGS_VARIABLE, Settings
 from reprotui.tui.app import DashboardApp
 from reprotui.tui.screens.new_race import NewRaceScreen
 from reprotui.tui.screens.race import RaceScreen
+from reprotui.tui.widgets.checkpoint_table import CheckpointTable
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent / "sample_runs"
@@ -137,6 +141,16 @@ async def after(pilot: Dashboard, *keys: str) -> None:
     await pilot.pause(0.5)
 
 
+async def checkpoints(pilot: Dashboard) -> None:
+    await opened(pilot)
+    await pilot.press("c")
+    await until(pilot, lambda: pilot.app.screen.query_one(CheckpointTable).count)
+    await pilot.press("j", "V")
+    await until(pilot, lambda: not pilot.app.screen.why_not("checkpoints.verify"))  # ty: ignore[unresolved-attribute]
+    await pilot.press("d")
+    await until(pilot, lambda: not pilot.app.screen.why_not("checkpoints.verify"))  # ty: ignore[unresolved-attribute]
+
+
 async def search(pilot: Dashboard) -> None:
     await after(pilot, "ctrl+p", *"step")
     await pilot.pause(1.0)
@@ -155,6 +169,7 @@ PICTURES = (
     Picture("race-incomplete", ("killed",), killed),
     Picture("race-live", ("live",), live),
     Picture("step", ("bit-flip",), step),
+    Picture("checkpoints", ("saved",), checkpoints),
     Picture("export", ("bit-flip",), lambda pilot: after(pilot, "e")),
     Picture("help", ("bit-flip",), lambda pilot: after(pilot, "question_mark")),
     Picture("palette", ("batch-order",), search),
@@ -233,9 +248,28 @@ def start_live_race() -> Started:
     return start_race(Path("runs"), "live", find_experiment("digits-mlp"), members, Recording(), command)
 
 
+def start_saved_race() -> Started:
+    """Race two learning rates that save, and wait for both; one checkpoint is damaged then."""
+    overrides = [{"steps": 60}, {"steps": 60, "lr": 0.1}]
+    members = [Member(label, item) for label, item in zip("ab", overrides, strict=True)]
+    command = race_command("digits-mlp", overrides, "saved")
+    started = start_race(
+        Path("runs"), "saved", find_experiment("digits-mlp"), members, Recording(), command, Checkpointing(every=20)
+    )
+    for process in started.processes.values():
+        process.wait(PATIENCE)
+    damage(started.path / "b" / "checkpoints" / "60", "flip", random.Random(0))
+    return started
+
+
+STARTED = {"live": start_live_race, "saved": start_saved_race}
+"""Races that are made for a picture, by the name that it opens."""
+
+
 def end(started: Started) -> None:
-    for label in started.processes:
-        RunDirectory(started.path / label.lower()).send("stop")
+    for label, process in started.processes.items():
+        if process.poll() is None:
+            RunDirectory(started.path / label.lower()).send("stop")
     for process in started.processes.values():
         process.wait(PATIENCE)
 
@@ -254,7 +288,7 @@ def main(names: list[str]) -> None:
         for picture in PICTURES:
             if names and picture.name not in names:
                 continue
-            started = start_live_race() if picture.open == ("live",) else None
+            started = STARTED[picture.open[0]]() if picture.open and picture.open[0] in STARTED else None
             try:
                 svg = asyncio.run(draw(picture))
             finally:

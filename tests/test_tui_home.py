@@ -379,7 +379,7 @@ def test_choices_columns_groups_and_differing_fields(runs: Path) -> None:
     async def story(pilot: Pilot[int]) -> None:
         screen = await open_form(pilot)
         grid = screen.query_one(FormGrid)
-        assert [row.name for row in grid.rows if row.heading] == ["training", "data", "model", "execution"]
+        assert [row.name for row in grid.rows if row.heading] == ["training", "data", "model", "execution", "recording"]
         await go_to(pilot, "optimizer", 1)
         await pilot.press("space")
         assert "--b optimizer=adam" in command(pilot)
@@ -440,6 +440,11 @@ def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs
                 await pilot.press("enter", *value, "enter")
         await go_to(pilot, "name", 0)
         await pilot.press("enter", *"mine", "enter")
+        await go_to(pilot, "every", 0)
+        await pilot.press("enter", "0", "enter")
+        await until(pilot, "the problem", lambda: screen.problems.first == "every: a whole number from 1 on")
+        await go_to(pilot, "every", 0)
+        await pilot.press("enter", "4", "enter")
         await until(pilot, "it is checked", lambda: not screen.why_not("new.start") and screen.form.name == "mine")
         await pilot.press("ctrl+y")
         shown.append((tmp_path / "settings" / "reprotui-copied.txt").read_text())
@@ -453,12 +458,26 @@ def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs
 
     drive(runs, story)
     words = shlex.split(shown[0])
-    assert words[1:] == ["race", "digits-mlp", "width=32", "depth=1", "steps=20", "--b", "seed=1", "--name", "mine"]
+    assert words[1:] == [
+        "race",
+        "digits-mlp",
+        "width=32",
+        "depth=1",
+        "steps=20",
+        "--b",
+        "seed=1",
+        "--name",
+        "mine",
+        "--every",
+        "4",
+    ]
     parsed = cli.build_parser().parse_args(words[1:])
     name, shared = common.experiment_and_overrides(parsed.experiment)
     members = race_command._members(parsed, shared)
     resolved = resolve_configs(find_experiment(name), [member.overrides for member in members])
-    assert [item.values for item in resolved] == [read_json(runs / "mine" / label / "run.json")["config"] for label in "ab"]
+    manifests = [read_json(runs / "mine" / label / "run.json") for label in "ab"]
+    assert [item.values for item in resolved] == [manifest["config"] for manifest in manifests]
+    assert [manifest["recording"]["every"] for manifest in manifests] == [parsed.every] * 2
 
 
 def test_a_form_is_a_value() -> None:

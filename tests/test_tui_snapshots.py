@@ -1,17 +1,24 @@
-"""What race and step screens look like, as text, at three widths; see `tests/snapshots`.
+"""What the screens look like, as text, at three widths; see `tests/snapshots`.
 
 `REPROTUI_UPDATE_SNAPSHOTS=1 pytest tests/test_tui_snapshots.py` writes them anew: read the difference before committing it.
 """
 
 import difflib
+import json
 import os
 import re
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pilots import dashboard, drive
+from pilots import Dashboard, dashboard, drive
+from reprotui.checksum import LeafSpec
+from reprotui.integrity import content_to_json, digest_state, identity_of_run
+from reprotui.integrity.formats.orbax import INTEGRITY_ITEM
+from reprotui.tui.screens.new_race import NewRaceScreen
 
 pytestmark = pytest.mark.usefixtures("own_settings")
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -61,6 +68,111 @@ def test_screens_look_as_they_did(sample: Any, tmp_path: Path, state: str) -> No
                 assert driven.app.screen is driven.race
 
     drive(look())
+
+
+async def nothing(driven: Dashboard) -> None:
+    """Leave the screen as it opens."""
+
+
+async def listed(driven: Dashboard) -> None:
+    await driven.until("the runs", lambda: getattr(driven.app.screen, "entries", None))
+
+
+async def filled_in(driven: Dashboard) -> None:
+    """Fill in a form whose second run has another seed and a learning rate that cannot be."""
+    await driven.press("n")
+    await driven.until("the fields", lambda: isinstance(driven.app.screen, NewRaceScreen) and driven.app.screen.form.fields)
+    screen = driven.app.screen
+    assert isinstance(screen, NewRaceScreen)
+    for field, value in (("seed", "1"), ("lr", "-1")):
+        screen.grid.go_to(next(index for index, row in enumerate(screen.grid.rows) if row.name == field))
+        screen.grid.go_to_column(1)
+        await driven.press(*value, "enter")
+    await driven.until("the problem", lambda: screen.problems.first)
+
+
+async def verified(driven: Dashboard) -> None:
+    await driven.press("c")
+    await driven.until("the checkpoints", lambda: "checkpoints of" in driven.text())
+    await driven.press("V")
+    await driven.until("all verified", lambda: "verified 3: 1 not VALID" in driven.text())
+
+
+async def exporting(driven: Dashboard) -> None:
+    await driven.press("e")
+    driven.get("#export-path").value = "out/report"
+
+
+def pressed(*keys: str) -> Any:
+    async def act(driven: Dashboard) -> None:
+        await driven.press(*keys)
+
+    return act
+
+
+OTHERS: dict[str, tuple[str | None, Any]] = {
+    "home": (None, listed), "home-empty": (None, nothing), "home-error": (None, listed),
+    "home-ready-made": (None, pressed("tab")), "new": (None, filled_in),
+    "checkpoints": ("bit-flip", verified), "checkpoints-empty": ("bit-flip", pressed("c")),
+    "help": ("bit-flip", pressed("question_mark")), "export": ("bit-flip", exporting), "delete": (None, pressed("delete")),
+}  # fmt: skip
+"""What is opened (None: Home), and what is done there."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_screens_look_as_they_did(sample: Any, name: str) -> None:
+    opened, act = OTHERS[name]
+    if name != "home-empty":
+        for race in ("bit-flip", "identical", "killed", "nan-loss"):
+            manifest = sample(race) / "race.json"
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "created_ns": 10**18}))
+    if name == "home-error":
+        Path("identical/a/run.json").write_text("{")
+        Path("killed/b/trace.db").write_bytes(b"no trace at all" * 500)
+    if name == "checkpoints":
+        saved(Path("bit-flip"))
+
+    async def look() -> None:
+        paths = [Path(opened)] if opened else []
+        runs = Path("nothing") if name == "home-empty" else Path()
+        async with dashboard(*paths, size=SIZES[200], runs=runs) as driven:
+            if act is not verified:
+                await listed(driven) if opened is None and name != "home-empty" else None
+            await act(driven)
+            for width, size in SIZES.items():
+                await driven.pilot.resize_terminal(*size)
+                await driven.until("the layout", lambda size=size: driven.app.screen.size == size)
+                check(f"{name}-{width}", frozen_home(await driven.steady()))
+
+    drive(look())
+
+
+def frozen_home(text: str) -> str:
+    """Return a screen without ages, sizes and the name of the machine."""
+    text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text).replace(gethostname(), "<host>")
+    text = re.sub(r"[0-9.]+ (KB|MB)\b", lambda found: "size".rjust(len(found[0])), text)
+    text = re.sub(r"(state/ocdbt)\.process_0/d/[0-9a-f]*.*", r"\1 <file>", text)  # Orbax draws the name
+    return re.sub(r"(?<= )[0-9,.]+ (s|min|h|d|y)(?= )", lambda found: "age".rjust(len(found[0])), text) + "\n"
+
+
+def saved(race: Path) -> None:
+    """Give runs checkpoints: A two, of which one is damaged, B one."""
+    from reprotui.checkpoints.orbax_v0 import write
+    from reprotui.checkpoints.register import register
+    from reprotui.checkpoints.save import nested
+
+    for label, step, seed in (("a", 40, 0), ("a", 80, 1), ("b", 80, 2)):
+        leaves = {"params/dense_0/kernel": np.random.default_rng(seed).random((64, 32), np.float32)}
+        content = digest_state((LeafSpec(name, array.dtype.name, array.shape), array) for name, array in leaves.items())
+        path = race / label / "checkpoints" / str(step)
+        write(path, nested(leaves), {INTEGRITY_ITEM: content_to_json(content)})
+        register(path, identity_of_run(json.loads((race / label / "run.json").read_text()), step), content)
+    file = max(
+        (path for path in (race / "a/checkpoints/80/state").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
 
 
 def test_a_snapshot_that_differs_is_shown_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -172,9 +173,9 @@ def _changed(plain: Trial, seen: Sequence[Trial], files: Sequence[str]) -> tuple
 
 
 def _ratio(above: Sequence[float | None], below: Sequence[float | None]) -> float | None:
-    """Return the ratio of the best times: what else the machine did only ever adds."""
-    first, second = ([value for value in values if value] for values in (above, below))
-    return min(first) / min(second) if first and second else None
+    """Return the median ratio of neighbours: a change of the machine's speed meets both runs of a pair."""
+    ratios = [first / second for first, second in zip(above, below, strict=False) if first and second]
+    return statistics.median(ratios) if ratios else None
 
 
 def _matching(patterns: Sequence[str]) -> list[Path]:

@@ -57,8 +57,9 @@ def start_prepared(path: Path, directories: Sequence[RunDirectory]) -> Started:
 
 
 def race_command(
-    experiment: str, overrides: Sequence[Mapping[str, Any]], name: str | None = None, runs: Path | None = None
-) -> list[str]:
+    experiment: str, overrides: Sequence[Mapping[str, Any]], name: str | None = None, runs: Path | None = None,
+    recording: Mapping[str, str] | None = None,
+) -> list[str]:  # fmt: skip
     """Return the shortest command line that starts a race.
 
     Args:
@@ -66,6 +67,7 @@ def race_command(
         overrides: what each run has other than the experiment's defaults.
         name: the race's name where it was chosen.
         runs: the runs directory; named where it is not the default one.
+        recording: options such as `every` that are not the default.
     """
     shared = {key: value for key, value in overrides[0].items() if all(key in item and item[key] == value for item in overrides)}
     own = [[_pair(key, value) for key, value in item.items() if key not in shared] for item in overrides]
@@ -79,6 +81,8 @@ def race_command(
         command += ["--repeat", str(len(own))]
     if name:
         command += ["--name", name]
+    for option, value in (recording or {}).items():
+        command += [f"--{option}", value]
     if runs is not None and runs.absolute() != default_runs_directory().absolute():
         command += ["--runs-dir", str(runs)]
     return command

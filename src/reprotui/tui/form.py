@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,12 @@ if TYPE_CHECKING:  # configs need pydantic, which the screen does not wait for
 LABELS = "abcdefgh"
 EXPERIMENT, NAME = "experiment", "name"
 """Rows of the race itself; a config field of the same name is told apart by `Row.race`."""
+RECORDING = {
+    "every": ("1", "Record every K-th step."),
+    "leaves-every": ("1", "Store the leaves of every K-th record; which phases differ is stored with each."),
+    "stats-every": ("20", "Take norms and maxima every K records: for the eye, equality never rests on them."),
+}
+"""How much is recorded, the same for all runs: options of the command line with their defaults and what they mean."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,24 @@ class Row:
 
 @dataclass(frozen=True)
 class RaceForm:
-    """What was filled in; texts are as typed. `runs` holds, for each run, only what is not the default."""
+    """What was filled in; texts are as typed. `runs` and `recording` hold only what is not the default."""
 
     experiment: str
     name: str = ""
     fields: tuple[FormField, ...] = ()
     runs: tuple[Mapping[str, str], ...] = ({}, {})
+    recording: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def race_text(self, name: str) -> str:
+        """Return what stands in a line of the race itself."""
+        return {EXPERIMENT: self.experiment, NAME: self.name}.get(name, self.recording.get(name, race_default(name)))
+
+    def with_race_text(self, name: str, text: str) -> RaceForm:
+        """Return the form with another text in a line of the race itself."""
+        if name in RECORDING:
+            others = {option: value for option, value in self.recording.items() if option != name}
+            return replace(self, recording=others if text == race_default(name) else {**others, name: text})
+        return replace(self, experiment=text) if name == EXPERIMENT else replace(self, name=text)
 
     def text(self, run: int, field: FormField) -> str:
         """Return what stands in a cell."""
@@ -81,13 +100,14 @@ class RaceForm:
                 group = field.group
                 rows.append(Row(group))
             rows.append(Row(field.name, field))
-        return tuple(rows)
+        options = [Row(name, race=True) for name in RECORDING if not only_differing or name in self.recording]
+        return (*rows, *([Row("recording"), *options] if options and self.fields else []))
 
     def command(self, runs: Path) -> list[str]:
         """Return the command line that starts the same race."""
         from reprotui.race.start import race_command
 
-        return race_command(self.experiment, self.runs, self.name or None, runs)
+        return race_command(self.experiment, self.runs, self.name or None, runs, self.recording)
 
     def start(self, runs: Path) -> Started:
         """Start the race; raises what `start_race` raises."""
@@ -98,21 +118,24 @@ class RaceForm:
 
         members = [Member(label, dict(values)) for label, values in zip(LABELS, self.runs, strict=False)]
         reference = find_experiment(self.experiment)
-        return start_race(runs, self.name or None, reference, members, Recording(), self.command(runs))
+        every, leaves_every, statistics_every = (int(self.race_text(name)) for name in RECORDING)
+        recording = Recording(every=every, leaves_every=leaves_every, statistics_every=statistics_every)
+        return start_race(runs, self.name or None, reference, members, recording, self.command(runs))
 
 
 @dataclass(frozen=True)
 class Problems:
-    """What is wrong with a form: with the experiment, with the name, and with fields of each run."""
+    """What is wrong with a form: with the experiment, the name, how much is recorded, and with fields of each run."""
 
     experiment: str = ""
     name: str = ""
     runs: tuple[Mapping[str, str], ...] = ()
+    recording: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def of(self, row: Row) -> tuple[int, str] | None:
         """Return the first run with a problem in a row, and the problem."""
         if row.race:
-            text = self.experiment if row.name == EXPERIMENT else self.name
+            text = {EXPERIMENT: self.experiment, NAME: self.name}.get(row.name, self.recording.get(row.name))
             return (0, text) if text else None
         return next(((run, found[row.name]) for run, found in enumerate(self.runs) if row.name in found), None)
 
@@ -121,6 +144,8 @@ class Problems:
         """Return the first problem as a sentence, empty where there is none."""
         if self.experiment or self.name:
             return self.experiment or f"name: {self.name}"
+        if self.recording:
+            return next(f"{name}: {text}" for name, text in self.recording.items())
         found = ((label, name, text) for label, run in zip("ABCDEFGH", self.runs, strict=False) for name, text in run.items())
         return next((f"{label}: {name}: {text}" for label, name, text in found), "")
 
@@ -151,23 +176,35 @@ def check(form: RaceForm, directory: Path) -> Problems:
             name = f"{form.name} exists already in {directory}"
     except ReprotuiError as error:
         name = str(error)
+    recording = {option: "a whole number from 1 on" for option, text in form.recording.items() if not _is_count(text)}
     try:
         checked = check_configs(find_experiment(form.experiment), [dict(run) for run in form.runs])
     except ReprotuiError as error:
-        return Problems(str(error), name)
-    return Problems("", name, tuple(item.problems for item in checked))
+        return Problems(str(error), name, (), recording)
+    return Problems("", name, tuple(item.problems for item in checked), recording)
 
 
 def about(row: Row, built_in: Sequence[str]) -> str:
     """Return what a line of the form means, and what can be set there."""
     if row.race and row.name == EXPERIMENT:
         return f"Built in: {', '.join(built_in)}; or the path of a .py file with a class Experiment."
+    if row.race and row.name in RECORDING:
+        return RECORDING[row.name][1]
     if row.race:
         return "Name of the race and of its directory; left empty, it is made from experiment, date and time."
     if row.field is None:
         return ""
     parts = (row.field.description, f"one of {', '.join(row.field.choices)}" if row.field.choices else row.field.bounds)
     return "; ".join(part for part in parts if part)
+
+
+def race_default(name: str) -> str:
+    """Return what stands in a line of the race itself before anything is typed; of the experiment, the caller knows."""
+    return RECORDING[name][0] if name in RECORDING else ""
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
 
 
 def default_text(field: FormField) -> str:

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerState
 
 from reprotui.tui import form as forms
-from reprotui.tui.form import EXPERIMENT, Problems, RaceForm
+from reprotui.tui.form import EXPERIMENT, Problems, RaceForm, race_default
 from reprotui.tui.screens.base import bindings
 from reprotui.tui.screens.starting import StartingScreen
 from reprotui.tui.symbols import plain
@@ -177,7 +177,9 @@ class NewRaceScreen(StartingScreen):
         row = self.grid.row
         if row is None or row.heading:
             return
-        default = forms.default_text(row.field) if row.field else BUILT_IN[0] if row.name == EXPERIMENT else ""
+        default = (
+            forms.default_text(row.field) if row.field else BUILT_IN[0] if row.name == EXPERIMENT else race_default(row.name)
+        )
         self._set(self._with_cell(self.form, default))
 
     def _edit(self, first: str) -> None:
@@ -204,14 +206,14 @@ class NewRaceScreen(StartingScreen):
         assert row is not None
         if row.field is not None:
             return self.form.text(self.grid.column, row.field)
-        return self.form.experiment if row.name == EXPERIMENT else self.form.name
+        return self.form.race_text(row.name)
 
     def _with_cell(self, form: RaceForm, text: str) -> RaceForm:
         row = self.grid.row
         assert row is not None
         if row.field is not None:
             return form.with_text(self.grid.column, row.field, text)
-        return replace(form, experiment=text) if row.name == EXPERIMENT else replace(form, name=text)
+        return form.with_race_text(row.name, text)
 
     @on(Input.Changed, "#editor")
     def _typed(self, event: Input.Changed) -> None:

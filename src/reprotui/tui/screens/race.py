@@ -55,6 +55,7 @@ class RaceScreen(RaceActions):
         self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Popen[bytes]], at_divergence: str | None = None
     ) -> None:
         super().__init__(runs, at_divergence)
+        self.started = dict(processes)
         self._watch = Watch(Monitor(runs, processes), self._deliver)
         self._newest: RaceStatus | None = None
         self._pointing = False
@@ -93,6 +94,8 @@ class RaceScreen(RaceActions):
 
     def on_unmount(self) -> None:
         self._watch.stop()
+        for process in self.started.values():
+            process.poll()  # takes leave of those that ended; the others go on
 
     def _deliver(self, status: RaceStatus) -> None:
         """Take a status from the watching thread; one message at most is under way."""

@@ -4,8 +4,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reprotui.tui.symbols import Symbols, plain
+from reprotui.tui.symbols import Symbols
+from reprotui.tui.text import fit
 from reprotui.tui.widgets.rows import Cell, Rows
+
+BEFORE, WITH_DIGEST = 52, 110
+"""Cells before digest and message, and from how many on there is room for the digest."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class CheckpointTable(Rows):
         self.refresh()
 
     def heading(self, width: int) -> list[Cell]:
-        return [Cell(f"   {'run':<5}{'step':>9}  {'status':<13}{'size':>10}  {'age':>6}  {'content digest':<18}what")]
+        digest = f"{'content digest':<18}" if width >= WITH_DIGEST else ""
+        return [Cell(f"   {'run':<5}{'step':>9}  {'status':<13}{'size':>10}  {'age':>6}  {digest}what")]
 
     def cells(self, index: int, width: int) -> list[Cell]:
         item = self.items[index]
@@ -50,11 +55,13 @@ class CheckpointTable(Rows):
             else (self.symbols.differs, "differs")
         )
         step = "–" if item.step is None else str(item.step)
+        said = item.message.splitlines()[0] if item.message else item.path.name
+        digest = [Cell(f"{(item.content or '')[:16]:<18}", "muted")] if width >= WITH_DIGEST else []
         return [
             Cell(f" {sign} ", colour), Cell(f"{item.label:<5}", "abcdefgh"[item.run]), Cell(f"{step:>9}  "),
             Cell(f"{item.status or 'not verified':<13}", colour), Cell(f"{_size(item.size):>10}  "),
-            Cell(f"{_age(item.created_ns):>6}  ", "muted"), Cell(f"{(item.content or '')[:16]:<18}", "muted"),
-            Cell(plain(item.message.splitlines()[0] if item.message else item.path.name, self.symbols)),
+            Cell(f"{_age(item.created_ns):>6}  ", "muted"), *digest,
+            Cell(fit(said, width - BEFORE - (18 if digest else 0), self.symbols)),
         ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
 
-from reprotui.tui.form import EXPERIMENT, Problems, RaceForm, Row
+from reprotui.tui.form import EXPERIMENT, RECORDING, Problems, RaceForm, Row, race_default
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.text import fit
 from reprotui.tui.widgets.rows import Cell, Rows
@@ -93,8 +93,9 @@ class FormGrid(Rows):
         cells = [Cell(fit(f"  {sign[0]}", SIGN, symbols), sign[1]), Cell(fit(row.name, LABEL, symbols))]
         here = index == self.cursor and self.has_focus
         if row.field is None:
-            text = self.form.experiment if row.name == EXPERIMENT else self.form.name or "(by date and time)"
-            cells.append(self._cell(text, seen * cell, here, "" if row.name == EXPERIMENT or self.form.name else "muted", True))
+            text = self.form.race_text(row.name)
+            colour = "muted" if row.name != EXPERIMENT and text == race_default(row.name) else ""
+            cells.append(self._cell(text or "(by date and time)", seen * cell, here, colour, row.name == EXPERIMENT))
         else:
             for run in range(self._left, self._left + seen):
                 text = self.form.text(run, row.field)
@@ -115,6 +116,8 @@ class FormGrid(Rows):
 
     def _note(self, row: Row) -> str:
         if row.field is None:
+            if row.name in RECORDING:
+                return RECORDING[row.name][1]
             return "space: next built in; enter: a .py file" if row.name == EXPERIMENT else "directory in the runs directory"
         return f"{row.field.description}{f' ({row.field.bounds})' if row.field.bounds else ''}"
 

@@ -1,0 +1,198 @@
+"""The checkpoints of runs in the dashboard: listed, verified, compared, saved and gone on from, with real workers and Orbax."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ENDLESS, MLP, Cli, eventually, last_step
+from pilots import Dashboard, dashboard, drive
+from reprotui.run_directory import RunDirectory
+from reprotui.tui.screens.ask import AskScreen
+from reprotui.tui.screens.checkpoints import CheckpointsScreen
+from reprotui.tui.screens.race import RaceScreen
+from reprotui.tui.widgets.checkpoint_table import CheckpointTable
+
+pytestmark = pytest.mark.usefixtures("own_settings")
+
+
+@pytest.fixture(scope="session")
+def raced_once(once: Any, environment: dict[str, str]) -> Path:
+    """Return a runs directory with `same`, two equal runs that saved at 10 and 20, and `seeds`, two that differ. Only read it."""
+
+    def build(path: Path) -> None:
+        cli = Cli(path, environment)
+        saving = ("--save-every", "10", "--headless")
+        cli("race", *MLP, *saving, "--name", "same")
+        cli("race", *MLP, *saving, "--name", "seeds", "--b", "seed=1", exit_code=1)
+
+    return once("saved-races", build) / "runs"
+
+
+@pytest.fixture
+def raced(raced_once: Path, tmp_path: Path) -> Any:
+    """Return a function that copies one of these races."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(raced_once / name, tmp_path / "runs" / name))
+
+    return copy
+
+
+async def listed(driven: Dashboard) -> CheckpointTable:
+    """Open the checkpoints of the race on the screen, and wait for the list."""
+    await driven.press("c")
+    assert isinstance(driven.app.screen, CheckpointsScreen)
+    await driven.until("the list", lambda: "checkpoints of" in driven.text())
+    return driven.get(CheckpointTable)
+
+
+async def done(driven: Dashboard) -> None:
+    """Wait until nothing is being read."""
+    await driven.until("the end of reading", lambda: driven.app.screen.why_not("checkpoints.cancel"))
+
+
+def statuses(table: CheckpointTable) -> list[tuple[str, int | None, str]]:
+    return [(item.label, item.step, item.status) for item in table.items]
+
+
+def damaged(checkpoint: Path) -> None:
+    """Flip a bit of the largest file of a checkpoint."""
+    file = max((path for path in (checkpoint / "state").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+
+
+def test_checkpoints_are_listed_verified_and_compared(raced: Any) -> None:
+    path = raced("same")
+
+    async def look() -> None:
+        async with dashboard(path) as driven:
+            table = await listed(driven)
+            assert "4 checkpoints of 2 runs" in driven.text()
+            assert statuses(table) == [("A", 10, ""), ("A", 20, ""), ("B", 10, ""), ("B", 20, "")]
+            await driven.press("v")
+            await done(driven)
+            assert [status for *_, status in statuses(table)] == ["VALID", "", "", ""]
+            assert "every file and every leaf is what was saved" in driven.text()
+            await driven.press("d")
+            await done(driven)
+            assert "all leaves are equal to the bit" in driven.text()
+            damaged(path / "b" / "checkpoints" / "20")
+            await driven.press("V")
+            await done(driven)
+            assert [status for *_, status in statuses(table)] == ["VALID", "VALID", "VALID", "CORRUPT"]
+            assert "verified 4: 1 not VALID" in driven.text()
+            await driven.press("r")
+            await driven.until("the list", lambda: "4 checkpoints" in driven.text())
+            assert [status for *_, status in statuses(table)][:3] == ["VALID"] * 3, "what was verified stays so"
+            await driven.press("G", "v")
+            await done(driven)
+            assert "B step 20: CORRUPT" in driven.text()
+            await driven.press("y")
+            assert str(path / "b" / "checkpoints" / "20") in driven.app.clipboard and "CORRUPT" in driven.app.clipboard
+            await driven.press("escape")
+            assert isinstance(driven.app.screen, RaceScreen)
+
+    drive(look())
+
+
+def test_what_differs_is_named_leaf_by_leaf(raced: Any) -> None:
+    async def look() -> None:
+        async with dashboard(raced("seeds")) as driven:
+            await listed(driven)
+            await driven.press("d")
+            await done(driven)
+            assert "leaves differ" in driven.text()
+            assert "≠ params/dense_0/kernel" in driven.text() and "ulp" in driven.text()
+
+    drive(look())
+
+
+def test_a_run_goes_on_from_a_checkpoint_and_a_damaged_one_is_refused(raced: Any) -> None:
+    path = raced("same")
+
+    async def go_on(driven: Dashboard, answer: str) -> None:
+        await driven.press("R")
+        assert isinstance(driven.app.screen, AskScreen)
+        await driven.press(*answer, "enter")
+
+    async def look() -> None:
+        async with dashboard(path, runs=path.parent) as driven:
+            await listed(driven)
+            await go_on(driven, "nonsense=1")
+            await driven.until("the refusal", lambda: "refused" in driven.text())
+            assert "nonsense" in driven.text()
+            damaged(path / "a" / "checkpoints" / "20")
+            await driven.press("j")
+            await go_on(driven, "")
+            await driven.until("the refusal", lambda: "restoring step 20 of A: refused" in driven.text())
+            assert [each.name for each in path.parent.iterdir()] == ["same"], "nothing was begun"
+            await driven.press("k")
+            await go_on(driven, "")
+            await driven.until("both side by side", lambda: isinstance(driven.app.screen, RaceScreen) and driven.race.status)
+            resumed = next(each for each in path.parent.iterdir() if each.name != "same")
+            await driven.until("its end", lambda: RunDirectory(resumed).state() == "finished")
+            await driven.until("the verdict", lambda: "IDENTICAL through step 20" in driven.text())
+            screen = driven.app.screen
+            assert isinstance(screen, RaceScreen)
+            await asyncio.to_thread(screen.started["B"].wait)
+
+    drive(look())
+
+
+def test_a_run_is_asked_to_save_now(reprotui: Cli) -> None:
+    process = reprotui.start("race", *ENDLESS, "--name", "race", "--headless")
+    path = reprotui.runs / "race"
+
+    async def look() -> None:
+        async with dashboard(path) as driven:
+            await driven.press("c")
+            table = driven.get(CheckpointTable)
+            await driven.until("the list", lambda: "0 checkpoints of 2 runs: save with --save-every N" in driven.text())
+            assert driven.app.screen.why_not("checkpoints.verify") == (
+                "there is no checkpoint: save with --save-every N, or s while a run goes on"
+            )
+            await driven.press("s")
+            assert "run A saves after its step" in driven.said()[0]
+            await driven.until("the checkpoint", lambda: table.count)
+            assert [item.label for item in table.items] == ["A"]
+            assert driven.app.screen.why_not("checkpoints.diff") == "no other run has a checkpoint at this step"
+            for name in "ab":
+                RunDirectory(path / name).send("stop")
+            await asyncio.to_thread(process.communicate)
+            assert driven.app.screen.why_not("checkpoints.save") == "run A does not run: there is nothing to save now"
+
+    eventually("steps", lambda: min(last_step(path / name) for name in "ab") >= 5)
+    drive(look())
+
+
+def test_reading_can_be_cancelled(raced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reprotui.checkpoints import verify
+
+    real = verify.verify_checkpoint
+
+    def slowly(path: Path, level: str, progress: Any) -> Any:
+        for _ in range(2000):
+            asyncio.run(asyncio.sleep(0.005))
+            progress(0)
+        return real(path, level, progress=progress)
+
+    monkeypatch.setattr(verify, "verify_checkpoint", slowly)
+
+    async def look() -> None:
+        async with dashboard(raced("same")) as driven:
+            table = await listed(driven)
+            for key in ("x", "escape"):
+                await driven.press("V")
+                assert driven.app.screen.why_not("checkpoints.verify") == "something is being read already: x cancels it"
+                await driven.press(key)
+                await done(driven)
+                await driven.until("what it says", lambda: "cancelled" in driven.text())
+            assert [status for *_, status in statuses(table)] == [""] * 4
+            assert isinstance(driven.app.screen, CheckpointsScreen), "esc cancels first"
+
+    drive(look())
