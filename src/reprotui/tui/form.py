@@ -16,9 +16,9 @@ LABELS = "abcdefgh"
 EXPERIMENT, NAME = "experiment", "name"
 """Rows of the race itself; a config field of the same name is told apart by `Row.race`."""
 RECORDING = {
-    "every": ("1", "Record every K-th step."),
-    "leaves-every": ("1", "Store the leaves of every K-th record; which phases differ is stored with each."),
-    "stats-every": ("20", "Take norms and maxima every K records: for the eye, equality never rests on them."),
+    "every": ("1", "record every K-th step (≥ 1)"),
+    "leaves-every": ("1", "store the leaves of every K-th record (≥ 1)"),
+    "stats-every": ("20", "norms and maxima, for the eye, every K records (≥ 1)"),
 }
 """How much is recorded, the same for all runs: options of the command line with their defaults and what they mean."""
 
