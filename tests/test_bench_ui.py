@@ -34,8 +34,9 @@ def in_process(code: str, directory: Path) -> str:
 
 
 def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path) -> None:
+    # Where all cores are busy, two seconds pass between two pictures of runs that are followed.
     sizes: dict[str, Any] = {
-        "steps": 3000, "rows": 3000, "presses": 3, "pages": 3, "idle_seconds": 1.5, "watch_seconds": 0.5,
+        "steps": 3000, "rows": 3000, "presses": 3, "pages": 3, "idle_seconds": 3.0, "watch_seconds": 0.5,
         "model": {"width": 32, "depth": 1},
     }  # fmt: skip
     code = f"""

@@ -16,7 +16,7 @@ import numpy as np
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
 from reprotui.observe.roles import Kind, is_key, kind_of, optimizer_leaves
-from reprotui.record.lanes import Lanes, is_leaf, spec_of
+from reprotui.record.lanes import Lanes, Split, is_leaf, spec_of, split_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +34,13 @@ class Place:
 class Side:
     """The arguments, or the result, of calls that look alike: the leaves whose bits can be compared.
 
-    `at` says where they stand among all leaves; None where all can be compared.
+    `at` says where they stand among all leaves, None where all can be compared; `arrays` which of them are jax's.
     """
 
     places: tuple[Place, ...]
     at: tuple[int, ...] | None
+    arrays: tuple[int, ...]
+    splits: dict[tuple[int, ...], Split] = field(default_factory=dict)
 
     def leaves(self, values: Sequence[Any]) -> Sequence[Any]:
         """Return the leaves that can be compared."""
@@ -66,7 +68,10 @@ class Leaves:
         """Take the checksums of some leaves."""
         self.wanted = wanted
         if wanted:
-            self.lanes = assembly.take([self.values[index] for index in wanted])
+            leaves, splits = [self.values[index] for index in wanted], self.side.splits
+            if wanted not in splits:
+                splits[wanted] = split_of(leaves)
+            self.lanes = assembly.take(leaves, splits[wanted])
 
     def checksum(self, index: int) -> tuple[Lanes, int] | None:
         """Return where the checksum of a leaf is, if it was taken."""
@@ -137,7 +142,7 @@ class Function:
         # Lists compare by identity first: a loop hands over arrays of the same abstract values each time.
         if seen is not None and seen.types == types and seen.structure == structure:
             return seen.side
-        key = which, structure, tuple((kind_of(value), is_leaf(value)) for value in values)
+        key = which, structure, tuple((kind_of(value), is_leaf(value), isinstance(value, jax.Array)) for value in values)
         if key not in self._sides:
             self._sides[key] = self._describe(which, tree, values)
         self._newest[which] = _Seen(structure, types, self._sides[key])
@@ -159,7 +164,8 @@ class Function:
             Place(self, paths[index], kind_of(values[index]), index in in_optimizer, spec_of(paths[index], values[index]))
             for index in at
         )
-        return Side(places, None if len(at) == len(values) else at)
+        arrays = tuple(place for place, index in enumerate(at) if isinstance(values[index], jax.Array))
+        return Side(places, None if len(at) == len(values) else at, arrays)
 
 
 @dataclass(eq=False)
@@ -213,10 +219,11 @@ class Origins:
             if known is not None and known[1].function is function:
                 del self._known[old]
         mine = self._of[id(function)] = []
-        for value, place in zip(outputs.values, outputs.side.places, strict=True):
-            if isinstance(value, jax.Array):
-                mine.append(id(value))
-                self._known[id(value)] = weakref.ref(value), place, outputs
+        places, values = outputs.side.places, outputs.values
+        for index in outputs.side.arrays:
+            value = values[index]
+            mine.append(id(value))
+            self._known[id(value)] = weakref.ref(value), places[index], outputs
 
 
 def only_keys(function: Function, call: Call) -> bool:

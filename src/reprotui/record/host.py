@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SMALL_WORDS = 8192
 """Up to so many together numpy reads host arrays faster than a compiled call can be made and waited for."""
 COPIED_BESIDE_TORCH = 1 << 21
-"""Bytes up to which host arrays are copied where the script computes with torch: more is read faster where it lies."""
+"""Bytes up to which tensors of torch are copied: more is read faster where it lies."""
 COPIES_BYTES = 1 << 28
 """Memory for copies of host arrays whose checksums are to be made; beyond it they are made at once."""
 ALIGNMENT = 64

@@ -7,7 +7,7 @@ import functools
 import sys
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,44 +60,61 @@ class Lanes:
             self._statistics.append((positions, norms))
 
 
-def take(leaves: Sequence[Any], statistics: bool = False) -> Lanes:
+class Split(NamedTuple):
+    """Which leaves lie where, by position: jax arrays, tensors on an accelerator, and the host's.
+
+    `scalars` are the places of numbers among `device`, `numbers` the positions of others that are numbers; `tensors` says
+    whether some of the host's are torch's.
+    """
+
+    device: list[int]
+    cuda: list[int]
+    host: list[int]
+    scalars: tuple[int, ...]
+    numbers: list[int]
+    tensors: bool
+
+
+def split_of(leaves: Sequence[Any]) -> Split:
+    """Return where leaves lie: the same for all lists of leaves of the same types, dtypes and shapes."""
+    device = [index for index, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+    others = [index for index in range(len(leaves)) if index not in set(device)]
+    tensors = [index for index in others if _is_torch(leaves[index])]
+    cuda = [index for index in tensors if leaves[index].device.type != "cpu"]
+    scalars = tuple(place for place, index in enumerate(device) if leaves[index].shape == () and not _is_key(leaves[index].dtype))
+    numbers = [index for index in others if _is_number(leaves[index])]
+    return Split(device, cuda, [index for index in others if index not in set(cuda)], scalars, numbers, len(tensors) > len(cuda))
+
+
+def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = None) -> Lanes:
     """Dispatch the checksums of leaves.
 
     Arrays on an accelerator and jax arrays are read in the order of their device's work; what the host's code could
     overwrite (numpy arrays, torch tensors on the CPU) is read or copied before this returns.
 
+    Args:
+        leaves: arrays, tensors and numbers.
+        statistics: take L2 norms and maxima too.
+        split: where the leaves lie, where that is known.
+
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
+    device, cuda, host, scalars, numbers, tensors = split or split_of(leaves)
     taken = Lanes(len(leaves))
-    device: list[int] = []
-    host: list[int] = []
-    arrays: list[Any] = list(leaves)
-    cuda: list[int] = []
-    scalars: list[int] = []
-    for index, leaf in enumerate(leaves):
-        if isinstance(leaf, jax.Array):
-            if leaf.shape == () and _is_number(leaf):
-                scalars.append(len(device))
-            device.append(index)
-            continue
-        if _is_torch(leaf) and leaf.device.type != "cpu":
-            cuda.append(index)
-        else:
-            arrays[index] = to_numpy(leaf)
-            host.append(index)
-        if not arrays[index].shape and _is_number(arrays[index]):
-            taken._scalars.append((index, arrays[index].copy() if host[-1:] == [index] else arrays[index]))
+    for index in numbers:
+        taken._scalars.append((index, leaves[index] if index in cuda else to_numpy(leaves[index]).copy()))
     if device:
-        given = [arrays[index] for index in device] if len(device) < len(arrays) else arrays
+        given = [leaves[index] for index in device]
         # The words of scalars, not the scalars: the next step may be given their buffers.
-        lanes, words = _compiled()(given, tuple(scalars))
+        lanes, words = _compiled()(given, scalars)
         taken._add(device, lanes, statistics_of(given) if statistics else None)
         taken._words = [(device[place], given[place].dtype) for place in scalars], words
     if cuda:
-        _take_cuda(taken, cuda, [arrays[index] for index in cuda])
+        _take_cuda(taken, cuda, [leaves[index] for index in cuda])
     if host:
-        _take_host(taken, host, [arrays[index] for index in host], statistics)
+        arrays = [to_numpy(leaves[index]) for index in host]
+        _take_host(taken, host, arrays, statistics, COPIED_BESIDE_TORCH if tensors else COPIES_BYTES)
     return taken
 
 
@@ -143,10 +160,12 @@ def _is_torch(value: Any) -> bool:
     return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, jax.Array):
-        return not _is_key(value.dtype)
-    return _is_torch(value) or value.dtype.kind in "biufV"
+def _is_number(leaf: Any) -> bool:
+    """Say whether a leaf that is not jax's is a single number."""
+    if _is_torch(leaf):
+        return not leaf.shape
+    array = np.asarray(leaf)
+    return not array.shape and array.dtype.kind in "biufV"
 
 
 @functools.cache
@@ -154,14 +173,14 @@ def _is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _take_host(taken: Lanes, positions: list[int], arrays: list[np.ndarray], statistics: bool) -> None:
+def _take_host(taken: Lanes, positions: list[int], arrays: list[np.ndarray], statistics: bool, most: int) -> None:
     """Take what lies in the host's memory, and could be overwritten as soon as this returns.
 
     Where copying is cheap, a copy is made and read on the thread that asks for the result. Reading at once is for what is
     large: a compiled call reads the memory of torch tensors itself. Where the script computes with jax, such a call would
     have to wait for the step that is under way, and the script would lose the time in which it runs ahead of its device.
     """
-    copy = copies().of(arrays, COPIED_BESIDE_TORCH if "torch" in sys.modules else COPIES_BYTES)
+    copy = copies().of(arrays, most)
     if copy is None:
         taken._add(positions, *read(arrays, statistics))
     else:
