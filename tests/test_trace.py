@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -276,7 +277,7 @@ def test_seal_leaves_one_file(tmp_path):
 
 
 def test_seal_keeps_the_content_while_a_reader_holds_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("reprotui.trace.schema.BUSY_MS", 1)
+    monkeypatch.setattr("reprotui.trace.writer.FOLD_SECONDS", 0.05)
     path = tmp_path / "trace.db"
     trace_writer = TraceWriter(path)
     put(trace_writer, record(0))
@@ -290,6 +291,20 @@ def test_seal_keeps_the_content_while_a_reader_holds_the_file(tmp_path, monkeypa
         rows.close()
     assert verify_trace(path, seal).problem is None
     assert len(read_all(path)) == 2
+
+
+def test_seal_waits_for_a_reader_that_looks_just_then(tmp_path):
+    trace_writer = TraceWriter(tmp_path / "trace.db")
+    put(trace_writer, record(0))
+    trace_writer.flush()
+    trace = Trace(tmp_path / "trace.db")
+    assert trace.last_step() == 0
+    with ThreadPoolExecutor() as pool:
+        seal = pool.submit(trace_writer.seal)
+        assert not wait([seal], timeout=0.2).done
+        trace.close()
+        assert seal.result()["journal"] == "delete"
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.db"]
 
 
 def test_close_without_seal_keeps_what_was_put(tmp_path):

@@ -19,6 +19,8 @@ GATHER_SECONDS = 0.05
 The training thread keeps the interpreter meanwhile, instead of taking turns with this one at every step."""
 COMMIT_SECONDS = 0.1
 """A record is committed at the latest so long after the one before it was there, however slow the device is."""
+FOLD_SECONDS = 2.0
+"""How long the seal waits for readers that look at the trace just then: each look takes milliseconds."""
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
 
@@ -81,16 +83,11 @@ class TraceWriter:
     def seal(self) -> dict[str, Any]:
         """Commit everything, fold the journal into the one file, close it, and return the seal for the manifest.
 
-        Where a reader holds the file for longer than the busy timeout, the journal mode stays; the content is the same.
+        Where readers hold the file for longer than `FOLD_SECONDS`, the journal mode stays; the content is the same.
         """
         self._finish()
         self._check()
-        journal = self._connection.execute("PRAGMA journal_mode").fetchone()[0]
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            journal = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-        except sqlite3.OperationalError:
-            pass
+        journal = self._folded()
         self._connection.close()
         return {
             "last_step": self._last_step,
@@ -100,6 +97,19 @@ class TraceWriter:
             "leaf_tables": [digest.hex() for digest in self._tables],
             "journal": journal,
         }
+
+    def _folded(self) -> str:
+        """Return the journal mode, `delete` once the journal is folded into the file."""
+        deadline = time.monotonic() + FOLD_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+            except sqlite3.OperationalError:
+                # SQLite waits for no reader here, whatever its timeout: one that looks at this very moment is enough.
+                if time.monotonic() > deadline:
+                    return self._connection.execute("PRAGMA journal_mode").fetchone()[0]
+                time.sleep(0.02)
 
     def close(self) -> None:
         """Commit what can be committed and close, without a seal: the trace stays readable and says incomplete."""
