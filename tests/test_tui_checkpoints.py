@@ -158,7 +158,11 @@ def test_a_run_is_asked_to_save_now(reprotui: Cli) -> None:
             )
             await driven.press("s")
             assert "run A saves after its step" in driven.said()[0]
-            await driven.until("the checkpoint", lambda: table.count)
+            await asyncio.to_thread(
+                eventually, "the checkpoint", lambda: any((path / "a" / "checkpoints").glob("*.manifest.json"))
+            )
+            await driven.press("r")
+            await driven.until("the checkpoint in the list", lambda: table.count)
             assert [item.label for item in table.items] == ["A"]
             assert driven.app.screen.why_not("checkpoints.diff") == "no other run has a checkpoint at this step"
             for name in "ab":
