@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
@@ -40,42 +39,55 @@ class Side:
     places: tuple[Place, ...]
     at: tuple[int, ...] | None
     arrays: tuple[int, ...]
-    splits: dict[tuple[int, ...], Split] = field(default_factory=dict)
+    splits: dict[Any, Split] = field(default_factory=dict)
 
     def leaves(self, values: Sequence[Any]) -> Sequence[Any]:
         """Return the leaves that can be compared."""
         return values if self.at is None else [values[index] for index in self.at]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Look:
-    """How calls look that are alike before they are made: their arguments, and which output each came out of."""
+    """How calls look that are alike before they are made: their arguments, and which output each came out of.
+
+    `lasting` are the arrays among the inputs that such a call leaves alone: it was not given their memory (donation).
+    None as long as no such call is over.
+    """
 
     inputs: Side
     origins: tuple[Place | None, ...]
+    lasting: frozenset[int] | None = None
 
 
 @dataclass(eq=False)
 class Leaves:
-    """The values of one side of one call, and the checksums of those that were `wanted`, in that order."""
+    """The values of one side of one call. Of those that were `wanted` the checksums are in `lanes`, from `first` on."""
 
     side: Side
     values: Sequence[Any]
     wanted: tuple[int, ...] = ()
     lanes: Lanes | None = None
-
-    def take(self, assembly: Any, wanted: tuple[int, ...]) -> None:
-        """Take the checksums of some leaves."""
-        self.wanted = wanted
-        if wanted:
-            leaves, splits = [self.values[index] for index in wanted], self.side.splits
-            if wanted not in splits:
-                splits[wanted] = split_of(leaves)
-            self.lanes = assembly.take(leaves, splits[wanted])
+    first: int = 0
 
     def checksum(self, index: int) -> tuple[Lanes, int] | None:
         """Return where the checksum of a leaf is, if it was taken."""
-        return (self.lanes, self.wanted.index(index)) if self.lanes is not None and index in self.wanted else None
+        if self.lanes is None or index not in self.wanted:
+            return None
+        return self.lanes, self.first + self.wanted.index(index)
+
+
+def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]]) -> None:
+    """Take the checksums of some leaves of one or several sides, all at once: each time costs a call of its own."""
+    leaves = [part.values[index] for part, wanted in chosen for index in wanted]
+    if not leaves:
+        return
+    key, splits = tuple((part.side, wanted) for part, wanted in chosen), chosen[-1][0].side.splits
+    if key not in splits:
+        splits[key] = split_of(leaves)
+    lanes, first = assembly.take(leaves, splits[key]), 0
+    for part, wanted in chosen:
+        part.wanted, part.lanes, part.first = wanted, lanes, first
+        first += len(wanted)
 
 
 class _Seen(NamedTuple):
@@ -170,26 +182,38 @@ class Function:
 
 @dataclass(eq=False)
 class Call:
-    """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of."""
+    """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of.
+
+    Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that can wait until after it.
+    """
 
     function: Function
     number: int
     look: Look
     inputs: Leaves
     sources: Sequence[Leaves | None]
+    kept: Leaves
     outputs: Leaves | None = None
 
     def known_checksum(self, index: int) -> tuple[Lanes, int] | None:
         """Return where the checksum of an input is: its own, or the one that was taken when it came out."""
         source, origin = self.sources[index], self.look.origins[index]
-        own = self.inputs.checksum(index)
+        own = self.inputs.checksum(index) or self.kept.checksum(index)
         if own is not None or source is None or origin is None:
             return own
         return source.checksum(source.side.places.index(origin))
 
+    def lasting(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
+        """Return which of some arrays among the inputs are still there after the call, and learn it for the next ones."""
+        values = self.inputs.values
+        if self.look.lasting is None or any(values[index].is_deleted() for index in wanted):
+            arrays = self.look.inputs.arrays
+            self.look.lasting = frozenset(index for index in arrays if not values[index].is_deleted())
+        return tuple(index for index in wanted if index in self.look.lasting)
+
     def release(self) -> None:
         """Let the arrays go."""
-        self.inputs.values = ()
+        self.inputs.values = self.kept.values = ()
         if self.outputs is not None:
             self.outputs.values = ()
 
@@ -244,12 +268,11 @@ def kinds(side: Side | None) -> dict[str, Kind]:
 
 def _type(value: Any) -> Any:
     """Return what tells whether a leaf is described as the one before: jax hands out the same abstract values at each step."""
+    # By name, because jax shows the class to nobody; a typed key would make its abstract value anew each time, 22 µs.
+    if type(value).__name__ == "ArrayImpl":
+        return value.aval
     dtype = getattr(value, "dtype", None)
-    if dtype is None:
-        return type(value)
-    # A typed key makes its abstract value anew whenever it is asked: 22 µs.
-    aval = getattr(value, "aval", None) if isinstance(dtype, np.dtype) else None
-    return (dtype, value.shape) if aval is None else aval
+    return type(value) if dtype is None else (dtype, value.shape)
 
 
 def _distinct(paths: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reprotui.observe.jax_calls import Call, Function, Leaves, Origins, fed_size, kinds, only_keys
+from reprotui.observe.jax_calls import Call, Function, Leaves, Origins, fed_size, kinds, only_keys, take
 from reprotui.observe.jax_functions import is_tracing, observed_jit
 from reprotui.observe.jax_steps import StepBuilder
 from reprotui.observe.roles import outside_state
@@ -106,13 +106,13 @@ class JaxObserver:
         side = function.inputs(args, kwargs, values, structure)
         inputs = Leaves(side, side.leaves(values))
         origins, sources = self._origins.find(inputs.values)
-        call = Call(function, function.calls, function.look(side, origins), inputs, sources)
+        call = Call(function, function.calls, function.look(side, origins), inputs, sources, Leaves(side, inputs.values))
         if self._builder is not None:
             self._builder.begin(call)
         elif self._watch.options.record:
             # What came out of an observed function has its checksum already; the rest may be donated by this call.
             wanted = tuple(index for index, origin in enumerate(origins) if origin is None)
-            inputs.take(self._watch.assembly, wanted)
+            take(self._watch.assembly, (inputs, wanted))
         return call
 
     def _after(self, call: Call, result: Any) -> None:
@@ -122,7 +122,7 @@ class JaxObserver:
             self._builder.end(call)
             return
         if self._watch.options.record:
-            outputs.take(self._watch.assembly, tuple(range(len(outputs.values))))
+            take(self._watch.assembly, (outputs, tuple(range(len(outputs.values)))))
         call.function.last = outputs.side, outputs.values
         self._calls.append(call)
         if call.number >= DECIDING_CALLS or (call.number == 2 and self._watch.options.step_function):

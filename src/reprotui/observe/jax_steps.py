@@ -1,11 +1,12 @@
 """Make records out of the calls of a train step and of the functions that are called along with it."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from reprotui.observe.jax_calls import Call, Function, Place, kinds
-from reprotui.observe.roles import gradient_path, is_gradient, is_key, is_scalar, loss_path, outside_state, renamed, state_path
+from reprotui.observe.jax_calls import Call, Function, Place, take
+from reprotui.observe.jax_outside import Once, OutsideState, in_optimizer
+from reprotui.observe.roles import gradient_path, is_gradient, is_key, is_scalar, loss_path, renamed, state_path
 from reprotui.observe.watch import Watch
 from reprotui.record.assembly import Part, Selection
 from reprotui.record.lanes import Lanes
@@ -15,8 +16,7 @@ REPLACED_SAID = 20
 
 Leaf = tuple[str, str, Place, Any, int]
 """A leaf of a record: phase and path there, what it is, and which lanes hold its checksum where. The lanes are themselves,
-or (number of the call, whether they are of its outputs) where a record is worked out for all calls that look alike."""
-T = TypeVar("T")
+or (number of the call, whether they were taken after it) where a record is worked out for all calls that look alike."""
 
 
 class StepBuilder:
@@ -34,17 +34,12 @@ class StepBuilder:
     def __init__(self, watch: Watch, step: Function, functions: set[Function], example: Call) -> None:
         self._watch = watch
         self.step, self.functions = step, functions
-        self._keeps_parameters = any(
-            state_path(place.path, place.kind, self._in_optimizer(example, place)).startswith("params/")
-            for place in example.look.inputs.places
-            if place.path in step.fed
-        )
+        self._outside = OutsideState(step, functions, example)
         self._number = 0
         self._along: list[Call] = []
         self._late: tuple[int, list[Part]] | None = None
         self._said = 0
-        self._outside_names: dict[Function, frozenset[str]] = {}
-        self._memory: dict[Any, Any] = {}
+        self._once = Once()
 
     def replay(self, call: Call) -> None:
         """Take in a call that was made before the train step was chosen; its checksums are there."""
@@ -56,7 +51,8 @@ class StepBuilder:
         if self._watch.options.record:
             look = call.look
             if self._watch.due(self._number + 1) or self._late is not None:
-                call.inputs.take(self._watch.assembly, self._once(("new", look, self.step.version), lambda: self._new(call)))
+                now, call.kept.wanted = self._new(call)
+                take(self._watch.assembly, (call.inputs, now))
             replaced = self._once(("replaced", look, self.step.version), lambda: self._replaced(call))
             if replaced and self._said < REPLACED_SAID:
                 self._said += 1
@@ -73,7 +69,13 @@ class StepBuilder:
         outputs = call.outputs
         assert outputs is not None
         if self._watch.options.record and self._watch.due(self._number + 1):
-            outputs.take(self._watch.assembly, self._once(("all", outputs.side), lambda: tuple(range(len(outputs.side.places)))))
+            kept = call.lasting(call.kept.wanted)
+            if len(kept) < len(call.kept.wanted):
+                self._watch.event(
+                    "inputs-gone", f"step {self._number + 1} lacks inputs whose memory {call.function.name} was given"
+                )
+            everything = self._once(("all", outputs.side), lambda: tuple(range(len(outputs.side.places))))
+            take(self._watch.assembly, (call.kept, kept), (outputs, everything))
         if call.function is self.step:
             self.step.last = outputs.side, outputs.values
         self._finish_call(call)
@@ -85,16 +87,23 @@ class StepBuilder:
             self._late = None
             self._watch.put(number, parts)
 
-    def _once(self, key: Any, make: Callable[[], T]) -> T:
-        if key not in self._memory:
-            self._memory[key] = make()
-        return self._memory[key]
+    def _new(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the inputs that came out of no function that is observed: to be read now, and after the call.
 
-    def _new(self, call: Call) -> tuple[int, ...]:
-        """Return the inputs that came out of no function that is observed."""
-        known = self.step.fed if call.function is self.step else {}
-        found = enumerate(zip(call.look.inputs.places, call.look.origins, strict=True))
-        return tuple(index for index, (place, origin) in found if origin is None and place.path not in known)
+        State of the script's own keeping completes the record before; where that is complete, it was read by then.
+        """
+        look, open_before = call.look, self._late is not None
+        outside = self._outside.inputs(call)
+
+        def new() -> tuple[tuple[int, ...], tuple[int, ...]]:
+            known = self.step.fed if call.function is self.step else {}
+            found = enumerate(zip(look.inputs.places, look.origins, strict=True))
+            wanted = [index for index, (place, origin) in found if origin is None and place.path not in known]
+            later = (look.lasting or frozenset()) - outside
+            now = [index for index in wanted if index not in later and (open_before or index not in outside)]
+            return tuple(now), tuple(index for index in wanted if index in later)
+
+        return self._once(("new", look, look.lasting, self.step.version, open_before, outside), new)
 
     def _replaced(self, call: Call) -> str:
         """Name the inputs that should be what the step before gave, and are not."""
@@ -107,7 +116,7 @@ class StepBuilder:
         """Complete the record before, where its state is updated outside of jitted functions and only shows now."""
         if self._late is None:
             return
-        state = self._outside(call)
+        state = self._outside.inputs(call)
         if not state:
             return
         number, parts = self._late
@@ -135,7 +144,7 @@ class StepBuilder:
                 self._put_init(calls)
             if self._watch.due(self._number):
                 parts = self._record(calls)
-                if any(self._outside(item) for item in calls):
+                if any(self._outside.inputs(item) for item in calls):
                     self._late = self._number, parts
                 else:
                     self._watch.put(self._number, parts)
@@ -147,12 +156,12 @@ class StepBuilder:
     def _put_init(self, calls: list[Call]) -> None:
         leaves: dict[str, Leaf] = {}
         for call in calls:
-            outside = self._outside(call)
+            outside = self._outside.inputs(call)
             for index, place in enumerate(call.look.inputs.places):
                 if index in outside:
                     name = _outside_name(place.path)
                 elif call.function is self.step and place.path in self.step.fed:
-                    name = state_path(place.path, place.kind, self._in_optimizer(call, place))
+                    name = state_path(place.path, place.kind, in_optimizer(self.step, call, place))
                 else:
                     continue
                 found = call.known_checksum(index)
@@ -171,12 +180,10 @@ class StepBuilder:
 
     def _record(self, calls: Sequence[Call]) -> list[Part]:
         """Return the record of a step: how it is composed is remembered, the lanes are those of its calls."""
-        key = [
-            (call.look, call.inputs.wanted, call.outputs and (call.outputs.side, call.outputs.wanted), self._names(call))
-            for call in calls
-        ]
-        composed = self._once(("record", self.step.version, *key), lambda: self._selected(self._leaves(calls)))
-        return [(_lanes(calls[number], is_output), selection) for (number, is_output), selection in composed]
+        taken = [(call.inputs.wanted, call.kept.wanted, call.outputs.wanted if call.outputs else None) for call in calls]
+        looks = [(call.look, call.outputs and call.outputs.side, self._outside.names(call.function)) for call in calls]
+        composed = self._once(("record", self.step.version, *looks, *taken), lambda: self._selected(self._leaves(calls)))
+        return [(_lanes(calls[number], after), selection) for (number, after), selection in composed]
 
     def _leaves(self, calls: Sequence[Call]) -> list[Leaf]:
         fed = set(self.step.fed.values())
@@ -191,7 +198,7 @@ class StepBuilder:
         states = {
             place.kind
             for call in calls
-            for outside in [self._outside(call)]
+            for outside in [self._outside.inputs(call)]
             for index, place in enumerate(call.look.inputs.places)
             if (call.function is self.step and place.path in self.step.fed) or index in outside
         }
@@ -219,16 +226,18 @@ class StepBuilder:
         return leaves + self._update(len(calls) - 1, calls[-1])
 
     def _inputs(self, number: int, call: Call) -> list[Leaf]:
-        outside = self._outside(call)
+        outside = self._outside.inputs(call)
         leaves = []
-        for at, index in enumerate(call.inputs.wanted):
+        taken = [(index, False, at) for at, index in enumerate(call.inputs.wanted, call.inputs.first)]
+        taken += [(index, True, at) for at, index in enumerate(call.kept.wanted, call.kept.first)]
+        for index, after, at in sorted(taken):
             place, origin = call.look.inputs.places[index], call.look.origins[index]
             if index in outside or (call.function is self.step and place.path in self.step.fed):
                 continue
             if origin is not None and origin.function in self.functions:
                 continue
             phase = "rng" if is_key(place.path, place.kind) else "batch"
-            leaves.append((phase, f"{phase}/{place.path}", place, (number, False), at))
+            leaves.append((phase, f"{phase}/{place.path}", place, (number, after), at))
         return leaves
 
     def _update(self, number: int, call: Call) -> list[Leaf]:
@@ -244,43 +253,6 @@ class StepBuilder:
         # The optimizer's state comes before the parameters that it moves.
         return sorted(found, key=lambda leaf: not leaf[1].startswith("opt_state"))
 
-    def _in_optimizer(self, call: Call, place: Place) -> bool:
-        """Say whether a leaf of the state is the optimizer's, as what goes in or what comes out tells."""
-        output = self.step.fed[place.path]
-        outputs = call.outputs.side.places if call.outputs else ()
-        return place.in_optimizer or any(other.in_optimizer for other in outputs if other.path == output)
-
-    def _names(self, call: Call) -> frozenset[str]:
-        """Return which inputs of a function looked like state when its outputs were last seen."""
-        return self._outside_names.get(call.function, frozenset())
-
-    def _outside(self, call: Call) -> frozenset[int]:
-        """Return the inputs that are state of the script's own keeping: none where parameters come back by themselves."""
-        if self._keeps_parameters:
-            return frozenset()
-        outputs = call.outputs.side if call.outputs else None
-        if outputs is not None:
-            key = "names", call.look, outputs, self.step.version
-            self._outside_names[call.function] = self._once(
-                key, lambda: frozenset(outside_state(self._foreign(call), kinds(outputs)))
-            )
-        # Before a call its outputs are not there: what was state in the call before is state now.
-        names = self._names(call)
-        places = call.look.inputs.places
-        return self._once(
-            ("outside", call.look, self.step.version, names),
-            lambda: frozenset(index for index, place in enumerate(places) if place.path in names & set(self._foreign(call))),
-        )
-
-    def _foreign(self, call: Call) -> dict[str, Any]:
-        """Return the kinds of the inputs that are no output of the functions of a step."""
-        own = self.step.fed if call.function is self.step else {}
-        return {
-            place.path: place.kind
-            for place, origin in zip(call.look.inputs.places, call.look.origins, strict=True)
-            if place.path not in own and not (origin is not None and origin.function in self.functions)
-        }
-
 
 def _taken(call: Call, index: int) -> int | None:
     """Return where in the lanes of a call's outputs the checksum of one is; None where it was not taken."""
@@ -288,10 +260,10 @@ def _taken(call: Call, index: int) -> int | None:
     return None if found is None else found[1]
 
 
-def _lanes(call: Call, is_output: bool) -> Lanes:
-    side = call.outputs if is_output else call.inputs
-    assert side is not None and side.lanes is not None
-    return side.lanes
+def _lanes(call: Call, after: bool) -> Lanes:
+    lanes = (call.outputs.lanes if call.outputs else None) or call.kept.lanes if after else call.inputs.lanes
+    assert lanes is not None
+    return lanes
 
 
 def _outside_name(path: str) -> str:

@@ -12,7 +12,7 @@ from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.record.engine import STATISTICS_EVERY, readable
 from reprotui.record.lanes import Lanes, Split, spec_of, take
 from reprotui.trace import LeafTable, Record, TraceWriter
-from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES, ROOTS_BYTES
+from reprotui.trace.phases import PHASE_INDEX, PHASES
 
 Entry = tuple[str, LeafSpec, int]
 """A leaf of a record: its phase, what it is, and its place in the lanes that hold its checksum."""
@@ -82,15 +82,17 @@ class _Layout:
 
     def __init__(self, selections: tuple[Selection, ...]) -> None:
         entries = [(entry, number) for number, selection in enumerate(selections) for entry in selection.entries]
-        order = sorted(range(len(entries)), key=lambda place: PHASE_INDEX[entries[place][0][0]])
-        leaves = [entries[place] for place in order]
+        leaves = sorted(entries, key=lambda found: PHASE_INDEX[found[0][0]])
         self.table = LeafTable(
             tuple(phase for (phase, _, _), _ in leaves), tuple(_distinct([spec for (_, spec, _), _ in leaves]))
         )
-        self._order = np.array(order, np.intp)
-        self._indexes = [np.array([index for *_, index in selection.entries], np.intp) for selection in selections]
+        # Where the leaves of each part stand in the record, and in their lanes.
+        self._places = [
+            tuple(np.array([(at, entry[2]) for at, (entry, of) in enumerate(leaves) if of == number], np.intp).reshape(-1, 2).T)
+            for number in range(len(selections))
+        ]
         self._sizes = tuple(end - start for _, start, end in self.table.slices)
-        self._roots_at = [PHASE_INDEX[phase] * ROOT_BYTES for phase, _, _ in self.table.slices]
+        self._phases = [PHASE_INDEX[phase] for phase, _, _ in self.table.slices]
         self._readable = [
             (spec.path, number, index)
             for (phase, spec, index), number in leaves
@@ -101,14 +103,13 @@ class _Layout:
         """Wait for the checksums and return the record."""
         results = {id(taken): taken.result() for taken in {id(taken): taken for taken in lanes}.values()}
         found = [results[id(taken)] for taken in lanes]
-        rows = np.concatenate(
-            [np.zeros((0, 2), np.uint32), *(part[0][at] for part, at in zip(found, self._indexes, strict=True))]
-        )
         # [lane0, lane1] as little-endian uint32 is the little-endian uint64 of the checksum.
-        checksums = np.ascontiguousarray(rows[self._order].astype("<u4")).view("<u8").reshape(-1)
-        roots = bytearray(ROOTS_BYTES)
-        for at, root in zip(self._roots_at, numpy_form.segment_roots(checksums, self._sizes), strict=True):
-            roots[at : at + ROOT_BYTES] = int(root).to_bytes(ROOT_BYTES, "little")
+        rows = np.empty((len(self.table.specs), 2), "<u4")
+        for part, (here, there) in zip(found, self._places, strict=True):
+            rows[here] = part[0][there]
+        checksums = rows.view("<u8").reshape(-1)
+        roots = np.zeros(len(PHASES), "<u8")
+        roots[self._phases] = numpy_form.segment_roots(checksums, self._sizes)
         loss, metrics = None, {}
         for path, number, index in self._readable:
             value = found[number][1].get(index)
@@ -119,11 +120,14 @@ class _Layout:
             else:
                 metrics[path.removeprefix("metrics/")] = readable(value)
         statistics = None
-        if found and all(part[2] is not None for part in found):
-            values = [part[2][at] for part, at in zip(found, self._indexes, strict=True) if part[2] is not None]
-            statistics = np.concatenate(values)[self._order].astype("<f4").tobytes()
+        norms = [part[2] for part in found if part[2] is not None]
+        if found and len(norms) == len(found):
+            values = np.empty((len(self.table.specs), 2), "<f4")
+            for taken, (here, there) in zip(norms, self._places, strict=True):
+                values[here] = taken[there]
+            statistics = values.tobytes()
         return Record(
-            step=step, time_ns=now, table=self.table, roots=bytes(roots),
+            step=step, time_ns=now, table=self.table, roots=roots.tobytes(),
             loss=None if loss is None else float(loss),
             loss_bits=None if loss is None else int.from_bytes(np.asarray(loss).tobytes(), "little"),
             metrics=json.dumps(metrics, allow_nan=False) if metrics else None,

@@ -25,11 +25,11 @@ class Lanes:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._parts: list[tuple[list[int], Any, Any]] = []
-        self._statistics: list[tuple[list[int], Any]] = []
+        self._parts: list[tuple[np.ndarray, Any, Any]] = []
+        self._statistics: list[tuple[np.ndarray, Any]] = []
         self._scalars: list[tuple[int, Any]] = []
-        self._words: tuple[list[tuple[int, Any]], Any] = ([], None)
-        self._host: tuple[list[int], Copy, bool] | None = None
+        self._device: tuple[Split, Any] | None = None
+        self._host: tuple[np.ndarray, Copy, bool] | None = None
 
     def result(self) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
         """Wait; return uint32[leaves, 2], the scalars by leaf, and float32[leaves, 2] norms and maxima or None."""
@@ -47,14 +47,17 @@ class Lanes:
             assert norms is not None
             norms[positions] = np.asarray(values)
         scalars = {position: to_numpy(value) for position, value in self._scalars}
-        positions, words = self._words
-        raw, at = np.asarray(words).astype("<u4").tobytes() if positions else b"", 0
-        for position, dtype in positions:
-            scalars[position] = np.frombuffer(raw, dtype, 1, at)[0]
-            at += max(4, np.dtype(dtype).itemsize)
+        if self._device is not None:
+            split, packed = self._device
+            words = np.asarray(packed)
+            lanes[split.device] = words[: 2 * len(split.device)].reshape(-1, 2)
+            raw, at = words[2 * len(split.device) :].astype("<u4").tobytes(), 0
+            for place, dtype in zip(split.scalars, split.dtypes, strict=True):
+                scalars[int(split.device[place])] = np.frombuffer(raw, dtype, 1, at)[0]
+                at += max(4, dtype.itemsize)
         return lanes, scalars, norms
 
-    def _add(self, positions: list[int], lanes: Any, norms: Any) -> None:
+    def _add(self, positions: np.ndarray, lanes: Any, norms: Any) -> None:
         self._parts.append((positions, lanes, None))
         if norms is not None:
             self._statistics.append((positions, norms))
@@ -63,14 +66,15 @@ class Lanes:
 class Split(NamedTuple):
     """Which leaves lie where, by position: jax arrays, tensors on an accelerator, and the host's.
 
-    `scalars` are the places of numbers among `device`, `numbers` the positions of others that are numbers; `tensors` says
-    whether some of the host's are torch's.
+    `scalars` are the places of numbers among `device` and `dtypes` theirs, `numbers` the positions of others that are
+    numbers; `tensors` says whether some of the host's are torch's.
     """
 
-    device: list[int]
-    cuda: list[int]
-    host: list[int]
+    device: np.ndarray
+    cuda: np.ndarray
+    host: np.ndarray
     scalars: tuple[int, ...]
+    dtypes: tuple[np.dtype, ...]
     numbers: list[int]
     tensors: bool
 
@@ -83,7 +87,10 @@ def split_of(leaves: Sequence[Any]) -> Split:
     cuda = [index for index in tensors if leaves[index].device.type != "cpu"]
     scalars = tuple(place for place, index in enumerate(device) if leaves[index].shape == () and not _is_key(leaves[index].dtype))
     numbers = [index for index in others if _is_number(leaves[index])]
-    return Split(device, cuda, [index for index in others if index not in set(cuda)], scalars, numbers, len(tensors) > len(cuda))
+    host = [index for index in others if index not in set(cuda)]
+    dtypes = tuple(leaves[device[place]].dtype for place in scalars)
+    at = [np.array(positions, np.intp) for positions in (device, cuda, host)]
+    return Split(*at, scalars, dtypes, numbers, len(tensors) > len(cuda))
 
 
 def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = None) -> Lanes:
@@ -100,21 +107,21 @@ def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = 
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
-    device, cuda, host, scalars, numbers, tensors = split or split_of(leaves)
+    split = split or split_of(leaves)
+    device, cuda, host = split.device, split.cuda, split.host
     taken = Lanes(len(leaves))
-    for index in numbers:
+    for index in split.numbers:
         taken._scalars.append((index, leaves[index] if index in cuda else to_numpy(leaves[index]).copy()))
-    if device:
+    if device.size:
         given = [leaves[index] for index in device]
-        # The words of scalars, not the scalars: the next step may be given their buffers.
-        lanes, words = _compiled()(given, scalars)
-        taken._add(device, lanes, statistics_of(given) if statistics else None)
-        taken._words = [(device[place], given[place].dtype) for place in scalars], words
-    if cuda:
+        taken._device = split, _compiled()(given, split.scalars)
+        if statistics:
+            taken._statistics.append((device, statistics_of(given)))
+    if cuda.size:
         _take_cuda(taken, cuda, [leaves[index] for index in cuda])
-    if host:
+    if host.size:
         arrays = [to_numpy(leaves[index]) for index in host]
-        _take_host(taken, host, arrays, statistics, COPIED_BESIDE_TORCH if tensors else COPIES_BYTES)
+        _take_host(taken, host, arrays, statistics, COPIED_BESIDE_TORCH if split.tensors else COPIES_BYTES)
     return taken
 
 
@@ -173,7 +180,7 @@ def _is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _take_host(taken: Lanes, positions: list[int], arrays: list[np.ndarray], statistics: bool, most: int) -> None:
+def _take_host(taken: Lanes, positions: np.ndarray, arrays: list[np.ndarray], statistics: bool, most: int) -> None:
     """Take what lies in the host's memory, and could be overwritten as soon as this returns.
 
     Where copying is cheap, a copy is made and read on the thread that asks for the result. Reading at once is for what is
@@ -188,7 +195,7 @@ def _take_host(taken: Lanes, positions: list[int], arrays: list[np.ndarray], sta
         copy.owner = weakref.ref(taken)
 
 
-def _take_cuda(taken: Lanes, positions: list[int], tensors: list[Any]) -> None:
+def _take_cuda(taken: Lanes, positions: np.ndarray, tensors: list[Any]) -> None:
     import torch
 
     from reprotui.checksum import torch_form
@@ -205,8 +212,9 @@ def _take_cuda(taken: Lanes, positions: list[int], tensors: list[Any]) -> None:
 
 @functools.cache
 def _compiled() -> Any:
-    def of_leaves(leaves: list[jax.Array], scalars: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:
-        lanes = jnp.stack([jnp.stack(jax_form.lanes(leaf)) for leaf in leaves])
-        return lanes, jnp.concatenate([jax_form.scalar_words(leaves[place]) for place in scalars]) if scalars else None
+    def of_leaves(leaves: list[jax.Array], scalars: tuple[int, ...]) -> jax.Array:
+        # The words of scalars, not the scalars: the next step may be given their buffers. One array: each costs a wait.
+        words = [jax_form.scalar_words(leaves[place]) for place in scalars]
+        return jnp.concatenate([*(jnp.stack(jax_form.lanes(leaf)) for leaf in leaves), *words])
 
     return jax.jit(of_leaves, static_argnums=1, compiler_options=checksum_compiler_options())
