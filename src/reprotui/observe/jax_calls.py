@@ -15,7 +15,8 @@ import jax
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
 from reprotui.observe.roles import Kind, is_key, kind_of, optimizer_leaves
-from reprotui.record.lanes import Lanes, Split, is_leaf, spec_of, split_of
+from reprotui.record.host import Copy
+from reprotui.record.lanes import Lanes, Split, hold, is_leaf, spec_of, split_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Leaves:
         return self.lanes, self.first + self.wanted.index(index)
 
 
-def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]]) -> None:
+def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]], held: Copy | None = None) -> None:
     """Take the checksums of some leaves of one or several sides, all at once: each time costs a call of its own."""
     leaves = [part.values[index] for part, wanted in chosen for index in wanted]
     if not leaves:
@@ -84,7 +85,7 @@ def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]]) -> None:
     key, splits = tuple((part.side, wanted) for part, wanted in chosen), chosen[-1][0].side.splits
     if key not in splits:
         splits[key] = split_of(leaves)
-    lanes, first = assembly.take(leaves, splits[key]), 0
+    lanes, first = assembly.take(leaves, splits[key], held), 0
     for part, wanted in chosen:
         part.wanted, part.lanes, part.first = wanted, lanes, first
         first += len(wanted)
@@ -184,7 +185,8 @@ class Function:
 class Call:
     """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of.
 
-    Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that can wait until after it.
+    Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that are taken after it: of arrays
+    that the call leaves alone, and of what lies in the host's memory as it was copied before (`held`).
     """
 
     function: Function
@@ -193,6 +195,7 @@ class Call:
     inputs: Leaves
     sources: Sequence[Leaves | None]
     kept: Leaves
+    held: Copy | None = None
     outputs: Leaves | None = None
 
     def known_checksum(self, index: int) -> tuple[Lanes, int] | None:
@@ -203,13 +206,28 @@ class Call:
             return own
         return source.checksum(source.side.places.index(origin))
 
+    def hold(self, wanted: tuple[int, ...]) -> bool:
+        """Copy inputs that lie in the host's memory; return whether there was room for them."""
+        if wanted:
+            self.held = hold([self.inputs.values[index] for index in wanted])
+            if self.held is None:
+                return False
+            self.held.owner = weakref.ref(self)
+            self.kept.values = list(self.inputs.values)
+            for index, array in zip(wanted, self.held.arrays, strict=True):
+                self.kept.values[index] = array
+        return True
+
     def lasting(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
-        """Return which of some arrays among the inputs are still there after the call, and learn it for the next ones."""
-        values = self.inputs.values
-        if self.look.lasting is None or any(values[index].is_deleted() for index in wanted):
-            arrays = self.look.inputs.arrays
+        """Return which of the inputs that were to be read after the call are still there, and learn it for the next ones."""
+        values, arrays = self.inputs.values, self.look.inputs.arrays
+        if self.look.lasting is None:
             self.look.lasting = frozenset(index for index in arrays if not values[index].is_deleted())
-        return tuple(index for index in wanted if index in self.look.lasting)
+        gone = [index for index in wanted if index in self.look.lasting and values[index].is_deleted()]
+        if gone:
+            self.look.lasting = self.look.lasting.difference(gone)
+            wanted = tuple(index for index in wanted if index not in gone)
+        return wanted
 
     def release(self) -> None:
         """Let the arrays go."""

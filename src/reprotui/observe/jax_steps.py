@@ -51,7 +51,11 @@ class StepBuilder:
         if self._watch.options.record:
             look = call.look
             if self._watch.due(self._number + 1) or self._late is not None:
-                now, call.kept.wanted = self._new(call)
+                now, host, later = self._new(call)
+                if self._watch.due(self._number + 1) and call.hold(host):
+                    call.kept.wanted = tuple(sorted(later + host))
+                else:
+                    now, call.kept.wanted = tuple(sorted(now + host)), later
                 take(self._watch.assembly, (call.inputs, now))
             replaced = self._once(("replaced", look, self.step.version), lambda: self._replaced(call))
             if replaced and self._said < REPLACED_SAID:
@@ -75,7 +79,7 @@ class StepBuilder:
                     "inputs-gone", f"step {self._number + 1} lacks inputs whose memory {call.function.name} was given"
                 )
             everything = self._once(("all", outputs.side), lambda: tuple(range(len(outputs.side.places))))
-            take(self._watch.assembly, (call.kept, kept), (outputs, everything))
+            take(self._watch.assembly, (call.kept, kept), (outputs, everything), held=call.held)
         if call.function is self.step:
             self.step.last = outputs.side, outputs.values
         self._finish_call(call)
@@ -87,21 +91,24 @@ class StepBuilder:
             self._late = None
             self._watch.put(number, parts)
 
-    def _new(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the inputs that came out of no function that is observed: to be read now, and after the call.
+    def _new(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Return the inputs that came out of no function that is observed: to be read now, to be copied, and to be read
+        after the call.
 
         State of the script's own keeping completes the record before; where that is complete, it was read by then.
         """
         look, open_before = call.look, self._late is not None
         outside = self._outside.inputs(call)
 
-        def new() -> tuple[tuple[int, ...], tuple[int, ...]]:
+        def new() -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
             known = self.step.fed if call.function is self.step else {}
             found = enumerate(zip(look.inputs.places, look.origins, strict=True))
             wanted = [index for index, (place, origin) in found if origin is None and place.path not in known]
             later = (look.lasting or frozenset()) - outside
             now = [index for index in wanted if index not in later and (open_before or index not in outside)]
-            return tuple(now), tuple(index for index in wanted if index in later)
+            host = set(now).difference(look.inputs.arrays, outside)
+            now = [index for index in now if index not in host]
+            return tuple(now), tuple(sorted(host)), tuple(index for index in wanted if index in later)
 
         return self._once(("new", look, look.lasting, self.step.version, open_before, outside), new)
 

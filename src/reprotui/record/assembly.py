@@ -10,6 +10,7 @@ import numpy as np
 
 from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.record.engine import STATISTICS_EVERY, readable
+from reprotui.record.host import Copy
 from reprotui.record.lanes import Lanes, Split, spec_of, take
 from reprotui.trace import LeafTable, Record, TraceWriter
 from reprotui.trace.phases import PHASE_INDEX, PHASES
@@ -45,9 +46,9 @@ class Assembly:
         self._layouts: dict[tuple[Selection, ...], _Layout] = {}
         self._records = 0
 
-    def take(self, leaves: Sequence[Any], split: Split | None = None) -> Lanes:
-        """Take the checksums of leaves now; `split` where it is known where they lie."""
-        return take(leaves, self._records % self._statistics_every == 0, split)
+    def take(self, leaves: Sequence[Any], split: Split | None = None, held: Copy | None = None) -> Lanes:
+        """Take the checksums of leaves now; `split` and `held` as in `record.lanes.take`."""
+        return take(leaves, self._records % self._statistics_every == 0, split, held)
 
     def select(self, entries: Sequence[Entry]) -> Selection:
         """Return the selection of these entries."""

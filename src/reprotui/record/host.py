@@ -16,7 +16,7 @@ from reprotui.checksum import jax_form, numpy_form
 from reprotui.record.layout import checksum_compiler_options, device_statistics, host_statistics
 
 if TYPE_CHECKING:
-    from reprotui.record.lanes import Lanes
+    pass
 
 SMALL_WORDS = 8192
 """Up to so many together numpy reads host arrays faster than a compiled call can be made and waited for."""
@@ -30,7 +30,7 @@ ALIGNMENT = 64
 def read(arrays: list[np.ndarray], statistics: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Return uint32[arrays, 2] lanes and, if asked for, float32[arrays, 2] statistics."""
     words = [numpy_form.words(array) for array in arrays]
-    compiled = _compiles_for_host()
+    compiled = compiles_for_host()
     if not compiled:
         lanes = np.array([numpy_form.lanes(array) for array in arrays], np.uint32)
     elif sum(word.size for word in words) <= SMALL_WORDS:
@@ -50,10 +50,10 @@ def read(arrays: list[np.ndarray], statistics: bool) -> tuple[np.ndarray, np.nda
 
 @dataclass
 class Copy:
-    """Memory for copies of arrays of certain shapes and dtypes, and whose checksums are still to be made from it."""
+    """Memory for copies of arrays of certain shapes and dtypes, and who still has to make checksums from it."""
 
     arrays: list[np.ndarray]
-    owner: weakref.ref[Lanes] | None = None
+    owner: weakref.ref[Any] | None = None
 
     @property
     def free(self) -> bool:
@@ -114,7 +114,7 @@ def statistics_of(leaves: Sequence[Any]) -> jax.Array:
     return _compiled()[1](list(leaves))
 
 
-def _compiles_for_host() -> bool:
+def compiles_for_host() -> bool:
     """Say whether compiled calls run on the host; elsewhere host arrays would travel to the accelerator first."""
     return jax.default_backend() == "cpu"
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reprotui.checksum import LeafSpec, jax_form, numpy_form
-from reprotui.record.host import COPIED_BESIDE_TORCH, COPIES_BYTES, Copy, copies, read, statistics_of
+from reprotui.record.host import COPIED_BESIDE_TORCH, COPIES_BYTES, Copy, compiles_for_host, copies, read, statistics_of
 from reprotui.record.layout import checksum_compiler_options
 
 _LEAVES = (jax.Array, np.ndarray, np.generic, int, float, complex)
@@ -28,7 +28,7 @@ class Lanes:
         self._parts: list[tuple[np.ndarray, Any, Any]] = []
         self._statistics: list[tuple[np.ndarray, Any]] = []
         self._scalars: list[tuple[int, Any]] = []
-        self._device: tuple[Split, Any] | None = None
+        self._device: tuple[Split, Copy | None, Any] | None = None
         self._host: tuple[np.ndarray, Copy, bool] | None = None
 
     def result(self) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
@@ -48,10 +48,13 @@ class Lanes:
             norms[positions] = np.asarray(values)
         scalars = {position: to_numpy(value) for position, value in self._scalars}
         if self._device is not None:
-            split, packed = self._device
+            split, copy, packed = self._device
             words = np.asarray(packed)
-            lanes[split.device] = words[: 2 * len(split.device)].reshape(-1, 2)
-            raw, at = words[2 * len(split.device) :].astype("<u4").tobytes(), 0
+            read_there = split.device if copy is None else np.concatenate([split.device, split.host])
+            if copy is not None:
+                copy.owner = None
+            lanes[read_there] = words[: 2 * len(read_there)].reshape(-1, 2)
+            raw, at = words[2 * len(read_there) :].astype("<u4").tobytes(), 0
             for place, dtype in zip(split.scalars, split.dtypes, strict=True):
                 scalars[int(split.device[place])] = np.frombuffer(raw, dtype, 1, at)[0]
                 at += max(4, dtype.itemsize)
@@ -93,7 +96,7 @@ def split_of(leaves: Sequence[Any]) -> Split:
     return Split(*at, scalars, dtypes, numbers, len(tensors) > len(cuda))
 
 
-def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = None) -> Lanes:
+def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = None, held: Copy | None = None) -> Lanes:
     """Dispatch the checksums of leaves.
 
     Arrays on an accelerator and jax arrays are read in the order of their device's work; what the host's code could
@@ -103,6 +106,7 @@ def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = 
         leaves: arrays, tensors and numbers.
         statistics: take L2 norms and maxima too.
         split: where the leaves lie, where that is known.
+        held: what `hold` returned for those of the host, if they are all of them.
 
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
@@ -112,17 +116,30 @@ def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = 
     taken = Lanes(len(leaves))
     for index in split.numbers:
         taken._scalars.append((index, leaves[index] if index in cuda else to_numpy(leaves[index]).copy()))
+    # What was copied is read by the same call as the arrays of the device, where that is the host; it is there long before.
+    joined = held if device.size and not statistics and compiles_for_host() else None
     if device.size:
         given = [leaves[index] for index in device]
-        taken._device = split, _compiled()(given, split.scalars)
+        words = [] if joined is None else [numpy_form.words(array) for array in joined.arrays]
+        taken._device = split, joined, _compiled()(given, words, split.scalars)
         if statistics:
             taken._statistics.append((device, statistics_of(given)))
     if cuda.size:
         _take_cuda(taken, cuda, [leaves[index] for index in cuda])
-    if host.size:
-        arrays = [to_numpy(leaves[index]) for index in host]
-        _take_host(taken, host, arrays, statistics, COPIED_BESIDE_TORCH if split.tensors else COPIES_BYTES)
+    if held is not None:
+        held.owner = weakref.ref(taken)
+    if host.size and joined is None:
+        _take_host(taken, host, [to_numpy(leaves[index]) for index in host], statistics, split.tensors, held)
     return taken
+
+
+def hold(leaves: Sequence[Any]) -> Copy | None:
+    """Return copies of what lies in the host's memory, for a later `take`; None where there is too much of it.
+
+    Raises:
+        BadInputError: a leaf has no fixed bits.
+    """
+    return copies().of([to_numpy(leaf) for leaf in leaves], COPIES_BYTES)
 
 
 def spec_of(path: str, leaf: Any) -> LeafSpec:
@@ -180,14 +197,16 @@ def _is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _take_host(taken: Lanes, positions: np.ndarray, arrays: list[np.ndarray], statistics: bool, most: int) -> None:
+def _take_host(
+    taken: Lanes, positions: np.ndarray, arrays: list[np.ndarray], statistics: bool, tensors: bool, held: Copy | None
+) -> None:
     """Take what lies in the host's memory, and could be overwritten as soon as this returns.
 
     Where copying is cheap, a copy is made and read on the thread that asks for the result. Reading at once is for what is
     large: a compiled call reads the memory of torch tensors itself. Where the script computes with jax, such a call would
     have to wait for the step that is under way, and the script would lose the time in which it runs ahead of its device.
     """
-    copy = copies().of(arrays, most)
+    copy = held or copies().of(arrays, COPIED_BESIDE_TORCH if tensors else COPIES_BYTES)
     if copy is None:
         taken._add(positions, *read(arrays, statistics))
     else:
@@ -212,9 +231,10 @@ def _take_cuda(taken: Lanes, positions: np.ndarray, tensors: list[Any]) -> None:
 
 @functools.cache
 def _compiled() -> Any:
-    def of_leaves(leaves: list[jax.Array], scalars: tuple[int, ...]) -> jax.Array:
+    def of_leaves(leaves: list[jax.Array], words: list[jax.Array], scalars: tuple[int, ...]) -> jax.Array:
+        lanes = [jax_form.lanes(leaf) for leaf in leaves] + [jax_form.word_lanes(word.astype(jnp.uint32)) for word in words]
         # The words of scalars, not the scalars: the next step may be given their buffers. One array: each costs a wait.
-        words = [jax_form.scalar_words(leaves[place]) for place in scalars]
-        return jnp.concatenate([*(jnp.stack(jax_form.lanes(leaf)) for leaf in leaves), *words])
+        numbers = [jax_form.scalar_words(leaves[place]) for place in scalars]
+        return jnp.concatenate([*(jnp.stack(pair) for pair in lanes), *numbers])
 
-    return jax.jit(of_leaves, static_argnums=1, compiler_options=checksum_compiler_options())
+    return jax.jit(of_leaves, static_argnums=2, compiler_options=checksum_compiler_options())
