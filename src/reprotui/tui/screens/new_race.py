@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.timer import Timer
@@ -18,7 +18,7 @@ from textual.worker import Worker, WorkerState
 from reprotui.tui import form as forms
 from reprotui.tui.form import EXPERIMENT, Problems, RaceForm, race_default
 from reprotui.tui.screens.base import bindings
-from reprotui.tui.screens.starting import StartingScreen
+from reprotui.tui.screens.new_race_cells import CellEditing
 from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.form_grid import FormGrid
 from reprotui.tui.widgets.keybar import KeyBar
@@ -32,7 +32,7 @@ MOST_RUNS = 8
 _DESCRIBE, _CHECK = "describe", "check"
 
 
-class NewRaceScreen(StartingScreen):
+class NewRaceScreen(CellEditing):
     """Set up a race and start it.
 
     Args:
@@ -45,12 +45,10 @@ class NewRaceScreen(StartingScreen):
     AUTO_FOCUS = "FormGrid"
 
     def __init__(self, runs: Path) -> None:
-        super().__init__()
+        super().__init__(RaceForm(BUILT_IN[0]))
         self.runs_directory = runs
-        self.form = RaceForm(BUILT_IN[0])
         self.problems = Problems()
         self._only_differing = False
-        self._before: RaceForm | None = None
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -63,19 +61,10 @@ class NewRaceScreen(StartingScreen):
 
     def on_mount(self) -> None:
         self.query_one("#editor").display = False
-        self._show()
+        self.show_form()
         self.call_after_refresh(self._describe)
 
-    @property
-    def grid(self) -> FormGrid:
-        return self.query_one(FormGrid)
-
-    @property
-    def editing(self) -> bool:
-        """Say whether a cell is being typed in."""
-        return self._before is not None
-
-    def _show(self) -> None:
+    def show_form(self) -> None:
         self.grid.show(self.form, self.problems, self._only_differing)
         differing = sum(self.form.differs(field) for field in self.form.fields)
         runs = f"{len(self.form.runs)} runs of {self.form.experiment}"
@@ -107,12 +96,12 @@ class NewRaceScreen(StartingScreen):
         call = partial(_checked, self.form, self.runs_directory)
         self.run_worker(call, group=_CHECK, thread=True, exclusive=True, exit_on_error=False)
 
-    def _later(self) -> None:
+    def check_later(self) -> None:
         """Check when nothing has been typed for a moment."""
         if self._timer is not None:
             self._timer.stop()
         seconds = QUIET_FILE_SECONDS if self.form.experiment.endswith(".py") else QUIET_SECONDS
-        stale = self._before is not None and self._before.experiment != self.form.experiment
+        stale = self.before is not None and self.before.experiment != self.form.experiment
         self._timer = self.set_timer(seconds, self._describe if stale else self._check)
 
     @on(Worker.StateChanged)
@@ -122,7 +111,7 @@ class NewRaceScreen(StartingScreen):
         if event.state == WorkerState.ERROR:
             if event.worker.group == _DESCRIBE:
                 self.problems = replace(self.problems, experiment=str(event.worker.error))
-                self._show()
+                self.show_form()
             else:
                 self.say_error(event.worker.error)
         elif event.state == WorkerState.SUCCESS:
@@ -130,20 +119,20 @@ class NewRaceScreen(StartingScreen):
             if event.worker.group == _DESCRIBE and question == self.form.experiment:
                 self.form = self.form.with_fields(answer)
                 self.problems = replace(self.problems, experiment="")
-                self._show()
+                self.show_form()
                 self._check()
             elif event.worker.group == _CHECK and question == self.form:
                 self.problems = answer
-                self._show()
+                self.show_form()
 
-    def _set(self, form: RaceForm) -> None:
+    def set_form(self, form: RaceForm) -> None:
         again = form.experiment != self.form.experiment
         self.form = form
-        self._show()
+        self.show_form()
         if again:
             self._describe()
         else:
-            self._later()
+            self.check_later()
 
     @on(FormGrid.Asked)
     def _asked(self, event: FormGrid.Asked) -> None:
@@ -166,12 +155,12 @@ class NewRaceScreen(StartingScreen):
         if row.field is not None and row.field.choices:
             self.do_choice()
         else:
-            self._edit(first)
+            self.edit(first)
 
     def do_choice(self) -> None:
         if choices := self._choices:
-            now = self._cell_text()
-            self._set(self._with_cell(self.form, choices[(choices.index(now) + 1) % len(choices) if now in choices else 0]))
+            now = self.cell_text()
+            self.set_form(self.with_cell(self.form, choices[(choices.index(now) + 1) % len(choices) if now in choices else 0]))
 
     def do_default(self) -> None:
         row = self.grid.row
@@ -180,88 +169,11 @@ class NewRaceScreen(StartingScreen):
         default = (
             forms.default_text(row.field) if row.field else BUILT_IN[0] if row.name == EXPERIMENT else race_default(row.name)
         )
-        self._set(self._with_cell(self.form, default))
-
-    def _edit(self, first: str) -> None:
-        region = self.grid.cell_region()
-        if not region:
-            return
-        self._before = self.form
-        editor = self.query_one("#editor", Input)
-        with self.prevent(Input.Changed):
-            editor.value = first or self._cell_text()
-        editor.styles.offset = (region.x, region.y)
-        editor.styles.width = region.width
-        editor.display = True
-        editor.focus()
-        editor.cursor_position = len(editor.value)
-        if first:
-            self._typed(Input.Changed(editor, first))
-        else:
-            editor.action_select_all()
-        self.refresh_keys()
-
-    def _cell_text(self) -> str:
-        row = self.grid.row
-        assert row is not None
-        if row.field is not None:
-            return self.form.text(self.grid.column, row.field)
-        return self.form.race_text(row.name)
-
-    def _with_cell(self, form: RaceForm, text: str) -> RaceForm:
-        row = self.grid.row
-        assert row is not None
-        if row.field is not None:
-            return form.with_text(self.grid.column, row.field, text)
-        return form.with_race_text(row.name, text)
-
-    @on(Input.Changed, "#editor")
-    def _typed(self, event: Input.Changed) -> None:
-        if self.editing:
-            self.form = self._with_cell(self.form, event.value.strip())
-            self._show()
-            self._later()
-
-    def _stop_editing(self, keep: bool) -> None:
-        if self._before is None:
-            return
-        before, self._before = self._before, None
-        form = self.form if keep else before
-        self.form = before
-        self.query_one("#editor").display = False
-        self.grid.focus()
-        self._set(form)
-
-    @on(Input.Submitted, "#editor")
-    def _submitted(self) -> None:
-        self._stop_editing(keep=True)
-        self.grid.action_move(1)
-
-    @on(Input.Blurred, "#editor")
-    def _left(self) -> None:
-        self._stop_editing(keep=True)
-
-    def on_key(self, event: events.Key) -> None:
-        """Leave the cell that is typed in by the keys that move in the grid."""
-        if self.editing and event.key in ("up", "down", "tab", "shift+tab"):
-            event.stop()
-            event.prevent_default()
-            self._stop_editing(keep=True)
-            if event.key in ("up", "down"):
-                self.grid.action_move(1 if event.key == "down" else -1)
-            else:
-                self.grid.action_column(1 if event.key == "tab" else -1)
+        self.set_form(self.with_cell(self.form, default))
 
     @on(Rows.Moved)
     def _moved(self) -> None:
         self._show_about()
-
-    @on(Rows.Scrolled)
-    def _scrolled(self) -> None:
-        self._stop_editing(keep=True)
-
-    def on_resize(self, event: events.Resize) -> None:
-        self._stop_editing(keep=True)
 
     def why_not(self, action: str) -> str | None:
         if action == "new.start":
@@ -279,7 +191,7 @@ class NewRaceScreen(StartingScreen):
         return None
 
     def do_start(self) -> None:
-        self._stop_editing(keep=True)
+        self.stop_editing(keep=True)
         self.start_race(self.form.name or f"a race of {self.form.experiment}", partial(self.form.start, self.runs_directory))
 
     def opened(self, started: Any) -> None:
@@ -288,24 +200,18 @@ class NewRaceScreen(StartingScreen):
         super().opened(started)
 
     def do_add(self) -> None:
-        self._set(self.form.with_run_added())
+        self.set_form(self.form.with_run_added())
         self.grid.go_to_column(len(self.form.runs) - 1)
 
     def do_remove(self) -> None:
-        self._set(self.form.with_run_removed())
+        self.set_form(self.form.with_run_removed())
 
     def do_copy(self) -> None:
         self.app.copy(shlex.join(self.form.command(self.runs_directory)), "command")  # ty: ignore[missing-attribute]
 
     def do_only_differing(self) -> None:
         self._only_differing = not self._only_differing
-        self._show()
-
-    def go_back(self) -> bool:
-        if self.editing:
-            self._stop_editing(keep=False)
-            return True
-        return False
+        self.show_form()
 
 
 def _described(experiment: str) -> tuple[str, Any]:
