@@ -172,6 +172,23 @@ for step in range(6):
     assert key == (4, "batch", "batch/result")
 
 
+def test_a_computation_that_no_input_explains_is_called_so_with_what_to_look_for(reprotui: Cli) -> None:
+    script = """
+import os, jax, jax.numpy as jnp, numpy as np
+def train(w, x):
+    drawn = jax.pure_callback(lambda: np.float32(os.getpid()), jax.ShapeDtypeStruct((), jnp.float32))
+    return w - x.mean(0), jnp.sum(w * x) + drawn
+train = jax.jit(train)
+w = jnp.ones(3)
+for step in range(6):
+    w, loss = train(w, np.ones((4, 3), np.float32))
+"""
+    reprotui.write("drawn.py", script)
+    found = race(reprotui, "--", sys.executable, "drawn.py", exit_code=1)["verdicts"][0]
+    assert (found["step"], found["phase"], found["cause"]["kind"]) == (1, "forward", "nondeterminism")
+    assert "a batch overwritten while it is still read" in found["cause"]["advice"]
+
+
 def test_state_that_is_replaced_between_steps_is_said(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO.replace("    mean = ", "    if step == 5:\n        w = w + 0\n    mean = "))
     race(reprotui, "--", sys.executable, "two.py", exit_code=0)
