@@ -15,6 +15,7 @@ import jax
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
 from reprotui.observe.roles import Kind, is_key, kind_of, optimizer_leaves
+from reprotui.record.assembly import distinct
 from reprotui.record.host import Copy
 from reprotui.record.lanes import Lanes, Split, hold, is_leaf, spec_of, split_of
 
@@ -168,7 +169,7 @@ class Function:
             known = jax_form.named_leaves(outer)
             by_identity = {id(leaf): path for (_, leaf), path in zip(known, input_paths(known, names), strict=True)}
             plain = input_paths(named, self.arguments)
-            paths = _distinct([by_identity.get(id(leaf), path) for (_, leaf), path in zip(named, plain, strict=True)])
+            paths = distinct([by_identity.get(id(leaf), path) for (_, leaf), path in zip(named, plain, strict=True)])
         else:
             paths = [path or "result" for path, _ in named]
         in_optimizer = optimizer_leaves(tree)
@@ -291,13 +292,3 @@ def _type(value: Any) -> Any:
         return value.aval
     dtype = getattr(value, "dtype", None)
     return type(value) if dtype is None else (dtype, value.shape)
-
-
-def _distinct(paths: list[str]) -> list[str]:
-    """Tell equal paths apart by `#2`: one array may be handed over twice."""
-    seen: dict[str, int] = {}
-    result = []
-    for path in paths:
-        seen[path] = seen.get(path, 0) + 1
-        result.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
-    return result

@@ -84,9 +84,9 @@ class _Layout:
     def __init__(self, selections: tuple[Selection, ...]) -> None:
         entries = [(entry, number) for number, selection in enumerate(selections) for entry in selection.entries]
         leaves = sorted(entries, key=lambda found: PHASE_INDEX[found[0][0]])
-        self.table = LeafTable(
-            tuple(phase for (phase, _, _), _ in leaves), tuple(_distinct([spec for (_, spec, _), _ in leaves]))
-        )
+        paths = distinct([spec.path for (_, spec, _), _ in leaves])
+        specs = tuple(spec._replace(path=path) for ((_, spec, _), _), path in zip(leaves, paths, strict=True))
+        self.table = LeafTable(tuple(phase for (phase, _, _), _ in leaves), specs)
         # Where the leaves of each part stand in the record, and in their lanes.
         self._places = [
             tuple(np.array([(at, entry[2]) for at, (entry, of) in enumerate(leaves) if of == number], np.intp).reshape(-1, 2).T)
@@ -142,11 +142,11 @@ def _type(leaf: Any) -> Any:
     return type(leaf) if dtype is None else (dtype, leaf.shape)
 
 
-def _distinct(specs: list[LeafSpec]) -> list[LeafSpec]:
-    """Tell leaves with one path apart by `#2`."""
+def distinct(paths: Sequence[str]) -> list[str]:
+    """Tell equal paths apart by `#2`: one array may be handed over twice."""
     seen: dict[str, int] = {}
     result = []
-    for spec in specs:
-        number = seen[spec.path] = seen.get(spec.path, 0) + 1
-        result.append(spec if number == 1 else LeafSpec(f"{spec.path}#{number}", spec.dtype, spec.shape))
+    for path in paths:
+        seen[path] = seen.get(path, 0) + 1
+        result.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
     return result
