@@ -151,7 +151,7 @@ def frozen_home(text: str) -> str:
     """Return a screen without ages, sizes and the name of the machine."""
     text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text).replace(gethostname(), "<host>")
     text = re.sub(r"[0-9.]+ (KB|MB)\b", lambda found: "size".rjust(len(found[0])), text)
-    text = re.sub(r"(SHA-256 is) [0-9a-f]+.*", r"\1 <digest>", text)  # Orbax draws the names of its files
+    text = re.sub(r"(SHA-256|content) is [0-9a-f]+.*", r"\1 is <digest>", text)
     return re.sub(r"(?<= )[0-9,.]+ (s|min|h|d|y)(?= )", lambda found: "age".rjust(len(found[0])), text) + "\n"
 
 

@@ -19,7 +19,7 @@ from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.checkpoint_table import CheckpointTable, Item
 
 if TYPE_CHECKING:
-    from reprotui.checkpoints.diff import CheckpointDifference
+    from reprotui.checkpoints.diff import CheckpointDifference, LeafDifference
 
 ROWS, ROWS_SHORT = 16, 7
 """Lines of details there is room for, as the style sheet has it; what is cut is said."""
@@ -103,9 +103,9 @@ class CheckpointReading(ActionScreen):
             found = [str(finding) for finding in result.findings]
             said = "every file and every leaf is what was saved"
             if result.findings:
-                # What is wrong before where: a row has room for one of them.
-                first = result.findings[0]
-                said = f"{first.message} ({first.leaf or first.path})"
+                # A row has room for little: a leaf says more than a file whose name Orbax has drawn.
+                first = next((finding for finding in result.findings if finding.leaf), result.findings[0])
+                said = f"{first.leaf}: {first.message}" if first.leaf else f"{first.message} ({first.path})"
             shown = replace(item, status=status, message=said, content=result.content or item.content)
             details = [str(item.path), *(found or [said]), *result.notes]
             self.post_message(self.Progress(f"{what}: {status}", shown, details))
@@ -145,13 +145,15 @@ def _differences(found: CheckpointDifference) -> list[str]:
     if not found.leaves:
         return ["all leaves are equal to the bit"]
     lines = [f"{len(found.leaves)} of {found.equal + len(found.leaves)} leaves differ"]
-    width = max(len(leaf.path) for leaf in found.leaves)
-    digits = max((len(f"{leaf.elements.different:,}") for leaf in found.leaves if leaf.elements), default=0)
-    for leaf in found.leaves:
-        said = leaf.kind
-        if leaf.elements is not None:
-            elements = leaf.elements
-            ulp = "" if elements.max_ulp is None else f"max {elements.max_ulp:,} ulp, "
-            said = f"{elements.different:>{digits},} of {elements.elements:,}  {ulp}first {list(elements.first_index or ())}"
-        lines.append(f"≠ {leaf.path:<{width}}  {said}")
-    return lines
+    rows = [(leaf.path, *_difference(leaf)) for leaf in found.leaves]
+    path, count, ulp = (max(len(row[column]) for row in rows) for column in range(3))
+    return lines + [f"≠ {row[0]:<{path}}  {row[1]:>{count}}  {row[2]:>{ulp}}  {row[3]}".rstrip() for row in rows]
+
+
+def _difference(leaf: LeafDifference) -> tuple[str, str, str]:
+    """Return how many elements differ, by how much at most, and where first; else what is different."""
+    elements = leaf.elements
+    if elements is None:
+        return leaf.kind, "", ""
+    ulp = "" if elements.max_ulp is None else f"max {elements.max_ulp:,} ulp"
+    return f"{elements.different:,} of {elements.elements:,}", ulp, f"first {list(elements.first_index or ())}"
