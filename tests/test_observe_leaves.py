@@ -2,14 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
-from conftest import Cli, events_of
+from conftest import Cli, events_of, rows_of
 from reprotui.checksum import LeafSpec
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Trace
 
+SCRIPTS = Path(__file__).parent / "scripts"
 OVERWRITTEN = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np, ml_dtypes
@@ -68,3 +70,35 @@ def test_a_batch_overwritten_after_the_call_and_memory_given_away_are_recorded_a
         assert len({rows[step].version for step in range(1, len(given) + 1)}) == 1
     assert not {"observing-failed", "inputs-gone"} & set(dict(events_of(run)))
     assert LeafSpec("batch/batch/x", "float64", (size, 8)) in table.specs
+
+
+@pytest.mark.parametrize("script", ["raw_jax", "optax_resume", "flax_linen", "haiku_dropout"])
+def test_every_third_step_is_recorded_as_it_is_among_all(reprotui: Cli, script: str) -> None:
+    rows = []
+    for name, options in (("all", ()), ("third", ("--every", "3"))):
+        reprotui("race", "--name", name, *options, "--", sys.executable, str(SCRIPTS / f"{script}.py"), exit_code=0)
+        rows.append({row.step: row.roots for row in rows_of(reprotui.runs / name / "a")})
+    assert sorted(rows[1]) == [step for step in sorted(rows[0]) if step % 3 == 0]
+    assert all(rows[0][step] == roots for step, roots in rows[1].items())
+
+
+def test_an_input_whose_memory_is_gone_without_notice_is_said_and_ends_nothing(reprotui: Cli) -> None:
+    script = """
+import jax, jax.numpy as jnp
+jax.config.update("jax_disable_jit", True)
+def train(w, key):
+    new = w - jax.random.normal(key, w.shape)
+    if len(seen) == 6:
+        key.delete()
+    seen.append(key)
+    return new, jnp.sum(new ** 2)
+train, w, seen = jax.jit(train), jnp.ones(3), []
+for step in range(10):
+    w, loss = train(w, jax.random.PRNGKey(step))
+"""
+    reprotui.write("gone.py", script)
+    reprotui("race", "--name", "race", "--", sys.executable, "gone.py", exit_code=0)
+    run = reprotui.runs / "race" / "a"
+    assert dict(events_of(run))["inputs-gone"].startswith("step 7 lacks inputs")
+    lacking = [row.step for row in rows_of(run) if row.step and not row.root("rng")]
+    assert lacking == [7] and len(rows_of(run)) == 11

@@ -1,5 +1,6 @@
 """Print verdicts for people, and turn a race into JSON."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def print_verdicts(verdicts: list[Verdict], groups: list[list[str]], runs: dict[
     for label, run in runs.items():
         console.print(f"  {label.upper():<3} {run_line(run)}")
     console.print(f"  in  {common.short(path)}", style="dim")
+    console.print(f"  see it: reprotui open {shlex.quote(str(common.short(path)))}", style="dim", soft_wrap=True)
     for label, run in runs.items():
         print_failure(console, label.upper(), run)
 

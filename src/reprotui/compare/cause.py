@@ -174,11 +174,15 @@ def _because(
     return (
         "nondeterminism",
         f"{what}, and neither config, environment nor program explains it: the computation is not deterministic",
-        "race it against itself (--repeat 3), and with threads=1"
-        if "threads" in (a.get("config") or {})
-        # A script of one's own: jax reads NumPy arrays where they lie, on the CPU while the script goes on.
-        else "race it against itself (--repeat 3); a batch overwritten while it is still read does this: hand over copies",
+        _looking_further(a),
     )
+
+
+def _looking_further(manifest: Mapping[str, Any]) -> str:
+    if "threads" in (manifest.get("config") or {}):
+        return "race it against itself (--repeat 3), and with threads=1"
+    # A script of one's own: jax reads NumPy arrays where they lie, on the CPU while the script goes on.
+    return "race it against itself (--repeat 3); a batch overwritten while it is still read does this: hand over copies"
 
 
 def _corruption_or_nondeterminism(first: FirstDifference) -> tuple[str, str, str]:

@@ -50,9 +50,10 @@ class StepBuilder:
         """Take in a call that is about to be made, and wait here while the run is paused."""
         if self._watch.options.record:
             look = call.look
-            if self._watch.due(self._number + 1) or self._late is not None:
-                now, host, later = self._new(call)
-                if self._watch.due(self._number + 1) and call.hold(host):
+            due = self._watch.due(self._number + 1)
+            if due or self._late is not None:
+                now, host, later = self._new(call, due)
+                if call.hold(host):
                     call.kept.wanted = tuple(sorted(later + host))
                 else:
                     now, call.kept.wanted = tuple(sorted(now + host)), later
@@ -91,11 +92,12 @@ class StepBuilder:
             self._late = None
             self._watch.put(number, parts)
 
-    def _new(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    def _new(self, call: Call, due: bool) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Return the inputs that came out of no function that is observed: to be read now, to be copied, and to be read
         after the call.
 
-        State of the script's own keeping completes the record before; where that is complete, it was read by then.
+        State of the script's own keeping completes the record before; where that is complete, it was read by then. It is all
+        that is read where this step is not to be recorded.
         """
         look, open_before = call.look, self._late is not None
         outside = self._outside.inputs(call)
@@ -103,14 +105,15 @@ class StepBuilder:
         def new() -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
             known = self.step.fed if call.function is self.step else {}
             found = enumerate(zip(look.inputs.places, look.origins, strict=True))
-            wanted = [index for index, (place, origin) in found if origin is None and place.path not in known]
+            fresh = [index for index, (place, origin) in found if origin is None and place.path not in known]
+            wanted = [index for index in fresh if due or index in outside]
             later = (look.lasting or frozenset()) - outside
             now = [index for index in wanted if index not in later and (open_before or index not in outside)]
             host = set(now).difference(look.inputs.arrays, outside)
             now = [index for index in now if index not in host]
             return tuple(now), tuple(sorted(host)), tuple(index for index in wanted if index in later)
 
-        return self._once(("new", look, look.lasting, self.step.version, open_before, outside), new)
+        return self._once(("new", look, look.lasting, self.step.version, open_before, outside, due), new)
 
     def _replaced(self, call: Call) -> str:
         """Name the inputs that should be what the step before gave, and are not."""

@@ -117,27 +117,25 @@ class CheckpointsScreen(CheckpointReading):
 
     def do_verify(self) -> None:
         if (item := self._item) is not None:
-            self._verify_all([item])
+            self.begin()
+            self.verify([item])
 
     def do_verify_all(self) -> None:
-        self._verify_all(list(self.query_one(CheckpointTable).items))
-
-    def _verify_all(self, items: list[Item]) -> None:
         self.begin()
-        self.verify(items)
+        self.verify(list(self.query_one(CheckpointTable).items))
 
     def do_refresh(self) -> None:
         self._list()
 
     def do_save(self) -> None:
         label, run = self._runs[self._item.run if self._item else 0]
+        before = _saved(run)
         try:
             run.send("save")
         except (OSError, ReprotuiError) as error:
             self.notify(str(error), severity="error", markup=False)
             return
         self.notify(f"run {label} saves after its step", timeout=4)
-        before = _saved(run)
 
         def look() -> None:
             over = _why_not_save(label, run) is not None
