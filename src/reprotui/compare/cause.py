@@ -11,6 +11,7 @@ from typing import Any
 from reprotui.compare.differences import FirstDifference
 from reprotui.compare.verdict import Cause
 from reprotui.environment import Difference, compare_environments
+from reprotui.trace.phases import REPLACED
 
 COMPUTED = ("init", "forward", "grads", "update")
 """Phases whose content a compiled program computes; batch and keys are made from config and data alone."""
@@ -116,6 +117,13 @@ def _judge(
     if "perturb" in names:
         return "corruption", "a bit was flipped on purpose (perturb): a simulated silent data corruption", ""
     listed = ", ".join(map(str, [*explaining, *around]))
+    replaced = [leaf for leaf in first.leaves if leaf.path.startswith(REPLACED)]
+    if replaced:
+        names = _some([leaf.path.removeprefix(REPLACED) for leaf in replaced])
+        both = all(leaf.kind == "bits" for leaf in replaced)
+        what = f"{'both scripts' if both else 'one script'} put something else in the place of {names}"
+        what += ", and not the same" if both else ", the other did not"
+        return "state", f"{what}, because of {listed}" if listed else what, ""
     structural = {leaf.kind for leaf in first.leaves} - {"bits"}
     if structural and phase != "batch":
         why = f"because of {listed}" if listed else "and no recorded difference of config or code explains it"
@@ -204,11 +212,12 @@ def _only_state(first: FirstDifference) -> bool:
 
 def _place(first: FirstDifference) -> list[str]:
     unseen = f"the first recorded difference is in {first.phase}; the state that the step started from is not recorded"
-    lines = [f"step {first.step}: {unseen if _began_unseen(first) else _WITH_EQUAL_INPUTS[first.phase]}"]
+    if any(leaf.path.startswith(REPLACED) for leaf in first.leaves):
+        lines = [f"step {first.step}: what the step before gave is equal, what this one works on is not"]
+    else:
+        lines = [f"step {first.step}: {unseen if _began_unseen(first) else _WITH_EQUAL_INPUTS[first.phase]}"]
     if first.leaves:
-        shown = ", ".join(leaf.path for leaf in first.leaves[:3])
-        more = f" and {len(first.leaves) - 3} more" if len(first.leaves) > 3 else ""
-        lines.append(f"differing leaves of {first.phase}: {shown}{more}")
+        lines.append(f"differing leaves of {first.phase}: {_some([leaf.path for leaf in first.leaves])}")
     elif not first.leaves_known:
         lines.append("leaf rows are not stored at this step")
     return lines
@@ -279,6 +288,10 @@ def _numeric(differences: list[Difference]) -> list[Difference]:
 
 def _hash_seed(differences: list[Difference]) -> list[Difference]:
     return [item for item in differences if item.name == "variables.PYTHONHASHSEED"]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _text(value: Any) -> str:

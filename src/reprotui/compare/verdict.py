@@ -21,7 +21,7 @@ EXIT_CODES: dict[Kind, int] = {
 class Cause:
     """Why two runs differ, with what that rests on.
 
-    `kind` is one word for machines: initialisation, data-order, data, keys, computation, optimizer, corruption, config,
+    `kind` is one word for machines: initialisation, data-order, data, state, keys, computation, optimizer, corruption, config,
     nondeterminism, unknown. `explained_by` are the differences of config and environment that explain it; `unrelated`
     are those that do not.
     """

@@ -4,7 +4,6 @@ What calls have in common (paths, kinds, where inputs come from) is described on
 training loop makes the same call at every step, and observing it may not cost more than comparing a few identities.
 """
 
-import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import jax
 
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
-from reprotui.observe.roles import Kind, is_key, kind_of, optimizer_leaves
+from reprotui.observe.roles import Kind, kind_of, optimizer_leaves
 from reprotui.record.assembly import distinct
 from reprotui.record.host import Copy
 from reprotui.record.lanes import Lanes, Split, hold, is_leaf, spec_of, split_of
@@ -29,6 +28,11 @@ class Place:
     kind: Kind
     in_optimizer: bool
     spec: LeafSpec
+
+    @property
+    def is_numbers(self) -> bool:
+        """Say whether it is an array of floating-point numbers."""
+        return bool(self.kind[0]) and self.kind[1].startswith(("float", "bfloat"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +67,17 @@ class Look:
 
 @dataclass(eq=False)
 class Leaves:
-    """The values of one side of one call. Of those that were `wanted` the checksums are in `lanes`, from `first` on."""
+    """The values of one side of one call. Of those that were `wanted` the checksums are in `lanes`, from `first` on.
+
+    `step` is the number of the step that the call was part of; 0 before steps are counted.
+    """
 
     side: Side
     values: Sequence[Any]
     wanted: tuple[int, ...] = ()
     lanes: Lanes | None = None
     first: int = 0
+    step: int = 0
 
     def checksum(self, index: int) -> tuple[Lanes, int] | None:
         """Return where the checksum of a leaf is, if it was taken."""
@@ -102,18 +110,16 @@ class _Seen(NamedTuple):
 
 @dataclass(eq=False)
 class Function:
-    """A jitted function of the script: its calls, and which of its inputs were its own outputs.
+    """A jitted function of the script: its calls, and what they are like.
 
-    `fed` maps the path of an input to the path of the output that it once was; `version` counts its changes. `last` is
-    what the newest call gave, kept where it may be the state that the training ends on.
+    `last` is what the newest call gave, kept where it may be the state that the training ends on.
     """
 
     real: Any
     name: str
     arguments: tuple[str, ...]
+    module: str
     calls: int = 0
-    fed: dict[str, str] = field(default_factory=dict)
-    version: int = 0
     last: tuple[Side, Sequence[Any]] | None = None
     _newest: dict[str, _Seen] = field(default_factory=dict)
     _sides: dict[Any, Side] = field(default_factory=dict)
@@ -123,7 +129,7 @@ class Function:
     @classmethod
     def of(cls, real: Any) -> "Function":
         """Describe what jax has jitted."""
-        return cls(real, name_of(real), argument_names(real))
+        return cls(real, name_of(real), argument_names(real), str(getattr(real, "__module__", None)))
 
     def inputs(self, args: Any, kwargs: Any, values: Sequence[Any], structure: Any) -> Side:
         """Describe the arguments of a call, given their leaves and structure."""
@@ -136,19 +142,11 @@ class Function:
         return Leaves(side, side.leaves(values))
 
     def look(self, side: Side, origins: tuple[Place | None, ...]) -> Look:
-        """Return how a call looks, and learn from it which outputs are fed back."""
+        """Return how a call looks."""
         look = self._look
         if look is None or look.inputs is not side or look.origins != origins:
             look = self._look = self._looks.setdefault((side, origins), Look(side, origins))
-            for place, origin in zip(side.places, origins, strict=True):
-                if origin is not None and origin.function is self and self.fed.get(place.path) != origin.path:
-                    self.feed(place.path, origin.path)
         return look
-
-    def feed(self, path: str, output: str) -> None:
-        """Note that an input is an output of the call before."""
-        self.fed[path] = output
-        self.version += 1
 
     def _side(self, which: str, tree: Any, values: Sequence[Any], structure: Any) -> Side:
         types = [_type(value) for value in values]
@@ -187,7 +185,9 @@ class Call:
     """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of.
 
     Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that are taken after it: of arrays
-    that the call leaves alone, and of what lies in the host's memory as it was copied before (`held`).
+    that the call leaves alone, and of what lies in the host's memory as it was copied before (`held`). `step` is the number
+    of the step that the call is part of, 0 before steps are counted; `constants` are the identities of arrays of numbers
+    among its inputs, by index, as long as the train step is looked for.
     """
 
     function: Function
@@ -198,6 +198,14 @@ class Call:
     kept: Leaves
     held: Copy | None = None
     outputs: Leaves | None = None
+    step: int = 0
+    constants: tuple[tuple[int, int], ...] = ()
+
+    def number_step(self, step: int) -> None:
+        """Say which step the call is part of."""
+        self.step = step
+        if self.outputs is not None:
+            self.outputs.step = step
 
     def known_checksum(self, index: int) -> tuple[Lanes, int] | None:
         """Return where the checksum of an input is: its own, or the one that was taken when it came out."""
@@ -267,17 +275,6 @@ class Origins:
             value = values[index]
             mine.append(id(value))
             self._known[id(value)] = weakref.ref(value), places[index], outputs
-
-
-def only_keys(function: Function, call: Call) -> bool:
-    """Say whether all that a function hands back to itself are random keys: a splitter of keys trains nothing."""
-    fed = [place for place in call.look.inputs.places if place.path in function.fed]
-    return all(is_key(place.path, place.kind) or place.kind[1].startswith(("int", "uint")) for place in fed)
-
-
-def fed_size(function: Function, call: Call) -> int:
-    """Return the number of elements that a function hands back to itself."""
-    return sum(math.prod(place.kind[0]) for place in call.look.inputs.places if place.path in function.fed)
 
 
 def kinds(side: Side | None) -> dict[str, Kind]:

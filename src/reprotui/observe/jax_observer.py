@@ -1,14 +1,14 @@
 """Find the train step among the calls of jitted functions: it is the one whose outputs come back as its inputs."""
 
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from reprotui.observe.jax_calls import Call, Function, Leaves, Origins, fed_size, kinds, only_keys, take
+from reprotui.observe.jax_calls import Call, Function, Leaves, Origins, kinds, take
 from reprotui.observe.jax_functions import is_tracing, observed_jit
+from reprotui.observe.jax_loop import Loop, feeders, find_loops, gets_constants, last_called, loop_around, size_of
 from reprotui.observe.jax_steps import StepBuilder
 from reprotui.observe.roles import outside_state
 from reprotui.observe.watch import Watch
@@ -19,6 +19,9 @@ from reprotui.record.session import StopTraining
 DECIDING_CALLS = 3
 """Calls of one function after which the train step is chosen: two came back, and a function called once each time
 before and after it has been seen as often."""
+PATIENT_CALLS = 17
+"""The same, where arrays that stay what they are go into that function, and another has not been called yet: it may give them
+once for several calls, as an update does for sixteen gradients that are summed."""
 REMEMBERED_CALLS = 256
 """Calls that are kept until the train step is chosen, so that its first steps are recorded too."""
 
@@ -58,10 +61,10 @@ class JaxObserver:
         if self._watch.owner not in (None, self) or not self._active:
             return
         if self._builder is None:
-            self._choose(final=True)
+            self._choose()
         if self._builder is not None:
             self._builder.finish()
-        self._watch.candidates.update({item.name: item.calls for item in self._candidates()})
+        self._watch.candidates.update({loop.step.name: loop.step.calls for loop in self._candidates()})
 
     @property
     def _active(self) -> bool:
@@ -70,7 +73,7 @@ class JaxObserver:
     def _interesting(self, function: Function) -> bool:
         if self._watch.owner not in (None, self) or not self._active:
             return False
-        if self._builder is None or function in self._builder.functions:
+        if self._builder is None or function in self._builder.loop.functions:
             return True
         function.calls += 1
         return False
@@ -109,7 +112,13 @@ class JaxObserver:
         call = Call(function, function.calls, function.look(side, origins), inputs, sources, Leaves(side, inputs.values))
         if self._builder is not None:
             self._builder.begin(call)
-        elif self._watch.options.record:
+            return call
+        found = enumerate(zip(side.places, origins, strict=True))
+        numbers = [
+            index for index, (place, origin) in found if place.is_numbers and (origin is None or origin.function is not function)
+        ]
+        call.constants = tuple((index, id(inputs.values[index])) for index in numbers)
+        if self._watch.options.record:
             # What came out of an observed function has its checksum already; the rest may be donated by this call.
             wanted = tuple(index for index, origin in enumerate(origins) if origin is None)
             take(self._watch.assembly, (inputs, wanted))
@@ -125,73 +134,86 @@ class JaxObserver:
             take(self._watch.assembly, (outputs, tuple(range(len(outputs.values)))))
         call.function.last = outputs.side, outputs.values
         self._calls.append(call)
-        if call.number >= DECIDING_CALLS or (call.number == 2 and self._watch.options.step_function):
-            self._choose()
+        if call.number >= DECIDING_CALLS:
+            self._choose(call)
         call.release()
 
-    def _candidates(self) -> list[Function]:
-        """Return the functions that could be the train step, the likeliest first."""
+    def _candidates(self) -> list[Loop]:
+        """Return what could be the training, the likeliest first."""
+        loops = find_loops(self._calls)
         newest = {call.function: call for call in self._calls}
-        fed = [item for item in newest if item.fed and not only_keys(item, newest[item])]
-        fed.sort(key=lambda item: (-item.calls, -fed_size(item, newest[item])))
-        outside = [
-            item for item, call in newest.items() if item not in fed and not item.fed and item.calls > 1 and _outside_state(call)
-        ]
-        return fed + sorted(outside, key=lambda item: -item.calls)
+        inside = {function for loop in loops for function in loop.training}
+        outside = [item for item, call in newest.items() if item not in inside and item.calls > 1 and _outside_state(call)]
+        outside.sort(key=lambda item: -item.calls)
+        if outside:
+            # Gradients of several networks belong to one step where they are taken equally often.
+            often = [item for item in outside if item.calls >= outside[0].calls - 1]
+            loops.append(Loop(last_called(often, self._calls), often))
+            loops += [Loop(item, {item}) for item in outside[len(often) :]]
+        return loops
 
-    def _choose(self, final: bool = False) -> None:
-        asked = self._watch.options.step_function
-        candidates = self._candidates()
-        if asked is not None:
-            named = [item for item in self._functions if asked in (item.name, item.name.rpartition(".")[2]) and item.calls]
-            if not named and final:
-                known = ", ".join(dict.fromkeys(item.name for item in self._functions if item.calls)) or "none"
-                self._watch.event("no-step-function", f"no jitted function is called {asked}; called were: {known}")
-            if not named or (named[0].calls < 2 and not final):
-                return
-            candidates = [item for item in named if any(call.function is item for call in self._calls)]
-        if not candidates and final:
+    def _choose(self, newest: Call | None = None) -> None:
+        """Choose the training if it can be told by now, or where no call is the newest one because the process ends."""
+        candidates = self._asked(newest is None) if self._watch.options.step_function else self._candidates()
+        if newest is None and not candidates and not self._watch.options.step_function:
             candidates = self._hidden_loop()
-        if not candidates or not self._watch.claim(self, f"train step: {candidates[0].name}", describe_jax()):
+        if not candidates or (newest is not None and self._unsure(candidates[0], newest)):
             return
-        step = candidates[0]
-        example = next(call for call in reversed(self._calls) if call.function is step)
-        companions = {
-            origin.function
-            for call in self._calls
-            if call.function is step
-            for origin in call.look.origins
-            if origin is not None and _is_called_along(origin.function, step)
-        }
-        others = [f"{item.name} ({item.calls} calls)" for item in candidates[1:] if item not in companions]
-        if others and asked is None:
-            text = f"{step.name} is taken for the train step; {', '.join(others)} could be: --step-function NAME chooses"
+        loop = candidates[0]
+        loop.functions |= feeders(loop, self._calls)
+        also = ", ".join(item.name for item in self._functions if item in loop.training and item is not loop.step)
+        if not self._watch.claim(self, f"train step: {loop.step.name}{f', with {also}' if also else ''}", describe_jax()):
+            return
+        others = [f"{item.step.name} ({item.step.calls} calls)" for item in candidates[1:] if item.step not in loop.functions]
+        if others and self._watch.options.step_function is None:
+            text = f"{loop.step.name} is taken for the train step; {', '.join(others)} could be: --step-function NAME chooses"
             self._watch.event("candidates", text)
-        self._builder = StepBuilder(self._watch, step, companions | {step}, example)
         self._watch.final = self._final_leaves
-        for call in self._calls:
-            if call.function in self._builder.functions:
-                self._builder.replay(call)
+        self._builder = StepBuilder(self._watch, loop)
+        self._builder.replay([call for call in self._calls if call.function in loop.functions])
         self._calls.clear()
         for function in self._functions:
-            if function is not step:
-                function.last = None  # only the state of the train step is kept alive to the end
+            if function is not loop.step and function not in loop.owners:
+                function.last = None  # only the state of the training is kept alive to the end
 
-    def _hidden_loop(self) -> list[Function]:
+    def _asked(self, final: bool) -> list[Loop]:
+        """Return the loop around the function that the user named, if it was called."""
+        asked = self._watch.options.step_function
+        named = [item for item in self._functions if asked in (item.name, item.name.rpartition(".")[2]) and item.calls]
+        if not named and final:
+            known = ", ".join(dict.fromkeys(item.name for item in self._functions if item.calls)) or "none"
+            self._watch.event("no-step-function", f"no jitted function is called {asked}; called were: {known}")
+        if not named or (named[0].calls < DECIDING_CALLS and not final):
+            return []
+        return [loop_around(item, self._calls) for item in named if any(call.function is item for call in self._calls)]
+
+    def _unsure(self, loop: Loop, newest: Call) -> bool:
+        """Say whether more calls could show that other functions are part of a loop."""
+        if len(self._calls) == REMEMBERED_CALLS:
+            return False
+        if any(function.calls == 1 for function in loop.training):
+            return True
+        if newest.number >= PATIENT_CALLS or not gets_constants(loop.step, self._calls):
+            return False
+        return any(not function.calls and function.module == loop.step.module for function in self._functions)
+
+    def _hidden_loop(self) -> list[Loop]:
         """Return the function that took and gave most, where none was called with its own outputs."""
         calls = [call for call in self._calls if call.outputs is not None and call.outputs.side.places]
         if not calls:
             return []
-        ranked = sorted(calls, key=lambda call: (not _outside_state(call), -_size(call)))
-        name = ranked[0].function.name
-        for path, output in _outside_state(ranked[0]).items():
-            ranked[0].function.feed(path, output)
+        call = min(calls, key=lambda call: (not _outside_state(call), -_size(call)))
+        function, loop = call.function, Loop(call.function, {call.function})
+        inputs = {place.path: place for place in call.look.inputs.places}
+        outputs = {place.path: place for place in call.outputs.side.places} if call.outputs else {}
+        for path, output in _outside_state(call).items():
+            loop.feed(inputs[path], outputs[output])
         text = (
-            f"{name} was called {'once' if ranked[0].function.calls == 1 else 'without its own outputs'}: if its loop is inside "
+            f"{function.name} was called {'once' if function.calls == 1 else 'without its own outputs'}: if its loop is inside "
             "(scan, fori_loop, while_loop), only what goes in and what comes out can be observed"
         )
         self._watch.event("loop-hidden", text)
-        return [ranked[0].function]
+        return [loop]
 
     def _final_leaves(self) -> list[tuple[Any, np.ndarray]]:
         import jax
@@ -200,12 +222,13 @@ class JaxObserver:
         builder = self._builder
         assert builder is not None
         leaves = []
-        side, values = builder.step.last or (None, ())
-        for place, value in zip(side.places if side else (), values, strict=True):
-            if isinstance(value, jax.Array) and value.is_deleted():
-                continue
-            key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-            leaves.append((place.spec, to_numpy(jax.random.key_data(value) if key else value)))
+        for function in builder.loop.owners or [builder.loop.step]:
+            side, values = function.last or (None, ())
+            for place, value in zip(side.places if side else (), values, strict=True):
+                if isinstance(value, jax.Array) and value.is_deleted():
+                    continue
+                key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+                leaves.append((place.spec, to_numpy(jax.random.key_data(value) if key else value)))
         return leaves
 
 
@@ -213,11 +236,6 @@ def _outside_state(call: Call) -> dict[str, str]:
     return outside_state(kinds(call.look.inputs), kinds(call.outputs.side if call.outputs else None))
 
 
-def _is_called_along(function: Function, step: Function) -> bool:
-    """Say whether a function is called with each step, rather than once before the first (an initialisation)."""
-    return function is not step and function.calls >= step.calls - 1 and function.calls > 1
-
-
 def _size(call: Call) -> int:
     sides = [call.look.inputs, *([call.outputs.side] if call.outputs else [])]
-    return sum(math.prod(place.kind[0]) for side in sides for place in side.places)
+    return sum(size_of(side.places) for side in sides)

@@ -1,12 +1,15 @@
 """State that a script updates by itself, outside of jitted functions: it shows only as what goes into the next call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from reprotui.observe.jax_calls import Call, Function, Place, kinds
-from reprotui.observe.roles import outside_state, state_path
+from reprotui.observe.jax_calls import Call, Function, kinds
+from reprotui.observe.jax_loop import Loop
+from reprotui.observe.roles import Kind, outside_state
 
 T = TypeVar("T")
+Leaves = tuple[tuple[str, Kind], ...]
+"""The leaves of an argument: path and kind."""
 
 
 class Once:
@@ -23,22 +26,12 @@ class Once:
 
 
 class OutsideState:
-    """Which inputs of a train step, and of what is called along with it, are state of the script's own keeping.
+    """Which inputs of the functions of a loop are state of the script's own keeping."""
 
-    Args:
-        step: the train step.
-        functions: the train step, and those whose outputs go into it each time.
-        example: a call of the train step.
-    """
-
-    def __init__(self, step: Function, functions: set[Function], example: Call) -> None:
-        self._step, self._functions = step, functions
-        self._keeps_parameters = any(
-            state_path(place.path, place.kind, in_optimizer(step, example, place)).startswith("params/")
-            for place in example.look.inputs.places
-            if place.path in step.fed
-        )
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._names: dict[Function, frozenset[str]] = {}
+        self._arguments: dict[str, Leaves] = {}
         self._once = Once()
 
     def names(self, function: Function) -> frozenset[str]:
@@ -47,32 +40,49 @@ class OutsideState:
 
     def inputs(self, call: Call) -> frozenset[int]:
         """Return the inputs that are such state: none where parameters come back by themselves."""
-        if self._keeps_parameters:
+        if self._loop.keeps_parameters:
             return frozenset()
-        version, outputs = self._step.version, call.outputs.side if call.outputs else None
+        version, outputs = self._loop.version, call.outputs.side if call.outputs else None
         if outputs is not None:
             self._names[call.function] = self._once(
                 ("names", call.look, outputs, version), lambda: frozenset(outside_state(self._foreign(call), kinds(outputs)))
             )
+            self._once(("arguments", call.look, self.names(call.function)), lambda: self._note(call))
         # Before a call its outputs are not there: what was state in the call before is state now.
-        names, places = self.names(call.function), call.look.inputs.places
-        return self._once(
-            ("inputs", call.look, version, names),
-            lambda: frozenset(index for index, place in enumerate(places) if place.path in names & set(self._foreign(call))),
-        )
+        names, arguments = self.names(call.function), tuple(self._arguments)
+        return self._once(("inputs", call.look, version, names, arguments), lambda: self._inputs(call, names))
+
+    def name(self, path: str) -> str:
+        """Return the name of such state in records; with the argument's, where there are several networks."""
+        first, _, rest = path.partition("/")
+        return f"params/{path}" if len(set(self._arguments.values())) > 1 else f"params/{rest or first}"
+
+    def _inputs(self, call: Call, names: frozenset[str]) -> frozenset[int]:
+        foreign = self._foreign(call)
+        # The parameters of another network go into a function too, under the name that they have in their own.
+        known = {
+            path for name, leaves in _arguments(foreign) if self._arguments.get(name) == leaves for path, _ in leaves
+        } | names
+        places = call.look.inputs.places
+        return frozenset(index for index, place in enumerate(places) if place.path in foreign and place.path in known)
+
+    def _note(self, call: Call) -> None:
+        names = self.names(call.function)
+        found = _arguments({path: kind for path, kind in self._foreign(call).items() if path in names})
+        self._arguments.update(found)
 
     def _foreign(self, call: Call) -> dict[str, Any]:
         """Return the kinds of the inputs that are no output of the functions of a step."""
-        own = self._step.fed if call.function is self._step else {}
+        own = self._loop.received(call.function)
         return {
             place.path: place.kind
             for place, origin in zip(call.look.inputs.places, call.look.origins, strict=True)
-            if place.path not in own and not (origin is not None and origin.function in self._functions)
+            if place.path not in own and not (origin is not None and origin.function in self._loop.functions)
         }
 
 
-def in_optimizer(step: Function, call: Call, place: Place) -> bool:
-    """Say whether a leaf of the state is the optimizer's, as what goes in or what comes out of the train step tells."""
-    output = step.fed[place.path]
-    outputs = call.outputs.side.places if call.outputs else ()
-    return place.in_optimizer or any(other.in_optimizer for other in outputs if other.path == output)
+def _arguments(kinds_by_path: Mapping[str, Kind]) -> list[tuple[str, Leaves]]:
+    found: dict[str, list[tuple[str, Kind]]] = {}
+    for path, kind in kinds_by_path.items():
+        found.setdefault(path.split("/", 1)[0], []).append((path, kind))
+    return [(name, tuple(leaves)) for name, leaves in found.items()]

@@ -8,6 +8,7 @@ from typing import Any
 from reprotui.checksum import LeafSpec
 
 _OPTIMIZER = re.compile(r"opt|momentum|adam", re.IGNORECASE)
+_ANY_OPTIMIZER = re.compile(r"opt(im(izer)?)?(_?state)?s?|opt_?st|adam|momentum", re.IGNORECASE)
 _GRADIENT = re.compile(r"grad", re.IGNORECASE)
 _KEY = re.compile(r"key|rng|seed", re.IGNORECASE)
 _LOSS = re.compile(r"loss|cost|objective|nll", re.IGNORECASE)
@@ -62,7 +63,8 @@ def state_path(path: str, kind: Kind, in_optimizer: bool) -> str:
         found = [index for index, part in enumerate(parts[:-1] or parts) if _OPTIMIZER.search(part)]
         # `optimizer/opt_state/0/mu/…` of an nnx optimizer says it twice.
         at = found[1] if found[:2] == [0, 1] else found[0] if found else 0
-        return "/".join(["opt_state", *parts[at + 1 :]])
+        # A name that tells one optimizer from another, such as `actor_opt`, is kept.
+        return "/".join(["opt_state", *parts[at + (not found or bool(_ANY_OPTIMIZER.fullmatch(parts[at]))) :]])
     if "params" in parts:
         return "/".join(parts[parts.index("params") :])
     if is_key(path, kind) or kind[1].startswith(("int", "uint", "bool")):

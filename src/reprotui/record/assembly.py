@@ -30,7 +30,7 @@ Part = tuple[Lanes, Selection]
 
 
 class Assembly:
-    """Records of one run. A scalar `loss` of the phase `forward` is kept as a number too, `metrics/…` likewise.
+    """Records of one run. A scalar `loss` is kept as a number too, `metrics/…` likewise.
 
     Args:
         writer: the trace's writer.
@@ -96,8 +96,8 @@ class _Layout:
         self._phases = [PHASE_INDEX[phase] for phase, _, _ in self.table.slices]
         self._readable = [
             (spec.path, number, index)
-            for (phase, spec, index), number in leaves
-            if phase == "forward" and (spec.path == "loss" or spec.path.startswith("metrics/"))
+            for (_, spec, index), number in leaves
+            if spec.path == "loss" or spec.path.startswith("metrics/")
         ]
 
     def record(self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool) -> Record:

@@ -7,3 +7,7 @@ statistics); `update` is the optimizer's state, then the parameters."""
 PHASE_INDEX = {name: index for index, name in enumerate(PHASES)}
 ROOT_BYTES = 8
 ROOTS_BYTES = ROOT_BYTES * len(PHASES)
+
+REPLACED = "replaced/"
+"""Before the path of state that a step did not start from as the step before left it: it came from outside, with the batch;
+an optimizer's stands in `update`, where it is used."""
