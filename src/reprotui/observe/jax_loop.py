@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from reprotui.observe.jax_calls import Call, Function, Place
+from reprotui.observe.once import Once
 from reprotui.observe.roles import is_key, state_path
 
 
@@ -41,6 +42,7 @@ class Loop:
         self._carried: dict[Function, dict[str, tuple[Function, str]]] = {}
         self._new_each_step: set[tuple[Function, str]] = set()
         self._looks: set[object] = set()
+        self._once = Once()
 
     def read(self, calls: Sequence[Call]) -> None:
         """Learn from the first calls of a training what its functions hand on, and number their steps."""
@@ -92,6 +94,9 @@ class Loop:
     @property
     def owners(self) -> list[Function]:
         """Return the functions that give state, in the order in which they were found."""
+        return self._once(("owners", self.version), self._owners)
+
+    def _owners(self) -> list[Function]:
         found = dict.fromkeys(function for function, _ in self._handed)
         passing = [function for function, path in self._within if self._passed_on(function, path) is not None]
         return list(dict.fromkeys([*passing, *found]))
@@ -103,6 +108,17 @@ class Loop:
     def carried(self, function: Function) -> dict[str, tuple[Function, str]]:
         """Return the inputs that a step starts from, each with the output that it was in the step before."""
         return self._carried.get(function, {})
+
+    def replaced(self, call: Call) -> tuple[int, ...]:
+        """Return the inputs of a call that should have come out of a training function, and did not."""
+
+        def replaced() -> tuple[int, ...]:
+            usual = self.received(call.function)
+            found = enumerate(zip(call.look.inputs.places, call.look.origins, strict=True))
+            return tuple(index for index, (place, origin) in found if origin is None and place.path in usual)
+
+        # The first step starts from what the script made.
+        return () if call.step == 1 else self._once(("replaced", call.look, self.version), replaced)
 
     def state(self, function: Function, output: str) -> Handed | None:
         """Return what an output is as state: what the next step starts from, or what another function of this one changes on."""

@@ -1,28 +1,14 @@
 """State that a script updates by itself, outside of jitted functions: it shows only as what goes into the next call."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
 from reprotui.observe.jax_calls import Call, Function, kinds
 from reprotui.observe.jax_loop import Loop
+from reprotui.observe.once import Once
 from reprotui.observe.roles import Kind, outside_state
 
-T = TypeVar("T")
 Leaves = tuple[tuple[str, Kind], ...]
 """The leaves of an argument: path and kind."""
-
-
-class Once:
-    """What is worked out once for all calls that look alike, and remembered."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Any] = {}
-
-    def __call__(self, key: Any, make: Callable[[], T]) -> T:
-        """Return what was made for this key."""
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
 
 
 class OutsideState:
@@ -71,7 +57,7 @@ class OutsideState:
         found = _arguments({path: kind for path, kind in self._foreign(call).items() if path in names})
         self._arguments.update(found)
 
-    def _foreign(self, call: Call) -> dict[str, Any]:
+    def _foreign(self, call: Call) -> dict[str, Kind]:
         """Return the kinds of the inputs that are no output of the functions of a step."""
         own = self._loop.received(call.function)
         return {

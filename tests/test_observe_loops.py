@@ -1,0 +1,248 @@
+"""Trainings that go round in several jitted functions: what is one step, and what each of its leaves is called."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from conftest import Cli, events_of
+from reprotui.run_directory import RunDirectory
+from reprotui.trace import Trace
+
+BEGIN = """
+import sys, jax, jax.numpy as jnp, numpy as np, optax
+
+def mlp(seed, inputs, outputs):
+    first, second = jax.random.split(jax.random.key(seed))
+    return {"w1": 0.1 * jax.random.normal(first, (inputs, 8)), "w2": 0.1 * jax.random.normal(second, (8, outputs))}
+
+def net(p, x):
+    return jnp.tanh(x @ p["w1"]) @ p["w2"]
+
+def fault(name):
+    return name in sys.argv
+
+rng, optimizer = np.random.default_rng(0), optax.adam(1e-2)
+
+def draw(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+"""
+
+PAIR = """
+g, d = mlp(0, 3, 4), mlp(1, 4, 1)
+gs, ds = optimizer.init(g), optimizer.init(d)
+
+@jax.jit
+def d_step(d, ds, g, x, z):
+    loss, grads = jax.value_and_grad(lambda d: jnp.mean(net(d, net(g, z)) - net(d, x)))(d)
+    updates, ds = optimizer.update(grads, ds)
+    return optax.apply_updates(d, updates), ds, loss
+
+@jax.jit
+def g_step(g, gs, d, z):
+    loss, grads = jax.value_and_grad(lambda g: -jnp.mean(net(d, net(g, z))))(g)
+    updates, gs = optimizer.update(grads, gs)
+    return optax.apply_updates(g, updates), gs, loss
+
+for step in range(1, 9):
+    for critic in range(CRITICS):
+        x = draw(16, 4)
+        if step == 5 and critic == CRITICS - 1 and fault("batch"):
+            x[0, 0] += 1
+        d, ds, loss = d_step(d, ds, g, x, draw(16, 3))
+    if step == 4 and fault("replaced"):
+        d = {"w1": d["w1"] * 1.01, "w2": d["w2"]}
+    if step == 6 and fault("optimizer"):
+        gs = optimizer.init(g)
+    g, gs, loss = g_step(g, gs, d, draw(16, 3))
+"""
+
+ACTOR_AND_CRITIC = """
+state = {"actor": mlp(0, 4, 2), "critic": mlp(1, 6, 1)}
+state.update(actor_opt=optimizer.init(state["actor"]), critic_opt=optimizer.init(state["critic"]))
+
+@jax.jit
+def update_critic(state, seen, done, reward):
+    judge = lambda p: jnp.mean((net(p, jnp.concatenate([seen, done], 1))[:, 0] - reward) ** 2)
+    loss, grads = jax.value_and_grad(judge)(state["critic"])
+    updates, opt = optimizer.update(grads, state["critic_opt"])
+    return {**state, "critic": optax.apply_updates(state["critic"], updates), "critic_opt": opt}, loss
+
+@jax.jit
+def update_actor(state, seen):
+    judge = lambda p: -jnp.mean(net(state["critic"], jnp.concatenate([seen, net(p, seen)], 1)))
+    loss, grads = jax.value_and_grad(judge)(state["actor"])
+    updates, opt = optimizer.update(grads, state["actor_opt"])
+    return {**state, "actor": optax.apply_updates(state["actor"], updates), "actor_opt": opt}, loss
+
+for step in range(1, 9):
+    seen, done, reward = draw(16, 4), draw(16, 2), draw(16)
+    if step == 5 and fault("batch"):
+        reward[3] += 1
+    state, loss = update_critic(state, seen, done, reward)
+    if step == 4 and fault("replaced"):
+        state["critic"]["w2"] = state["critic"]["w2"] * 1.01
+    state, loss = update_actor(state, seen)
+"""
+
+SUMMED = """
+p = mlp(0, 4, 1)
+s = optimizer.init(p)
+
+@jax.jit
+def accumulate(total, p, x):
+    loss, grads = jax.value_and_grad(lambda p: jnp.mean(net(p, x) ** 2))(p)
+    return jax.tree.map(jnp.add, total, grads), loss
+
+@jax.jit
+def apply(p, s, total):
+    updates, s = optimizer.update(total, s)
+    return optax.apply_updates(p, updates), s
+
+for step in range(1, 9):
+    total = jax.tree.map(jnp.zeros_like, p)
+    for part in range(4):
+        x = draw(16, 4)
+        if step == 5 and part == 2 and fault("batch"):
+            x[0, 0] += 1
+        total, loss = accumulate(total, p, x)
+    if step == 4 and fault("replaced"):
+        p = {"w1": p["w1"], "w2": p["w2"] * 1.01}
+    p, s = apply(p, s, total)
+"""
+
+BY_HAND = """
+g, d = mlp(0, 3, 4), mlp(1, 4, 1)
+of_d = jax.jit(jax.value_and_grad(lambda d, g, x, z: jnp.mean(net(d, net(g, z)) - net(d, x))))
+of_g = jax.jit(jax.value_and_grad(lambda g, d, z: -jnp.mean(net(d, net(g, z)))))
+
+for step in range(1, 9):
+    x = draw(16, 4)
+    if step == 5 and fault("batch"):
+        x[0, 0] += 1
+    loss, grads = of_d(d, g, x, draw(16, 3))
+    d = jax.tree.map(lambda value, grad: value - 0.01 * grad, d, grads)
+    loss, grads = of_g(g, d, draw(16, 3))
+    if step == 6 and fault("optimizer"):
+        grads["w1"] = 2 * grads["w1"]
+    g = jax.tree.map(lambda value, grad: value - 0.01 * grad, g, grads)
+"""
+
+TWO_STATES = """
+import flax.linen as nn
+from flax.training.train_state import TrainState
+
+def make(seed, inputs, outputs):
+    model = nn.Dense(outputs)
+    return TrainState.create(apply_fn=model.apply, params=model.init(jax.random.key(seed), draw(1, inputs)), tx=optimizer)
+
+@jax.jit
+def train(d_state, g_state, x, z):
+    def of_d(p):
+        return jnp.mean(d_state.apply_fn(p, g_state.apply_fn(g_state.params, z)) - d_state.apply_fn(p, x))
+    def of_g(p):
+        return -jnp.mean(d_state.apply_fn(d_state.params, g_state.apply_fn(p, z)))
+    d_loss, d_grads = jax.value_and_grad(of_d)(d_state.params)
+    g_loss, g_grads = jax.value_and_grad(of_g)(g_state.params)
+    return d_state.apply_gradients(grads=d_grads), g_state.apply_gradients(grads=g_grads), {"d_loss": d_loss, "g_loss": g_loss}
+
+d, g = make(0, 4, 1), make(1, 3, 4)
+for step in range(1, 9):
+    d, g, losses = train(d, g, draw(16, 4), draw(16, 3))
+"""
+
+SCRIPTS = {
+    "pair": PAIR.replace("CRITICS", "1"),
+    "five_critics": PAIR.replace("CRITICS", "5"),
+    "actor_and_critic": ACTOR_AND_CRITIC,
+    "summed": SUMMED,
+    "by_hand": BY_HAND,
+    "two_states": TWO_STATES,
+}
+STEPS = {
+    "pair": "g_step, with d_step",
+    "five_critics": "g_step, with d_step",
+    "actor_and_critic": "update_actor, with update_critic",
+    "summed": "apply, with accumulate",
+    "by_hand": "<lambda>, with <lambda>",
+    "two_states": "train",
+}
+STATES = {
+    "pair": ("params/d_step/d/w1", "params/g_step/g/w1", "opt_state/d_step/0/mu/w1", "opt_state/g_step/0/mu/w1"),
+    "five_critics": ("params/d_step/d/w1#5", "params/g_step/g/w1", "opt_state/d_step/0/mu/w1#5"),
+    "actor_and_critic": (
+        "params/update_critic/state/critic/w1", "params/update_actor/state/actor/w1",
+        "opt_state/update_critic/critic_opt/0/mu/w1", "opt_state/update_actor/actor_opt/0/mu/w1",
+    ),
+    "summed": ("params/p/w1", "opt_state/0/mu/w1"),
+    "by_hand": ("params/d/w1", "params/g/w1"),
+    "two_states": ("params/d_state/params/kernel", "params/g_state/params/kernel", "opt_state/d_state/0/mu/params/kernel"),
+}  # fmt: skip
+"""Some of the leaves that the phase `update` of each step has."""
+FAULTS = [
+    ("pair", "batch", (5, "batch", "batch/x"), "data-order"),
+    ("pair", "replaced", (4, "batch", "replaced/d/w1"), "state"),
+    ("pair", "optimizer", (6, "update", "replaced/opt_state/g_step/0/count"), "state"),
+    ("five_critics", "batch", (5, "batch", "batch/x#5"), "data-order"),
+    ("actor_and_critic", "batch", (5, "batch", "batch/reward"), "data-order"),
+    ("actor_and_critic", "replaced", (4, "batch", "replaced/state/critic/w2"), "state"),
+    ("summed", "batch", (5, "batch", "batch/x#3"), "data-order"),
+    ("summed", "replaced", (4, "batch", "replaced/params/p/w2"), "state"),
+    ("by_hand", "batch", (5, "batch", "batch/x"), "data-order"),
+    ("by_hand", "optimizer", (6, "update", "params/g/w1"), "optimizer"),
+]
+
+
+def race(reprotui: Cli, script: str, *faults: str, exit_code: int) -> list[dict[str, Any]]:
+    """Race a script with itself and with its faults; return the verdicts."""
+    reprotui.write(f"{script}.py", BEGIN + SCRIPTS[script])
+    words = f"{sys.executable} {script}.py"
+    labels = [word for label, fault in zip("cde", faults, strict=False) for word in (f"--{label}", f"{words} {fault}")]
+    done = reprotui("race", "--json", "--name", "race", "--a", words, "--b", words, *labels, exit_code=exit_code)
+    return json.loads(done.stdout)["verdicts"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_step_is_a_whole_round_with_the_state_of_all(reprotui: Cli, script: str) -> None:
+    faults = [item for item in FAULTS if item[0] == script]
+    same, *others = race(reprotui, script, *(fault for _, fault, _, _ in faults), exit_code=1 if faults else 0)
+
+    run = RunDirectory(reprotui.runs / "race" / "a")
+    assert dict(events_of(run.path))["compiled"] == f"train step: {STEPS[script]}"
+    assert same["kind"] == "identical"
+    with Trace(run.trace_path) as trace:
+        first, second = (trace.table(row.version) for row in (trace.row(0), trace.row(2)) if row is not None)
+        init = {spec.path for spec in first.specs}
+        update = {spec.path for phase, spec in zip(second.phases, second.specs, strict=True) if phase == "update"}
+        assert all(trace.row(step) is not None for step in range(9)), "a record for every step, and the state before the first"
+    assert set(STATES[script]) <= update
+    assert {path.partition("#")[0] for path in update if path.startswith(("params/", "opt_state/", "extra/"))} >= init
+    for (_, fault, place, cause), found in zip(faults, others, strict=True):
+        step, phase, leaf = place
+        assert (found["step"], found["phase"]) == (step, phase), fault
+        assert leaf in {item["path"] for item in found["leaves"]}, fault
+        assert found["cause"]["kind"] == cause, fault
+
+
+def test_what_follows_an_update_within_a_step_is_not_taken_for_its_reason(reprotui: Cli) -> None:
+    # The generator's loss comes after the discriminator's update: where that differs, it is the first to.
+    script = (BEGIN + SCRIPTS["pair"]).replace(
+        "return optax.apply_updates(d, updates), ds, loss",
+        """
+    drawn = jax.pure_callback(lambda: np.float32(fault("update")), jax.ShapeDtypeStruct((), jnp.float32))
+    return jax.tree.map(lambda value: value + 1e-3 * drawn, optax.apply_updates(d, updates)), ds, loss""",
+    )
+    reprotui.write("late.py", script)
+    words = f"{sys.executable} late.py"
+    found = json.loads(reprotui("race", "--json", "--a", words, "--b", f"{words} update", exit_code=1).stdout)["verdicts"][0]
+    assert (found["step"], found["phase"]) == (1, "update")
+    assert found["leaves"][0]["path"] == "params/d_step/d/w1"
+
+
+def test_a_named_function_ends_the_steps_and_its_loop_goes_along(reprotui: Cli) -> None:
+    reprotui.write("pair.py", BEGIN + SCRIPTS["pair"])
+    reprotui("race", "--name", "race", "--step-function", "d_step", "--", sys.executable, "pair.py", exit_code=0)
+    run = RunDirectory(reprotui.runs / "race" / "a")
+    assert dict(events_of(run.path))["compiled"] == "train step: d_step, with g_step"
+    assert dict(events_of(run.path))["finished"] == "step 8"
