@@ -199,7 +199,8 @@ def race(reprotui: Cli, script: str, *faults: str, exit_code: int) -> list[dict[
     reprotui.write(f"{script}.py", BEGIN + SCRIPTS[script])
     words = f"{sys.executable} {script}.py"
     labels = [word for label, fault in zip("cde", faults, strict=False) for word in (f"--{label}", f"{words} {fault}")]
-    done = reprotui("race", "--json", "--name", "race", "--a", words, "--b", words, *labels, exit_code=exit_code)
+    options = ("--json", "--name", "race", "--stats-every", "3")
+    done = reprotui("race", *options, "--a", words, "--b", words, *labels, exit_code=exit_code)
     return json.loads(done.stdout)["verdicts"]
 
 
@@ -212,6 +213,7 @@ def test_a_step_is_a_whole_round_with_the_state_of_all(reprotui: Cli, script: st
     assert dict(events_of(run.path))["compiled"] == f"train step: {STEPS[script]}"
     assert same["kind"] == "identical"
     with Trace(run.trace_path) as trace:
+        assert [step for step in range(9) if trace.leaf_stats(step) is not None] == [0, 3, 6]
         first, second = (trace.table(row.version) for row in (trace.row(0), trace.row(2)) if row is not None)
         init = {spec.path for spec in first.specs}
         update = {spec.path for phase, spec in zip(second.phases, second.specs, strict=True) if phase == "update"}
@@ -246,3 +248,110 @@ def test_a_named_function_ends_the_steps_and_its_loop_goes_along(reprotui: Cli) 
     run = RunDirectory(reprotui.runs / "race" / "a")
     assert dict(events_of(run.path))["compiled"] == "train step: d_step, with g_step"
     assert dict(events_of(run.path))["finished"] == "step 8"
+
+
+# PyTorch: several optimizers
+
+TORCH_PAIR = """
+import sys, torch
+from torch import nn
+torch.manual_seed(0)
+torch.set_num_threads(1)
+G = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+D = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+of_g, of_d = torch.optim.Adam(G.parameters(), 1e-3), torch.optim.Adam(D.parameters(), 1e-3)
+for step in range(1, 9):
+    x = torch.randn(16, 4)
+    if step == 5 and "batch" in sys.argv:
+        x[0, 0] += 1
+    of_d.zero_grad()
+    fake = G(torch.randn(16, 3))
+    (D(fake.detach()).mean() - D(x).mean()).backward()
+    if step == 3 and "d" in sys.argv:
+        D[0].weight.grad *= 2
+    of_d.step()
+    of_g.zero_grad()
+    (-D(fake).mean()).backward()
+    if step == 6 and "g" in sys.argv:
+        G[0].weight.grad *= 2
+    of_g.step()
+    if step == 7 and "state" in sys.argv:
+        of_g.state[G[3].bias]["exp_avg"] += 1
+print("digest", *(float(p.detach().sum()) for m in (D, G) for p in m.parameters()))
+"""
+
+
+def torch_race(reprotui: Cli, *faults: str, options: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Race the pair with itself and with its faults; return the verdicts."""
+    reprotui.write("pair.py", TORCH_PAIR)
+    words = f"{sys.executable} pair.py"
+    labels = [word for label, fault in zip("cdefg", faults, strict=False) for word in (f"--{label}", f"{words} {fault}")]
+    done = reprotui(
+        "race", "--json", "--name", "race", *options, "--a", words, "--b", words, *labels, exit_code=1 if faults else 0
+    )
+    return json.loads(done.stdout)["verdicts"]
+
+
+def test_steps_of_several_optimizers_are_one_step_with_the_state_of_all(reprotui: Cli) -> None:
+    same, batch, d, g, state = torch_race(reprotui, "batch", "d", "g", "state", options=("--stats-every", "4"))
+    assert same["kind"] == "identical"
+    found = [(item["step"], item["phase"], item["leaves"][0]["path"]) for item in (batch, d, g)]
+    assert found == [
+        (5, "batch", "batch/call_2/0"), (3, "grads", "grads/Adam#2/0/weight"), (6, "update", "grads/Adam/0/weight")
+    ]  # fmt: skip
+    assert "the step's first update is equal" in g["cause"]["sentence"]
+    # Changed between two steps of its optimizer, it shows in the next one.
+    assert (state["step"], state["phase"], state["leaves"][0]["path"]) == (8, "update", "opt_state/Adam/3/bias/exp_avg")
+
+    run = RunDirectory(reprotui.runs / "race" / "a")
+    assert dict(events_of(run.path))["compiled"] == "optimizer: Adam#2"
+    with Trace(run.trace_path) as trace:
+        rows = list(trace.rows())
+        assert [row.step for row in rows] == list(range(9)), "a record for every step, the last one too"
+        assert [row.step for row in rows if trace.leaf_stats(row.step) is not None] == [0, 4, 8]
+        init = {spec.path for spec in trace.table(rows[0].version).specs}
+    assert {"params/Adam/0/weight", "params/Adam#2/0/weight", "extra/Adam/1/running_mean"} <= init
+
+
+def test_several_optimizers_recorded_every_third_step_have_all_of_it(reprotui: Cli) -> None:
+    torch_race(reprotui)
+    reprotui("race", "--json", "--name", "third", "--every", "3", "--", sys.executable, "pair.py", exit_code=0)
+    with (
+        Trace(reprotui.runs / "race" / "a" / "trace.db") as all_steps,
+        Trace(reprotui.runs / "third" / "a" / "trace.db") as third,
+    ):
+        rows = list(third.rows())
+        assert [row.step for row in rows] == [0, 3, 6]
+        assert [row.roots for row in rows] == [all_steps.row(row.step).roots for row in rows]
+
+
+def test_two_optimizers_of_one_model_and_an_optimizer_that_takes_another_s_place(reprotui: Cli) -> None:
+    reprotui.write(
+        "two.py",
+        """
+import sys, torch
+from torch import nn
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+matrices = torch.optim.SGD([p for p in model.parameters() if p.ndim == 2], 0.1)
+vectors = torch.optim.AdamW([p for p in model.parameters() if p.ndim < 2], 0.1)
+for step in range(1, 13):
+    if step == 5:
+        del matrices  # a second phase begins, with an optimizer for all
+        vectors = torch.optim.AdamW(model.parameters(), 0.1)
+    model.zero_grad()
+    model(torch.randn(8, 4) + (step == 9) * sys.argv.count("batch")).pow(2).mean().backward()
+    if step < 5:
+        matrices.step()
+    vectors.step()
+""",
+    )
+    words = f"{sys.executable} two.py"
+    found = json.loads(reprotui("race", "--json", "--name", "race", "--a", words, "--b", f"{words} batch", exit_code=1).stdout)
+    verdict = found["verdicts"][0]
+    assert (verdict["step"], verdict["phase"], verdict["leaves"][0]["path"]) == (9, "batch", "batch/0")
+    run = reprotui.runs / "race" / "a"
+    with Trace(run / "trace.db") as trace:
+        assert [row.step for row in trace.rows()] == list(range(13))
+    assert any("sets the pace from step 5 on" in text for kind, text in events_of(run) if kind == "candidates")

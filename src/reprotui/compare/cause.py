@@ -150,6 +150,8 @@ def _judge(
             )
         case "rng":
             return _because("keys", "the step's key is derived differently", listed, a, b, first)
+        case "update" if _follows_an_update(first):
+            return _because("computation", "the step's first update is equal, what follows it is not", listed, a, b, first)
         case "update" if _OPTIMIZER & names:
             return "optimizer", f"the optimizer differs: {listed}", ""
         case "update":
@@ -210,10 +212,17 @@ def _only_state(first: FirstDifference) -> bool:
     return first.phases == ("forward",) and bool(first.leaves) and all(leaf.path.startswith("extra/") for leaf in first.leaves)
 
 
+def _follows_an_update(first: FirstDifference) -> bool:
+    """Say whether a loss or gradients differ first that were computed after an update of the same step, with several of them."""
+    return first.phase == "update" and bool(first.leaves) and first.leaves[0].path.split("/")[0] in ("loss", "metrics", "grads")
+
+
 def _place(first: FirstDifference) -> list[str]:
     unseen = f"the first recorded difference is in {first.phase}; the state that the step started from is not recorded"
     if any(leaf.path.startswith(REPLACED) for leaf in first.leaves):
         lines = [f"step {first.step}: what the step before gave is equal, what this one works on is not"]
+    elif _follows_an_update(first):
+        lines = [f"step {first.step}: all is equal up to the step's first update, what follows it is not"]
     else:
         lines = [f"step {first.step}: {unseen if _began_unseen(first) else _WITH_EQUAL_INPUTS[first.phase]}"]
     if first.leaves:

@@ -98,6 +98,7 @@ class StepBuilder:
         if self._late is not None:
             self._watch.put(self._late.number, self._late.parts)
             self._late = None
+            self._watch.assembly.open = False
 
     def _new(self, call: Call, due: bool) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Return the inputs that came out of no function that is observed: to be read now, to be copied, and to be read
@@ -169,6 +170,7 @@ class StepBuilder:
                 awaited = {item.function for item in calls if self._outside.inputs(item)}
                 if awaited:
                     self._late = Late(self._number, parts, awaited)
+                    self._watch.assembly.open = True
                 else:
                     self._watch.put(self._number, parts)
             if self._watch.session is not None:

@@ -45,10 +45,12 @@ class Assembly:
         self._named: dict[Any, tuple[list[Any], Selection]] = {}
         self._layouts: dict[tuple[Selection, ...], _Layout] = {}
         self._records = 0
+        self.open = False
+        """Whether a record is not complete yet: what is taken now is part of it, or of the next one."""
 
     def take(self, leaves: Sequence[Any], split: Split | None = None, held: Copy | None = None) -> Lanes:
         """Take the checksums of leaves now; `split` and `held` as in `record.lanes.take`."""
-        return take(leaves, self._records % self._statistics_every == 0, split, held)
+        return take(leaves, self._with_statistics(0) or (self.open and self._with_statistics(1)), split, held)
 
     def select(self, entries: Sequence[Entry]) -> Selection:
         """Return the selection of these entries."""
@@ -69,13 +71,17 @@ class Assembly:
 
     def put(self, step: int, parts: Sequence[Part]) -> None:
         """Queue the record of a step; phases are put into causal order, leaves of a phase keep theirs."""
+        parts = [part for part in parts if part[1].entries]
         key = tuple(selection for _, selection in parts)
         if key not in self._layouts:
             self._layouts[key] = _Layout(key)
         layout, lanes, now = self._layouts[key], [taken for taken, _ in parts], time.time_ns()
-        with_leaves = self._records % self._leaves_every == 0
+        with_leaves, with_statistics = self._records % self._leaves_every == 0, self._with_statistics(0)
         self._records += 1
-        self._writer.put(lambda: layout.record(step, now, lanes, with_leaves))
+        self._writer.put(lambda: layout.record(step, now, lanes, with_leaves, with_statistics))
+
+    def _with_statistics(self, later: int) -> bool:
+        return (self._records + later) % self._statistics_every == 0
 
 
 class _Layout:
@@ -100,7 +106,7 @@ class _Layout:
             if spec.path == "loss" or spec.path.startswith("metrics/")
         ]
 
-    def record(self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool) -> Record:
+    def record(self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool, with_statistics: bool) -> Record:
         """Wait for the checksums and return the record."""
         results = {id(taken): taken.result() for taken in {id(taken): taken for taken in lanes}.values()}
         found = [results[id(taken)] for taken in lanes]
@@ -122,7 +128,7 @@ class _Layout:
                 metrics[path.removeprefix("metrics/")] = readable(value)
         statistics = None
         norms = [part[2] for part in found if part[2] is not None]
-        if found and len(norms) == len(found):
+        if with_statistics and found and len(norms) == len(found):
             values = np.empty((len(self.table.specs), 2), "<f4")
             for taken, (here, there) in zip(norms, self._places, strict=True):
                 values[here] = taken[there]
