@@ -301,6 +301,7 @@ def test_a_script_is_certified(reprotui: Cli) -> None:
     assert [trial["observed"] for trial in found["trials"]] == [False, True, False, True]
     assert len({trial["state"] for trial in found["trials"]}) == 1 and found["trials"][0]["state"]
     assert found["overhead"] > 0 and found["overhead_run"] > 0
+    assert len(found["overheads"]) == 2 and min(found["overheads"]) <= found["overhead"] <= max(found["overheads"])
 
 
 def test_observation_that_changes_something_is_reported_and_so_is_a_script_that_never_repeats_itself(reprotui: Cli) -> None:

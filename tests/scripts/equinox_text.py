@@ -46,7 +46,7 @@ def make_step(model, opt_state, x, y):
     return eqx.apply_updates(model, updates), opt_state, loss
 
 
-for step in range(120 if LARGE else 12):
+for step in range(400 if LARGE else 12):
     at = np.arange(step, step + (2048 if LARGE else 8))
     model, opt_state, loss = make_step(model, opt_state, jnp.asarray(tokens[at]), jnp.asarray(tokens[at + 1]))
 leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))

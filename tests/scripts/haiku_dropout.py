@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-BATCH, FEATURES, WIDTH, STEPS = (5120, 256, 512, 120) if "--large" in sys.argv else (8, 4, 8, 12)
+BATCH, FEATURES, WIDTH, STEPS = (5120, 256, 512, 240) if "--large" in sys.argv else (8, 4, 8, 12)
 shared = random.Random(0)
 
 

@@ -10,7 +10,7 @@ torch.manual_seed(0)
 torch.set_num_threads(2 if "--fault" in sys.argv else 1)
 
 
-BATCH, FEATURES, WIDTH, STEPS = (8192, 64, 128, 120) if "--large" in sys.argv else (2048, 8, 64, 10)
+BATCH, FEATURES, WIDTH, STEPS = (8192, 64, 128, 400) if "--large" in sys.argv else (2048, 8, 64, 10)
 
 
 class Model(nn.Module):

@@ -64,7 +64,10 @@ def _print(certificate: Any) -> None:
         console.print(f"  {how:<10}  {trial.seconds:6.2f} s  {state}{files}", markup=False, soft_wrap=True)
     if certificate.overhead is not None:
         steps = min(trial.steps for trial in certificate.trials)
-        console.print(f"  overhead    × {certificate.overhead:.3f} a step (of {steps}), × {certificate.overhead_run:.2f} the run")
+        low, high = min(certificate.overheads), max(certificate.overheads)
+        pairs = f"pairs {low:.3f} to {high:.3f}" if len(certificate.overheads) > 1 else "one pair"
+        text = f"× {certificate.overhead:.3f} a step (of {steps}; {pairs}), × {certificate.overhead_run:.2f} the run"
+        console.print(f"  overhead    {text}")
     elif certificate.overhead_run:
         console.print(f"  overhead    × {certificate.overhead_run:.2f} the run")
     if certificate.kind == "failed":
@@ -77,7 +80,7 @@ def _to_json(certificate: Any) -> dict[str, Any]:
     return {
         "kind": certificate.kind, "sentence": certificate.sentence, "exit_code": certificate.exit_code,
         "changed": list(certificate.changed), "overhead": certificate.overhead,
-        "overhead_run": ratio if math.isfinite(ratio) else None,
+        "overheads": list(certificate.overheads), "overhead_run": ratio if math.isfinite(ratio) else None,
         "trials": [
             {
                 "observed": trial.observed, "exit_code": trial.exit_code, "seconds": trial.seconds, "state": trial.state,

@@ -45,13 +45,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the trials say. `changed` names what observation changed; `overhead` is a ratio of steps, `overhead_run` of runs."""
+    """What the trials say. `changed` names what observation changed; `overhead` is a ratio of steps, `overhead_run` of runs.
+
+    Both are medians over pairs of neighbouring runs; `overheads` are the ratios of steps of all pairs.
+    """
 
     trials: tuple[Trial, ...]
     kind: str
     sentence: str
     changed: tuple[str, ...]
     overhead: float | None
+    overheads: tuple[float, ...]
     overhead_run: float
 
     @property
@@ -143,8 +147,10 @@ def _step_seconds(times: Sequence[float]) -> float | None:
 def _judge(trials: Sequence[Trial], files: Sequence[str]) -> Certificate:
     plain = [trial for trial in trials if not trial.observed]
     seen = [trial for trial in trials if trial.observed]
-    overhead = _ratio([trial.step_seconds for trial in seen], [trial.step_seconds for trial in plain])
-    whole = _ratio([trial.seconds for trial in seen], [trial.seconds for trial in plain]) or 0.0
+    overheads = _ratios([trial.step_seconds for trial in seen], [trial.step_seconds for trial in plain])
+    overhead = statistics.median(overheads) if overheads else None
+    runs = _ratios([trial.seconds for trial in seen], [trial.seconds for trial in plain])
+    whole = statistics.median(runs) if runs else 0.0
     kind, sentence = "unchanged", f"the script ends on the same bits with and without observation, {len(plain)} times each"
     changed: tuple[str, ...] = ()
     compared = [trial.files if files else trial.state for trial in trials]
@@ -162,7 +168,7 @@ def _judge(trials: Sequence[Trial], files: Sequence[str]) -> Certificate:
     elif len({str(item) for item in compared}) > 1:
         kind, sentence = "changed", "observation changed what the script ends on"
         changed = _changed(plain[0], seen, files)
-    return Certificate(tuple(trials), kind, sentence, changed, overhead, whole)
+    return Certificate(tuple(trials), kind, sentence, changed, overhead, overheads, whole)
 
 
 def _changed(plain: Trial, seen: Sequence[Trial], files: Sequence[str]) -> tuple[str, ...]:
@@ -172,10 +178,9 @@ def _changed(plain: Trial, seen: Sequence[Trial], files: Sequence[str]) -> tuple
     return tuple(name for name in names if any(trial.files.get(name) != plain.files.get(name) for trial in seen))
 
 
-def _ratio(above: Sequence[float | None], below: Sequence[float | None]) -> float | None:
-    """Return the median ratio of neighbours: a change of the machine's speed meets both runs of a pair."""
-    ratios = [first / second for first, second in zip(above, below, strict=False) if first and second]
-    return statistics.median(ratios) if ratios else None
+def _ratios(above: Sequence[float | None], below: Sequence[float | None]) -> tuple[float, ...]:
+    """Return the ratios of neighbours: a change of the machine's speed meets both runs of a pair."""
+    return tuple(first / second for first, second in zip(above, below, strict=False) if first and second)
 
 
 def _matching(patterns: Sequence[str]) -> list[Path]:
