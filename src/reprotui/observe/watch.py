@@ -1,5 +1,6 @@
 """What the observers of one process share: the run, who sets the pace of its steps, and what is left at the end."""
 
+import contextlib
 import json
 import sys
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reprotui.errors import ReprotuiError
 from reprotui.observe.options import Options
 from reprotui.record.frameworks import ready_jax
 from reprotui.record.session import Session, StopTraining
@@ -90,9 +92,11 @@ class Watch:
 
     def give_up(self, error: Exception) -> None:
         """Observe nothing more: the training goes on whatever becomes of its observation."""
-        self.event("observing-failed", f"{type(error).__name__}: {error}")
-        print(f"reprotui: observing ended: {type(error).__name__}: {error}", file=sys.stderr)
         self.owner = self  # nobody else's
+        self.final = None  # what was seen last is not what the training ends on
+        print(f"reprotui: observing ended: {type(error).__name__}: {error}", file=sys.stderr)
+        with contextlib.suppress(ReprotuiError):  # what failed may be the trace itself, on a full disk
+            self.event("observing-failed", f"{type(error).__name__}: {error}")
 
     def finish(self, error: BaseException | None) -> None:
         """End the observation with the process: what is open is recorded, the final state is digested."""
