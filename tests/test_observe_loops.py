@@ -354,4 +354,43 @@ for step in range(1, 13):
     run = reprotui.runs / "race" / "a"
     with Trace(run / "trace.db") as trace:
         assert [row.step for row in trace.rows()] == list(range(13))
-    assert any("sets the pace from step 5 on" in text for kind, text in events_of(run) if kind == "candidates")
+    assert dict(events_of(run))["optimizer-replaced"] == "SGD is another AdamW from here on"
+
+
+def test_a_wrapper_that_steps_another_optimizer_takes_one_step_and_the_end_is_read_when_its_function_is_over(
+    reprotui: Cli,
+) -> None:
+    reprotui.write(
+        "sharp.py",
+        """
+import torch
+from torch import nn
+
+class Sharp(torch.optim.Optimizer):
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.1})
+        self.below = torch.optim.SGD(self.param_groups, lr=0.1)
+
+    def step(self):
+        self.below.step()
+
+def main():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = nn.Linear(4, 1)
+    optimizer = Sharp(model.parameters())
+    for _ in range(6):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).pow(2).mean().backward()
+        optimizer.step()
+
+main()
+""",
+    )
+    reprotui("race", "--name", "race", "--", sys.executable, "sharp.py", exit_code=0)
+    run = reprotui.runs / "race" / "a"
+    with Trace(run / "trace.db") as trace:
+        assert [row.step for row in trace.rows()] == list(range(7))
+        assert "params/weight" in {spec.path for spec in trace.table(trace.row(1).version).specs}
+    found = json.loads(reprotui("certify", "--json", "--", sys.executable, "sharp.py").stdout)
+    assert found["kind"] == "unchanged" and all(trial["state"] for trial in found["trials"])

@@ -59,9 +59,10 @@ class StepBuilder:
 
     def begin(self, call: Call) -> None:
         """Take in a call that is about to be made, and wait here while the run is paused."""
+        # Without recording too: what a training ends on must be the same with and without.
+        call.number_step(self._number + 1)
+        self.loop.learn(call)
         if self._watch.options.record:
-            call.number_step(self._number + 1)
-            self.loop.learn(call)
             due = self._watch.due(self._number + 1)
             if due or self._late is not None:
                 now, host, later = self._new(call, due)

@@ -2,11 +2,10 @@
 
 import functools
 import importlib
-import weakref
 from collections.abc import Callable
 from typing import Any
 
-from reprotui.observe.torch_state import Named, Trained, path_of
+from reprotui.observe.torch_state import Named, Slot, Trained, path_of
 from reprotui.observe.watch import Watch
 from reprotui.record.frameworks import describe_torch, ready_jax
 from reprotui.record.session import StopTraining
@@ -45,7 +44,7 @@ def install(torch: Any, watch: Watch) -> None:
     @functools.wraps(init)
     def observed_init(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        observer.trained.made(self)
+        observer.made(self)
 
     torch.optim.Optimizer.__init__ = observed_init
     torch.Tensor.backward = observed_backward
@@ -60,15 +59,18 @@ class TorchObserver:
         self._torch, self._watch = torch, watch
         self.trained = Trained(torch)
         self.inside = False
-        self._pace_of: Callable[[], Any] = lambda: None
-        self._others = 0
-        self._known: dict[int, str] = {}
-        self._calls: dict[int, int] = {}
+        self._pace: Slot | None = None
+        self._others = self._made = 0
+        self._stepping: Any = None
         self._number = 0
         self._inputs: list[Any] = []
         self._losses: list[Any] = []
         self._open: list[Any] = []
         self._buffers: dict[int, Any] = {}
+
+    def made(self, optimizer: Any) -> None:
+        """Note an optimizer: what it is called follows the order in which they are made."""
+        self._guard(lambda: self.trained.slot(optimizer))
 
     def saw_inputs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Note what a model, or a loss that is a module, is given from outside: its inputs that need no gradient."""
@@ -89,19 +91,22 @@ class TorchObserver:
 
     def before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         """Read the gradients, and before the first step the state that it starts from."""
-        if self._mine(optimizer):
+        if self._active and self._stepping in (None, optimizer):
+            self._stepping = optimizer  # what steps meanwhile is part of it: the one below a wrapper
             self._guard(lambda: self._before(optimizer))
 
     def after_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         """Read parameters and optimizer state, and record the step where nothing more can be part of it."""
-        if self._active and (optimizer is self._pace or self._number):
-            self._guard(lambda: self._after(optimizer))
+        if self._stepping is optimizer:
+            self._stepping = None
+            if self._active:
+                self._guard(lambda: self._after(optimizer))
 
     def finish(self) -> None:
         """Record what is open, and say which optimizers there were."""
         if self._active:
             self._put()
-        self._watch.candidates.update({name: self._calls.get(key, 0) for key, name in self._known.items()})
+        self._watch.candidates.update({slot.name: slot.steps for slot in self.trained.slots if slot.steps})
 
     @property
     def _active(self) -> bool:
@@ -114,15 +119,10 @@ class TorchObserver:
         return self._watch.due(self._number + 1) or (self._several and self._watch.due(max(self._number, 1)))
 
     @property
-    def _pace(self) -> Any:
-        """Return the optimizer that sets the pace; None before one does, and when the script has let go of it."""
-        return self._pace_of()
-
-    @property
     def _several(self) -> bool:
-        return len(self.trained.optimizers()) > 1
+        return len(self.trained.slots) > 1
 
-    def _guard(self, action: Callable[[], None]) -> None:
+    def _guard(self, action: Callable[[], object]) -> None:
         """Run what only observes: an error in it ends the observation, never the training."""
         try:
             action()
@@ -131,38 +131,21 @@ class TorchObserver:
         except Exception as error:
             self._watch.give_up(error)
 
-    def _mine(self, optimizer: Any) -> bool:
-        """Say whether an optimizer's steps are recorded; choose the one that sets the pace where none does."""
-        if not self._active:
-            return False
-        name = self._name(optimizer)
-        self._calls[id(optimizer)] = self._calls.get(id(optimizer), 0) + 1
-        pace = self._pace
-        self._others = 0 if optimizer is pace else self._others + 1
-        gone = self._number > 0 and (pace is None or self._others > CALLS_NAMED)
-        if gone:
-            self._watch.event("candidates", f"{name} sets the pace from step {self._number + 1} on: no other takes steps")
-        if gone or (pace is None and self._watch.options.step_function in (None, name)):
-            self._pace_of = weakref.ref(optimizer)
-            return self._watch.claim(self, f"optimizer: {name}", describe_torch())
-        return optimizer is pace or self._number > 0
-
-    def _name(self, optimizer: Any) -> str:
-        key = id(optimizer)
-        if key not in self._known:
-            kind = type(optimizer).__name__
-            same = sum(name.split("#")[0] == kind for name in self._known.values())
-            self._known[key] = f"{kind}#{same + 1}" if same else kind
-            self._say_others(optimizer)
-        return self._known[key]
-
-    def _say_others(self, optimizer: Any) -> None:
-        if self._pace is not None and self._pace is not optimizer:
-            text = (
-                f"{self._known[id(self._pace)]} sets the pace; {self._known[id(optimizer)]} is another optimizer, recorded with "
-                "the step before: --step-function NAME chooses"
-            )
-            self._watch.event("candidates", text)
+    def _takes_part(self, slot: Slot, optimizer: Any) -> bool:
+        """Say whether a step is recorded; choose what sets the pace where nothing does, or where that has ended."""
+        self._others = 0 if slot is self._pace else self._others + 1
+        ended = self._pace is not None and slot is not self._pace and (slot.made > self._made or self._others > CALLS_NAMED)
+        if ended or (self._pace is None and self._watch.options.step_function in (None, slot.name)):
+            if ended:
+                self._watch.event("candidates", f"{slot.name} sets the pace from step {self._number + 1} on")
+            self._pace = slot
+            self._watch.claim(self, f"optimizer: {slot.name}", describe_torch())
+        elif self._pace is not None and slot is not self._pace and not slot.steps:
+            text = f"{self._pace.name} sets the pace; {slot.name} is another optimizer, recorded with the step that it follows: "
+            self._watch.event("candidates", text + "--step-function NAME chooses")
+        if slot.kept not in (None, optimizer):
+            self._watch.event("optimizer-replaced", f"{slot.name} is another {type(optimizer).__name__} from here on")
+        return self._pace is not None and self._watch.owner is self
 
     def _take_inputs(self, module: Any, model: bool, args: Any, kwargs: Any) -> None:
         torch = self._torch
@@ -188,15 +171,24 @@ class TorchObserver:
     def _take_buffers(self, model: Any) -> None:
         """Read a model's buffers before the first forward pass, which changes them."""
         ready_jax()
-        owner = next((item for item in self.trained.optimizers() if id(model) in self.trained.models(item)), None)
+        owner = next((slot for slot, item in self.trained.optimizers() if id(model) in self.trained.models(item)), None)
         paths = [(f"extra/{path_of(name)}", buffer) for name, buffer in model.named_buffers()]
         named = [(("init", path if owner is None else self._within(owner, path)), buffer) for path, buffer in paths]
         self._buffers[id(model)] = self._part(named)
 
     def _before(self, optimizer: Any) -> None:
-        pace = optimizer is self._pace
+        slot = self.trained.slot(optimizer)
+        takes_part = self._takes_part(slot, optimizer)
+        slot.steps += 1
+        if not takes_part:
+            return
+        pace = slot is self._pace
+        self.trained.keep(slot, optimizer)
+        slot.last = self._number + pace
         if pace:
             self._put()
+            self._made = self.trained.made
+            self._let_go()
             self._watch.tick()
             self._watch.final = self._final_leaves
         if not self._watch.options.record:
@@ -215,31 +207,37 @@ class TorchObserver:
         named = [(forward, path, leaf) for path, leaf in losses]
         named += [(grads, path, leaf) for path, leaf in self.trained.gradients(optimizer)]
         self._open += [taken for _, taken in self._inputs]
-        self._open.append(self._part([((phase, self._within(optimizer, path)), leaf) for phase, path, leaf in named]))
+        self._open.append(self._part([((phase, self._within(slot, path)), leaf) for phase, path, leaf in named]))
 
     def _after(self, optimizer: Any) -> None:
-        pace = optimizer is self._pace
+        slot = self.trained.slot(optimizer)
+        if self._pace is None:
+            return
+        pace = slot is self._pace
         self._number += pace
         if self._watch.options.record:
             if self._watch.due(self._number):
-                self._open.append(self._part(self._state(optimizer)))
+                self._open.append(self._part(self._state(slot, optimizer)))
+                self._watch.assembly.open = True
                 if pace and not self._several:
                     self._put()
-                else:
-                    self._watch.assembly.open = True
             elif self._watch.session is not None:
                 self._watch.session.step = self._number
         self._inputs, self._losses = [], []
 
+    def _let_go(self) -> None:
+        """Keep only those optimizers alive that took a step in this round or the last one."""
+        for slot in self.trained.slots:
+            if slot.last < self._number:
+                slot.let_go()
+
     def _put_init(self) -> None:
         optimizers = self.trained.optimizers()
-        parts = []
-        for optimizer in optimizers:
-            self._name(optimizer)
-            parts.append(
-                self._part([(("init", self._within(optimizer, path)), leaf) for path, leaf in self.trained.state(optimizer)])
-            )
-        trained = {key for optimizer in optimizers for key in self.trained.models(optimizer)}
+        parts = [
+            self._part([(("init", self._within(slot, path)), leaf) for path, leaf in self.trained.state(optimizer)])
+            for slot, optimizer in optimizers
+        ]
+        trained = {key for _, optimizer in optimizers for key in self.trained.models(optimizer)}
         self._watch.put(0, [*parts, *(taken for key, taken in self._buffers.items() if key in trained)])
 
     def _put(self) -> None:
@@ -249,17 +247,17 @@ class TorchObserver:
             self._watch.put(self._number, parts)
             self._watch.assembly.open = False
 
-    def _within(self, optimizer: Any, path: str) -> str:
+    def _within(self, slot: Slot, path: str) -> str:
         """Put an optimizer's name behind a path's first part, where there are several."""
         first, _, rest = path.partition("/")
-        return f"{first}/{self._name(optimizer)}/{rest}" if rest and self._several else path
+        return f"{first}/{slot.name}/{rest}" if rest and self._several else path
 
-    def _state(self, optimizer: Any) -> Named:
+    def _state(self, slot: Slot, optimizer: Any) -> Named:
         """Return buffers, optimizer state and parameters as they are now."""
-        before = "forward" if optimizer is self._pace else "update"
+        before = "forward" if slot is self._pace else "update"
         named = [(before, path, leaf) for path, leaf in self.trained.buffers(optimizer)]
         named += [("update", path, leaf) for path, leaf in self.trained.state(optimizer)]
-        return [((phase, self._within(optimizer, path)), leaf) for phase, path, leaf in named]
+        return [((phase, self._within(slot, path)), leaf) for phase, path, leaf in named]
 
     def _part(self, named: Named) -> Any:
         return self._watch.assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
@@ -270,8 +268,9 @@ class TorchObserver:
 
         return [
             (spec_of(path, leaf), to_numpy(leaf))
-            for optimizer in self.trained.optimizers()
-            for (_, path), leaf in self._state(optimizer)
+            for slot in self.trained.slots
+            if slot.kept is not None
+            for (_, path), leaf in self._state(slot, slot.kept)
         ]
 
 

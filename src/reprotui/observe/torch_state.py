@@ -1,14 +1,44 @@
 """What torch optimizers train: parameters by the names that their models give them, gradients, state and buffers."""
 
 import weakref
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 Named = list[tuple[tuple[str, str], Any]]
 """Leaves with their phase and path."""
 
 
+@dataclass(eq=False)
+class Slot:
+    """What trains some parameters: an optimizer, or one after another; the same under a wrapper that steps another one.
+
+    `made` counts the optimizers that were made until then. `kept` keeps the one that took a step in the last rounds alive, and
+    `models` what it trains, so that what the training ends on can be read when the script's functions have returned.
+    """
+
+    name: str
+    newest: weakref.ref[Any]
+    made: int
+    parameters: list[weakref.ref[Any]]
+    kept: Any = None
+    models: tuple[Any, ...] = ()
+    steps: int = 0
+    last: int = 0
+
+    def let_go(self) -> None:
+        """Keep nothing alive any more."""
+        self.kept, self.models = None, ()
+
+    def trains(self, parameters: Collection[int]) -> bool:
+        """Say whether one of these, by identity, is among the parameters."""
+        return any(parameter is not None and id(parameter) in parameters for parameter in (kept() for kept in self.parameters))
+
+
 class Trained:
-    """The models that were called, and the optimizers that were made, none of them kept alive.
+    """The models that were called and the optimizers that were made.
+
+    Nothing here may depend on when memory is freed: two runs of one script must be recorded alike.
 
     Args:
         torch: the module.
@@ -16,16 +46,40 @@ class Trained:
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
+        self.slots: list[Slot] = []
+        self.made = 0
+        self._slots: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
         self._models: dict[int, weakref.ref[Any]] = {}
-        self._optimizers: list[weakref.ref[Any]] = []
         self._seen = 0
-        self._named: dict[int, tuple[int, int]] = {}
+        self._named: dict[str, tuple[int, int, int]] = {}
+        self._kept: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._owners: dict[int, int] = {}
 
-    def made(self, optimizer: Any) -> None:
-        """Note an optimizer."""
-        self._optimizers.append(weakref.ref(optimizer))
+    def slot(self, optimizer: Any) -> Slot:
+        """Return the slot of an optimizer: that of another one which trains some of the same parameters, or its own."""
+        if optimizer in self._slots:
+            return self._slots[optimizer]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        identities = {id(parameter) for parameter in parameters}
+        references = [weakref.ref(parameter) for parameter in parameters]
+        self.made += 1
+        slot = next((slot for slot in self.slots if slot.trains(identities)), None)
+        if slot is None:
+            kind = type(optimizer).__name__
+            same = sum(slot.name.partition("#")[0] == kind for slot in self.slots)
+            slot = Slot(f"{kind}#{same + 1}" if same else kind, weakref.ref(optimizer), self.made, references)
+            self.slots.append(slot)
+        slot.newest, slot.made, slot.parameters = weakref.ref(optimizer), self.made, references
+        self._slots[optimizer] = slot
+        return slot
+
+    def keep(self, slot: Slot, optimizer: Any) -> None:
+        """Keep an optimizer and the models that it trains alive, and know the names of what it trains."""
+        if slot.kept is not optimizer or self._kept[slot.name] != self._seen:
+            owners = self.models(optimizer)
+            slot.models = tuple(model for key in owners if (model := self._models[key]()) is not None)
+            slot.kept, self._kept[slot.name] = optimizer, self._seen
 
     def saw(self, model: Any) -> None:
         """Note a model that has parameters."""
@@ -34,16 +88,18 @@ class Trained:
             self._models[id(model)] = weakref.ref(model)
             self._seen += 1
 
-    def optimizers(self) -> list[Any]:
-        """Return the optimizers that are there, in the order in which they were made."""
-        return [optimizer for reference in self._optimizers if (optimizer := reference()) is not None]
+    def optimizers(self) -> list[tuple[Slot, Any]]:
+        """Return the newest optimizer of each slot, where it is there."""
+        found = ((slot, slot.kept if slot.kept is not None else slot.newest()) for slot in self.slots)
+        return [(slot, optimizer) for slot, optimizer in found if optimizer is not None]
 
     def parameters(self, optimizer: Any) -> list[tuple[str, Any]]:
         """Return an optimizer's parameters with their names in the model, where that was seen."""
         groups = optimizer.param_groups
-        now = self._seen, sum(len(group["params"]) for group in groups)
-        if self._named.get(id(optimizer)) != now:
-            self._named[id(optimizer)] = now
+        slot = self.slot(optimizer)
+        now = self._seen, slot.made, sum(len(group["params"]) for group in groups)
+        if self._named.get(slot.name) != now:
+            self._named[slot.name] = now
             self._name()
         return [
             (self._names.get(id(parameter), f"group_{number}/{index}"), parameter)
