@@ -2,11 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Cli, events_of
+from conftest import PATIENCE, Cli, events_of, eventually, last_step
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Trace
 
@@ -394,3 +395,68 @@ main()
         assert "params/weight" in {spec.path for spec in trace.table(trace.row(1).version).specs}
     found = json.loads(reprotui("certify", "--json", "--", sys.executable, "sharp.py").stdout)
     assert found["kind"] == "unchanged" and all(trial["state"] for trial in found["trials"])
+
+
+# Parameters that the script updates by itself: they show only as what goes into the next call, and are read after it.
+
+BY_HAND = """
+import sys, time, jax, jax.numpy as jnp, numpy as np
+
+@jax.jit
+def gradient(params, x):
+    assert x.shape[1] == 3, "columns"
+    return jax.value_and_grad(lambda p: jnp.mean((x @ p["w"]) ** 2))(params)
+
+params, rng = {"w": jnp.ones((3, 2))}, np.random.default_rng(0)
+for step in range(1, STEPS):
+    columns = 4 if step == 9 and "raise" in sys.argv else 3
+    loss, grads = gradient(params, rng.normal(size=(4, columns)).astype(np.float32))
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+    time.sleep(PAUSE)
+"""
+
+
+def paths_of(trace: Trace, step: int) -> set[str]:
+    """Return the leaves of a record."""
+    return {spec.path for spec in trace.table(trace.row(step).version).specs}
+
+
+def test_a_run_that_stands_has_all_of_its_last_record_and_goes_on_step_by_step(reprotui: Cli) -> None:
+    reprotui.write("hand.py", BY_HAND.replace("STEPS", "10**9").replace("PAUSE", "0.02"))
+    process = reprotui.start("race", "--name", "race", "--headless", "--", sys.executable, "hand.py")
+    runs = [reprotui.runs / "race" / label for label in "ab"]
+    for run in runs:
+        eventually("records", lambda run=run: last_step(run) >= 5)
+    reprotui("control", "race", "pause")
+    for number in range(3):
+        for run in runs:
+            # Written before the record that it is about, the event is read after it.
+            eventually("paused", lambda run=run, number=number: len(stands(run)) > number)
+            stood = stands(run)[number]
+            assert last_step(run) == stood
+            with Trace(run / "trace.db") as trace:
+                assert paths_of(trace, stood) == {"loss", "grads/w", "params/w", "batch/x"}
+        reprotui("control", "race", "advance")
+    reprotui("control", "race", "stop")
+    process.communicate(timeout=PATIENCE)
+    assert [RunDirectory(run).state() for run in runs] == ["stopped", "stopped"]
+
+
+def stands(run: Path) -> list[int]:
+    """Return after which steps a run stood still."""
+    return [int(text.rpartition(" ")[2]) for kind, text in events_of(run) if kind == "paused"]
+
+
+def test_the_record_before_a_call_that_raises_is_whole(reprotui: Cli) -> None:
+    reprotui.write("hand.py", BY_HAND.replace("STEPS", "13").replace("PAUSE", "0"))
+    words = f"{sys.executable} hand.py"
+    done = reprotui("race", "--json", "--name", "race", "--a", words, "--b", f"{words} raise", exit_code=4)
+    found = json.loads(done.stdout)
+    assert found["runs"]["b"]["result"]["error"] == "AssertionError: columns"
+    with Trace(reprotui.runs / "race" / "a" / "trace.db") as whole, Trace(reprotui.runs / "race" / "b" / "trace.db") as short:
+        assert [row.step for row in short.rows()] == list(range(9))
+        assert [row.roots for row in short.rows()] == [whole.row(step).roots for step in range(9)]
+        assert "params/w" in paths_of(short, 8)
+        assert [row.step for row in whole.rows()] == list(range(13))
+        # What follows the last update is seen by nobody: nothing jitted is called with it.
+        assert "params/w" not in paths_of(whole, 12)

@@ -48,9 +48,14 @@ def root_lanes(leaf_lanes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lanes(leaf_lanes)
 
 
-def word_lanes(words: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return both lanes of a leaf that is given as its words, uint32[n]; traceable."""
-    return _sum_mixed(words, 1, 0)
+def word_lanes(words: jax.Array, base: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Return both lanes of a leaf, or of a part of it, that is given as its words, uint32[n]; traceable.
+
+    Args:
+        words: the words.
+        base: uint32, the index of the first of them within the whole leaf; None for 0.
+    """
+    return _sum_mixed(words, 1, 0, None if base is None else base * _U32(INDEX_STEP))
 
 
 def scalar_words(leaf: jax.Array) -> jax.Array:
@@ -151,7 +156,7 @@ def _bits(dtype: Any) -> int:
     return jnp.finfo(dtype).bits
 
 
-def _sum_mixed(word: jax.Array, stride: int, offset: int) -> tuple[jax.Array, jax.Array]:
+def _sum_mixed(word: jax.Array, stride: int, offset: int, start: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     if word.size == 0:
         return _U32(0), _U32(0)
     # The index enters only as index * INDEX_STEP, so each dimension carries its product and no multiplication by the
@@ -160,6 +165,7 @@ def _sum_mixed(word: jax.Array, stride: int, offset: int) -> tuple[jax.Array, ja
     for dimension in reversed(range(word.ndim)):
         step = math.prod(word.shape[dimension + 1 :]) * stride * INDEX_STEP & MASK
         t = t + lax.broadcasted_iota(_U32, word.shape, dimension) * _U32(step)
+    t = t if start is None else t + start
     x = word ^ t
     x = x ^ (x >> 16)
     x = x * _U32(MIX_1)

@@ -59,7 +59,11 @@ def lanes(array: NDArray, base: int = 0) -> tuple[int, int]:
         array: as in `words`.
         base: index of its first word within the whole, where the array is a contiguous part of a larger leaf.
     """
-    all_words = words(array)
+    return word_lanes(words(array), base)
+
+
+def word_lanes(all_words: NDArray[np.unsignedinteger], base: int = 0) -> tuple[int, int]:
+    """Return both lanes of a leaf that is given as its `words`; `base` as in `lanes`."""
     lane0 = lane1 = 0
     for start in range(0, all_words.size, CHUNK_WORDS):
         x = all_words[start : start + CHUNK_WORDS].astype(np.uint32)
@@ -90,13 +94,19 @@ def roots(checksums: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return lane1 << np.uint64(32) | lane0
 
 
-def lanes_of_many(arrays: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[np.uint32]:
-    """Return the lanes of many small leaves, given as their `words`, as uint32[leaves, 2]; in one pass over all of them."""
+def lanes_of_many(arrays: Sequence[NDArray[np.unsignedinteger]], bases: Sequence[int] = ()) -> NDArray[np.uint32]:
+    """Return the lanes of many small leaves as uint32[leaves, 2]; in one pass over all of them.
+
+    Args:
+        arrays: the `words` of each.
+        bases: index of the first word of each, where they are parts of larger leaves.
+    """
     result = np.zeros((len(arrays), 2), np.uint32)
     filled = [index for index, array in enumerate(arrays) if array.size]
     if filled:
         joined = np.concatenate([arrays[index].astype(np.uint32) for index in filled])
-        result[filled] = np.stack(_segment_lanes(joined, tuple(arrays[index].size for index in filled)), 1)
+        first = np.array([bases[index] for index in filled], np.uint32) if bases else None
+        result[filled] = np.stack(_segment_lanes(joined, tuple(arrays[index].size for index in filled), first), 1)
     return result
 
 
@@ -114,9 +124,13 @@ def segment_roots(checksums: NDArray[np.uint64], sizes: tuple[int, ...]) -> NDAr
     return lane1.astype(np.uint64) << np.uint64(32) | lane0
 
 
-def _segment_lanes(joined: NDArray[np.uint32], sizes: tuple[int, ...]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+def _segment_lanes(
+    joined: NDArray[np.uint32], sizes: tuple[int, ...], bases: NDArray[np.uint32] | None = None
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Return both lanes of runs of words that follow each other, none of them empty; the words are overwritten."""
     starts, offsets = _segment_offsets(sizes)
+    if bases is not None:
+        offsets = offsets + np.repeat(bases * np.uint32(INDEX_STEP), sizes)
     x, y = _mix(joined, offsets)
     # uint32 sums wrap as the definition has it.
     return np.add.reduceat(x, starts), np.add.reduceat(y, starts)

@@ -4,8 +4,9 @@ What calls have in common (paths, kinds, where inputs come from) is described on
 training loop makes the same call at every step, and observing it may not cost more than comparing a few identities.
 """
 
+import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import jax
 
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
+from reprotui.observe.jax_likeness import Likeness
 from reprotui.observe.roles import Kind, kind_of, optimizer_leaves
 from reprotui.record.assembly import distinct
 from reprotui.record.host import Copy
-from reprotui.record.lanes import Lanes, Split, hold, is_leaf, spec_of, split_of
+from reprotui.record.lanes import Lanes, Picker, Split, hold, is_leaf, picker, spec_of, split_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +47,44 @@ class Side:
     places: tuple[Place, ...]
     at: tuple[int, ...] | None
     arrays: tuple[int, ...]
-    splits: dict[Any, Split] = field(default_factory=dict)
+    takings: dict[Any, tuple[list[Picker], Split]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def everything(self) -> tuple[int, ...]:
+        """Return the indices of all leaves."""
+        return tuple(range(len(self.places)))
+
+    @functools.cached_property
+    def pick_arrays(self) -> Picker:
+        """Return what picks jax's arrays out of the leaves."""
+        return picker(self.arrays)
 
     def leaves(self, values: Sequence[Any]) -> Sequence[Any]:
         """Return the leaves that can be compared."""
         return values if self.at is None else [values[index] for index in self.at]
 
 
+class Source(NamedTuple):
+    """Outputs of a function among the arguments of a call: `inputs` picks them there, `outputs` among the function's arrays."""
+
+    function: "Function"
+    side: Side
+    inputs: Picker
+    outputs: Picker
+
+
 @dataclass(eq=False)
 class Look:
     """How calls look that are alike before they are made: their arguments, and which output each came out of.
 
-    `lasting` are the arrays among the inputs that such a call leaves alone: it was not given their memory (donation).
-    None as long as no such call is over.
+    `sources` are those outputs by function, `fresh` picks the arguments that are no output. `lasting` are the arrays among
+    the inputs that such a call leaves alone: it was not given their memory (donation). None as long as no such call is over.
     """
 
     inputs: Side
     origins: tuple[Place | None, ...]
+    sources: tuple["Source", ...]
+    fresh: Picker
     lasting: frozenset[int] | None = None
 
 
@@ -79,33 +102,29 @@ class Leaves:
     first: int = 0
     step: int = 0
 
-    def checksum(self, index: int) -> tuple[Lanes, int] | None:
-        """Return where the checksum of a leaf is, if it was taken."""
+    def checksum(self, index: int) -> int | None:
+        """Return where in the lanes the checksum of a leaf is, if it was taken."""
         if self.lanes is None or index not in self.wanted:
             return None
-        return self.lanes, self.first + self.wanted.index(index)
+        return self.first + self.wanted.index(index)
 
 
 def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]], held: Copy | None = None) -> None:
     """Take the checksums of some leaves of one or several sides, all at once: each time costs a call of its own."""
-    leaves = [part.values[index] for part, wanted in chosen for index in wanted]
-    if not leaves:
+    if not any(wanted for _, wanted in chosen):
         return
-    key, splits = tuple((part.side, wanted) for part, wanted in chosen), chosen[-1][0].side.splits
-    if key not in splits:
-        splits[key] = split_of(leaves)
-    lanes, first = assembly.take(leaves, splits[key], held), 0
+    key, takings = tuple((part.side, wanted) for part, wanted in chosen), chosen[-1][0].side.takings
+    if key not in takings:
+        takings[key] = (
+            [picker(wanted) for _, wanted in chosen],
+            split_of([part.values[index] for part, wanted in chosen for index in wanted]),
+        )
+    pickers, split = takings[key]
+    leaves = [leaf for (part, _), pick in zip(chosen, pickers, strict=True) for leaf in pick(part.values)]
+    lanes, first = assembly.take(leaves, split, held), 0
     for part, wanted in chosen:
         part.wanted, part.lanes, part.first = wanted, lanes, first
         first += len(wanted)
-
-
-class _Seen(NamedTuple):
-    """What the newest call of a function was like, to tell at once that the next one is the same."""
-
-    structure: Any
-    types: list[Any]
-    side: Side
 
 
 @dataclass(eq=False)
@@ -121,7 +140,7 @@ class Function:
     module: str
     calls: int = 0
     last: tuple[Side, Sequence[Any]] | None = None
-    _newest: dict[str, _Seen] = field(default_factory=dict)
+    _newest: dict[str, tuple[Likeness, Side]] = field(default_factory=dict)
     _sides: dict[Any, Side] = field(default_factory=dict)
     _looks: dict[Any, Look] = field(default_factory=dict)
     _look: Look | None = None
@@ -141,23 +160,26 @@ class Function:
         side = self._side("outputs", result, values, structure)
         return Leaves(side, side.leaves(values))
 
-    def look(self, side: Side, origins: tuple[Place | None, ...]) -> Look:
-        """Return how a call looks."""
+    def look(self, side: Side, values: Sequence[Any], origins: Any) -> Look:
+        """Return how a call looks, given its leaves and the `Origins` of this process."""
         look = self._look
-        if look is None or look.inputs is not side or look.origins != origins:
-            look = self._look = self._looks.setdefault((side, origins), Look(side, origins))
+        if look is None or look.inputs is not side or not origins.are(look.sources, look.fresh(values), values):
+            found = origins.find(values)
+            look = self._looks.get((side, found))
+            if look is None:
+                fresh = picker([index for index, place in enumerate(found) if place is None])
+                look = self._looks[side, found] = Look(side, found, origins.sources(found), fresh)
+            self._look = look
         return look
 
     def _side(self, which: str, tree: Any, values: Sequence[Any], structure: Any) -> Side:
-        types = [_type(value) for value in values]
-        seen = self._newest.get(which)
-        # Lists compare by identity first: a loop hands over arrays of the same abstract values each time.
-        if seen is not None and seen.types == types and seen.structure == structure:
-            return seen.side
+        newest = self._newest.get(which)
+        if newest is not None and newest[0].fits(values, structure):
+            return newest[1]
         key = which, structure, tuple((kind_of(value), is_leaf(value), isinstance(value, jax.Array)) for value in values)
         if key not in self._sides:
             self._sides[key] = self._describe(which, tree, values)
-        self._newest[which] = _Seen(structure, types, self._sides[key])
+        self._newest[which] = Likeness.of(values, structure), self._sides[key]
         return self._sides[key]
 
     def _describe(self, which: str, tree: Any, values: Sequence[Any]) -> Side:
@@ -182,7 +204,7 @@ class Function:
 
 @dataclass(eq=False)
 class Call:
-    """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of.
+    """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of, by function.
 
     Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that are taken after it: of arrays
     that the call leaves alone, and of what lies in the host's memory as it was copied before (`held`). `step` is the number
@@ -194,7 +216,7 @@ class Call:
     number: int
     look: Look
     inputs: Leaves
-    sources: Sequence[Leaves | None]
+    sources: Mapping[Function, Leaves]
     kept: Leaves
     held: Copy | None = None
     outputs: Leaves | None = None
@@ -207,13 +229,24 @@ class Call:
         if self.outputs is not None:
             self.outputs.step = step
 
-    def known_checksum(self, index: int) -> tuple[Lanes, int] | None:
-        """Return where the checksum of an input is: its own, or the one that was taken when it came out."""
-        source, origin = self.sources[index], self.look.origins[index]
-        own = self.inputs.checksum(index) or self.kept.checksum(index)
-        if own is not None or source is None or origin is None:
-            return own
-        return source.checksum(source.side.places.index(origin))
+    def place_of(self, index: int) -> "tuple[Holder, int] | None":
+        """Return where the checksum of an input is: its own, or the one that was taken when it came out; None for neither."""
+        origin = self.look.origins[index]
+        holders: list[tuple[Holder, Leaves, int]] = [(False, self.inputs, index), (True, self.kept, index)]
+        if origin is not None:
+            source = self.sources[origin.function]
+            holders.append((origin.function, source, source.side.places.index(origin)))
+        return next(((holder, at) for holder, side, leaf in holders if (at := side.checksum(leaf)) is not None), None)
+
+    def lanes(self, holder: "Holder") -> Lanes:
+        """Return the checksums that were taken before the call, after it, or of what one of its sources gave."""
+        if isinstance(holder, Function):
+            lanes = self.sources[holder].lanes
+        else:
+            after = self.kept.lanes if self.outputs is None else self.outputs.lanes or self.kept.lanes
+            lanes = after if holder else self.inputs.lanes
+        assert lanes is not None
+        return lanes
 
     def hold(self, wanted: tuple[int, ...]) -> bool:
         """Copy inputs that lie in the host's memory; return whether there was room for them."""
@@ -245,47 +278,10 @@ class Call:
             self.outputs.values = ()
 
 
-class Origins:
-    """Which function the arrays that are around came out of, by identity; dead ones and older outputs are forgotten."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, Place, Leaves]] = {}
-        self._of: dict[int, list[int]] = {}
-
-    def find(self, values: Sequence[Any]) -> tuple[tuple[Place | None, ...], list[Leaves | None]]:
-        """Return for each array the output that it is, the very object that came out, and the result it was part of."""
-        places: list[Place | None] = []
-        sources: list[Leaves | None] = []
-        for value in values:
-            found = self._known.get(id(value))
-            known = found is not None and found[0]() is value
-            places.append(found[1] if found is not None and known else None)
-            sources.append(found[2] if found is not None and known else None)
-        return tuple(places), sources
-
-    def replace(self, function: Function, outputs: Leaves) -> None:
-        """Know the outputs of a function's newest call in the place of those before."""
-        for old in self._of.get(id(function), ()):
-            known = self._known.get(old)
-            if known is not None and known[1].function is function:
-                del self._known[old]
-        mine = self._of[id(function)] = []
-        places, values = outputs.side.places, outputs.values
-        for index in outputs.side.arrays:
-            value = values[index]
-            mine.append(id(value))
-            self._known[id(value)] = weakref.ref(value), places[index], outputs
+Holder = bool | Function
+"""Whose lanes hold the checksum of an input: those of its call, taken before it (False) or after it (True), or its source's."""
 
 
 def kinds(side: Side | None) -> dict[str, Kind]:
     """Return shape and dtype by path."""
     return {} if side is None else {place.path: place.kind for place in side.places}
-
-
-def _type(value: Any) -> Any:
-    """Return what tells whether a leaf is described as the one before: jax hands out the same abstract values at each step."""
-    # By name, because jax shows the class to nobody; a typed key would make its abstract value anew each time, 22 µs.
-    if type(value).__name__ == "ArrayImpl":
-        return value.aval
-    dtype = getattr(value, "dtype", None)
-    return type(value) if dtype is None else (dtype, value.shape)

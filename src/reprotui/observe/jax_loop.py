@@ -64,9 +64,10 @@ class Loop:
             return
         self._looks.add(call.look)
         before = self.version
-        for place, origin, source in zip(call.look.inputs.places, call.look.origins, call.sources, strict=True):
-            if origin is None or source is None or origin.function not in self.training:
+        for place, origin in zip(call.look.inputs.places, call.look.origins, strict=True):
+            if origin is None or origin.function not in self.training:
                 continue
+            source = call.sources[origin.function]
             self._received.setdefault(call.function, set()).add(place.path)
             given = origin.function, origin.path
             if source.step < call.step:
@@ -89,7 +90,9 @@ class Loop:
     @property
     def keeps_parameters(self) -> bool:
         """Say whether parameters come back by themselves: if not, the script may update them elsewhere."""
-        return any(handed.name.startswith("params/") for handed in self._handed.values())
+        return self._once(
+            ("parameters", self.version), lambda: any(handed.name.startswith("params/") for handed in self._handed.values())
+        )
 
     @property
     def owners(self) -> list[Function]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from reprotui.observe.jax_calls import Call, Function, Leaves, Origins, kinds, take
+from reprotui.observe.jax_calls import Call, Function, Leaves, kinds, take
 from reprotui.observe.jax_functions import is_tracing, observed_jit
 from reprotui.observe.jax_loop import Loop, feeders, find_loops, gets_constants, last_called, loop_around, size_of
+from reprotui.observe.jax_origins import Origins
 from reprotui.observe.jax_steps import StepBuilder
 from reprotui.observe.roles import outside_state
 from reprotui.observe.watch import Watch
@@ -108,11 +109,13 @@ class JaxObserver:
         function.calls += 1
         side = function.inputs(args, kwargs, values, structure)
         inputs = Leaves(side, side.leaves(values))
-        origins, sources = self._origins.find(inputs.values)
-        call = Call(function, function.calls, function.look(side, origins), inputs, sources, Leaves(side, inputs.values))
+        look = function.look(side, inputs.values, self._origins)
+        sources = self._origins.results(look.sources)
+        call = Call(function, function.calls, look, inputs, sources, Leaves(side, inputs.values))
         if self._builder is not None:
             self._builder.begin(call)
             return call
+        origins = look.origins
         found = enumerate(zip(side.places, origins, strict=True))
         numbers = [
             index for index, (place, origin) in found if place.is_numbers and (origin is None or origin.function is not function)
@@ -131,7 +134,7 @@ class JaxObserver:
             self._builder.end(call)
             return
         if self._watch.options.record:
-            take(self._watch.assembly, (outputs, tuple(range(len(outputs.values)))))
+            take(self._watch.assembly, (outputs, outputs.side.everything))
         call.function.last = outputs.side, outputs.values
         self._calls.append(call)
         if call.number >= DECIDING_CALLS:

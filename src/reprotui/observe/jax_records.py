@@ -38,9 +38,9 @@ class Composer:
                     key, name = carried[place.path], self._loop.name(*carried[place.path])
                 else:
                     continue
-                found = call.known_checksum(index)
+                found = call.place_of(index)
                 if found is not None:
-                    leaves.setdefault(key, ("init", name, place, *found))
+                    leaves.setdefault(key, ("init", name, place, call.lanes(found[0]), found[1]))
         return list(leaves.values())
 
     def leaves(self, calls: Sequence[Call]) -> list[Leaf]:
@@ -135,5 +135,4 @@ def _of_training(loop: Loop, origin: Place | None) -> bool:
 
 def _taken(call: Call, index: int) -> int | None:
     """Return where in the lanes of a call's outputs the checksum of one is; None where it was not taken."""
-    found = call.outputs.checksum(index) if call.outputs else None
-    return None if found is None else found[1]
+    return call.outputs.checksum(index) if call.outputs else None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reprotui.observe.jax_calls import Call, Function, take
+from reprotui.observe.jax_calls import Call, Function, Leaves, take
 from reprotui.observe.jax_loop import Loop
 from reprotui.observe.jax_outside import OutsideState
 from reprotui.observe.jax_records import Composer, Leaf
@@ -13,7 +13,6 @@ from reprotui.observe.once import Once
 from reprotui.observe.roles import renamed
 from reprotui.observe.watch import Watch
 from reprotui.record.assembly import Part, Selection
-from reprotui.record.lanes import Lanes
 
 REPLACED_SAID = 20
 """Events about state that was replaced between two steps, before no more is said of it."""
@@ -44,6 +43,7 @@ class StepBuilder:
         self._composer = Composer(loop, self._outside, watch.options.loss)
         self._number = 0
         self._along: list[Call] = []
+        self._begun: Call | None = None
         self._late: Late | None = None
         self._said = 0
         self._once = Once()
@@ -62,18 +62,15 @@ class StepBuilder:
         # Without recording too: what a training ends on must be the same with and without.
         call.number_step(self._number + 1)
         self.loop.learn(call)
+        self._begun = call
+        ends_step = call.function is self.loop.step
         if self._watch.options.record:
-            due = self._watch.due(self._number + 1)
-            if due or self._late is not None:
-                now, host, later = self._new(call, due)
-                if call.hold(host):
-                    call.kept.wanted = tuple(sorted(later + host))
-                else:
-                    now, call.kept.wanted = tuple(sorted(now + host)), later
-                take(self._watch.assembly, (call.inputs, now))
+            late = self._late is not None and call.function in self._late.awaited
+            if late or self._watch.due(self._number + 1):
+                # A run that stands still has all of its last record.
+                self._read_before(call, late, at_once=late and ends_step and self._watch.stands)
             self._say_replaced(call)
-            self._settle(call)
-        if call.function is self.loop.step:
+        if ends_step:
             self._watch.wait()
             self._watch.tick()
 
@@ -82,45 +79,72 @@ class StepBuilder:
         outputs = call.outputs
         assert outputs is not None
         outputs.step = call.step
-        if self._watch.options.record and self._watch.due(self._number + 1):
-            kept = call.lasting(call.kept.wanted)
-            if len(kept) < len(call.kept.wanted):
-                self._watch.event(
-                    "inputs-gone", f"step {self._number + 1} lacks inputs whose memory {call.function.name} was given"
-                )
-            everything = self._once(("all", outputs.side), lambda: tuple(range(len(outputs.side.places))))
-            take(self._watch.assembly, (call.kept, kept), (outputs, everything), held=call.held)
+        if self._watch.options.record:
+            self._read_after(call, outputs if self._watch.due(self._number + 1) else None)
+            self._settle(call)
+        self._begun = None
         if call.function is self.loop.step or call.function in self.loop.owners:
             call.function.last = outputs.side, outputs.values
         self._finish_call(call)
 
     def finish(self) -> None:
         """Record what is still open."""
+        call, self._begun = self._begun, None
+        if call is not None and self._late is not None:  # a call that raised
+            self._read_after(call, None)
+            self._settle(call)
+        self._put_late()
+
+    def _put_late(self) -> None:
         if self._late is not None:
             self._watch.put(self._late.number, self._late.parts)
             self._late = None
             self._watch.assembly.open = False
 
-    def _new(self, call: Call, due: bool) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Return the inputs that came out of no function that is observed: to be read now, to be copied, and to be read
-        after the call.
+    def _read_before(self, call: Call, late: bool, at_once: bool) -> None:
+        """Read what cannot be read after the call, copy what the script could overwrite, and say what is read after it."""
+        due, outside = self._watch.due(self._number + 1), self._outside.inputs(call)
+        now, host, after = self._once(
+            ("inputs", call.look, call.look.lasting, outside, self.loop.version, late, at_once, due),
+            lambda: self._inputs(call, outside, late, at_once, due),
+        )
+        if call.hold(host):
+            call.kept.wanted = tuple(sorted(after + host)) if host else after
+        else:
+            now, call.kept.wanted = tuple(sorted(now + host)), after
+        take(self._watch.assembly, (call.inputs, now))
+        if at_once:
+            self._settle(call)
 
-        State of the script's own keeping completes the record before; where that is complete, it was read by then. It is all
-        that is read where this step is not to be recorded.
+    def _inputs(
+        self, call: Call, outside: frozenset[int], late: bool, at_once: bool, due: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Return the inputs that came out of no function that is observed: to be read before the call, to be copied, and to
+        be read after it.
+
+        State of the script's own keeping completes the record before (`late`); where that is complete, it was read by then.
+        It is all that is read where this step is not `due` to be recorded.
         """
-        look, open_before = call.look, self._late is not None and call.function in self._late.awaited
-        outside = self._outside.inputs(call)
+        look = call.look
+        fresh = [index for index, origin in enumerate(look.origins) if origin is None]
+        wanted = {index for index in fresh if (late if index in outside else due)}
+        after = wanted & (look.lasting or frozenset())
+        if at_once:
+            after -= outside
+        host = wanted.difference(after, look.inputs.arrays, outside)
+        now = wanted.difference(after, host)
+        return tuple(sorted(now)), tuple(sorted(host)), tuple(sorted(after))
 
-        def new() -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-            fresh = [index for index, origin in enumerate(look.origins) if origin is None]
-            wanted = [index for index in fresh if due or index in outside]
-            later = (look.lasting or frozenset()) - outside
-            now = [index for index in wanted if index not in later and (open_before or index not in outside)]
-            host = set(now).difference(look.inputs.arrays, outside)
-            now = [index for index in now if index not in host]
-            return tuple(now), tuple(sorted(host)), tuple(index for index in wanted if index in later)
-
-        return self._once(("new", look, look.lasting, self.loop.version, open_before, outside, due), new)
+    def _read_after(self, call: Call, outputs: Leaves | None) -> None:
+        """Read inputs that were left for now, and the outputs of a step that is to be recorded, in one call of the device."""
+        kept = call.lasting(call.kept.wanted)
+        if len(kept) < len(call.kept.wanted):
+            self._watch.event("inputs-gone", f"step {call.step} lacks inputs whose memory {call.function.name} was given")
+        call.kept.wanted = kept
+        chosen = [(call.kept, kept)]
+        if outputs is not None:
+            chosen.append((outputs, outputs.side.everything))
+        take(self._watch.assembly, *chosen, held=call.held)
 
     def _say_replaced(self, call: Call) -> None:
         """Name state that should be what functions of this step or the one before gave, and is not."""
@@ -137,21 +161,29 @@ class StepBuilder:
 
     def _settle(self, call: Call) -> None:
         """Complete the record before, where its state is updated outside of jitted functions and only shows now."""
-        if self._late is None or call.function not in self._late.awaited:
+        late = self._late
+        if late is None or call.function not in late.awaited:
             return
-        self._late.awaited.discard(call.function)
-        known = {spec.path for _, selection in self._late.parts for _, spec, _ in selection.entries}
+        late.awaited.discard(call.function)
+        outside, parts = self._outside.inputs(call), tuple(selection for _, selection in late.parts)
+        taken = [(side.wanted, side.first) for side in (call.inputs, call.kept, *call.sources.values())]
+        added = self._once(
+            ("late", call.look, outside, self.loop.version, parts, *taken), lambda: self._late_leaves(call, outside, parts)
+        )
+        late.parts += [(call.lanes(holder), selection) for holder, selection in added]
+        if not late.awaited:
+            self._put_late()
+
+    def _late_leaves(self, call: Call, outside: frozenset[int], parts: Iterable[Selection]) -> list[tuple[Any, Selection]]:
+        known = {spec.path for selection in parts for _, spec, _ in selection.entries}
         places = call.look.inputs.places
-        added = [
+        return self._selected(
             ("update", path, places[index], *found)
-            for index in sorted(self._outside.inputs(call))
+            for index in sorted(outside)
             for path in [self._outside.name(places[index].path)]
-            for found in [call.known_checksum(index)]
+            for found in [call.place_of(index)]
             if found is not None and path not in known
-        ]
-        self._late.parts += self._selected(added)
-        if not self._late.awaited:
-            self.finish()
+        )
 
     def _finish_call(self, call: Call) -> None:
         if call.function is not self.loop.step:
@@ -167,7 +199,7 @@ class StepBuilder:
                     self._watch.put(0, self._selected(found))
             if self._watch.due(self._number):
                 parts = self._record(calls)
-                self.finish()
+                self._put_late()
                 awaited = {item.function for item in calls if self._outside.inputs(item)}
                 if awaited:
                     self._late = Late(self._number, parts, awaited)
@@ -194,10 +226,4 @@ class StepBuilder:
         composed = self._once(
             ("record", self.loop.version, self._number == 1, *looks, *taken), lambda: self._selected(self._composer.leaves(calls))
         )
-        return [(_lanes(calls[number], after), selection) for (number, after), selection in composed]
-
-
-def _lanes(call: Call, after: bool) -> Lanes:
-    lanes = (call.outputs.lanes if call.outputs else None) or call.kept.lanes if after else call.inputs.lanes
-    assert lanes is not None
-    return lanes
+        return [(calls[number].lanes(after), selection) for (number, after), selection in composed]

@@ -85,6 +85,11 @@ class Watch:
         """Note that a step begins."""
         self.times.append(time.perf_counter())
 
+    @property
+    def stands(self) -> bool:
+        """Say whether the next step will not be taken at once: the run is paused, or is to stop."""
+        return self.session is not None and not self.session.ended and self.session.control.stands()
+
     def wait(self) -> None:
         """Stand still while the run is paused; raise StopTraining where it is to stop."""
         if self.session is not None and not self.session.ended:

@@ -24,6 +24,11 @@ class Control:
         """Ask for a stop after the current step; safe in a signal handler."""
         self._stop, self.reason = True, reason
 
+    def stands(self) -> bool:
+        """Say whether `may_step` would wait, or say no."""
+        self._apply(self._feed.poll())
+        return self._stop or (self._paused and not self._advance)
+
     def may_step(self, announce: Callable[[str], None], save: Callable[[], None] = lambda: None) -> bool:
         """Wait while paused; return whether to take another step.
 

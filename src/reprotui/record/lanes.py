@@ -4,9 +4,10 @@ Unlike `Layout`, nothing here needs to know phases when the call is made: an obs
 """
 
 import functools
+import operator
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from reprotui.checksum import LeafSpec, jax_form, numpy_form
-from reprotui.record.host import COPIED_BESIDE_TORCH, COPIES_BYTES, Copy, compiles_for_host, copies, read, statistics_of
-from reprotui.record.layout import checksum_compiler_options
+from reprotui.record.host import Copy, copied, read
+from reprotui.record.kernels import checksum_compiler_options, device_statistics
+
+Picker = Callable[[Sequence[Any]], Sequence[Any]]
+"""Picks certain elements of a sequence."""
 
 _LEAVES = (jax.Array, np.ndarray, np.generic, int, float, complex)
 
@@ -69,13 +73,14 @@ class Lanes:
 class Split(NamedTuple):
     """Which leaves lie where, by position: jax arrays, tensors on an accelerator, and the host's.
 
-    `scalars` are the places of numbers among `device` and `dtypes` theirs, `numbers` the positions of others that are
-    numbers; `tensors` says whether some of the host's are torch's.
+    `pick` takes those leaves out, in the same order. `scalars` are the places of numbers among `device` and `dtypes` theirs,
+    `numbers` the positions of others that are numbers; `tensors` says whether some of the host's are torch's.
     """
 
     device: np.ndarray
     cuda: np.ndarray
     host: np.ndarray
+    pick: tuple[Picker, Picker, Picker]
     scalars: tuple[int, ...]
     dtypes: tuple[np.dtype, ...]
     numbers: list[int]
@@ -93,7 +98,15 @@ def split_of(leaves: Sequence[Any]) -> Split:
     host = [index for index in others if index not in set(cuda)]
     dtypes = tuple(leaves[device[place]].dtype for place in scalars)
     at = [np.array(positions, np.intp) for positions in (device, cuda, host)]
-    return Split(*at, scalars, dtypes, numbers, len(tensors) > len(cuda))
+    pick = picker(device), picker(cuda), picker(host)
+    return Split(*at, pick, scalars, dtypes, numbers, len(tensors) > len(cuda))
+
+
+def picker(indices: Sequence[int]) -> Picker:
+    """Return what picks the elements at these indices out of a sequence, without a loop of Python's."""
+    if len(indices) > 1:
+        return operator.itemgetter(*indices)
+    return (lambda values: (values[indices[0]],)) if indices else (lambda values: ())
 
 
 def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = None, held: Copy | None = None) -> Lanes:
@@ -117,19 +130,20 @@ def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = 
     for index in split.numbers:
         taken._scalars.append((index, leaves[index] if index in cuda else to_numpy(leaves[index]).copy()))
     # What was copied is read by the same call as the arrays of the device, where that is the host; it is there long before.
-    joined = held if device.size and not statistics and compiles_for_host() else None
+    joined = held if device.size and not statistics and jax.default_backend() == "cpu" else None
     if device.size:
-        given = [leaves[index] for index in device]
+        given = list(split.pick[0](leaves))
         words = [] if joined is None else [numpy_form.words(array) for array in joined.arrays]
-        taken._device = split, joined, _compiled()(given, words, split.scalars)
+        checksums, norms = _compiled()
+        taken._device = split, joined, checksums(given, words, split.scalars)
         if statistics:
-            taken._statistics.append((device, statistics_of(given)))
+            taken._statistics.append((device, norms(given)))
     if cuda.size:
-        _take_cuda(taken, cuda, [leaves[index] for index in cuda])
+        _take_cuda(taken, cuda, list(split.pick[1](leaves)))
     if held is not None:
         held.owner = weakref.ref(taken)
     if host.size and joined is None:
-        _take_host(taken, host, [to_numpy(leaves[index]) for index in host], statistics, split.tensors, held)
+        _take_host(taken, host, [to_numpy(leaf) for leaf in split.pick[2](leaves)], statistics, split.tensors, held)
     return taken
 
 
@@ -139,7 +153,7 @@ def hold(leaves: Sequence[Any]) -> Copy | None:
     Raises:
         BadInputError: a leaf has no fixed bits.
     """
-    return copies().of([to_numpy(leaf) for leaf in leaves], COPIES_BYTES)
+    return copied([to_numpy(leaf) for leaf in leaves], tensors=False)
 
 
 def spec_of(path: str, leaf: Any) -> LeafSpec:
@@ -202,11 +216,9 @@ def _take_host(
 ) -> None:
     """Take what lies in the host's memory, and could be overwritten as soon as this returns.
 
-    Where copying is cheap, a copy is made and read on the thread that asks for the result. Reading at once is for what is
-    large: a compiled call reads the memory of torch tensors itself. Where the script computes with jax, such a call would
-    have to wait for the step that is under way, and the script would lose the time in which it runs ahead of its device.
+    Where copying is cheap, a copy is made and read on the thread that asks for the result; what is large is read at once.
     """
-    copy = held or copies().of(arrays, COPIED_BESIDE_TORCH if tensors else COPIES_BYTES)
+    copy = held or copied(arrays, tensors)
     if copy is None:
         taken._add(positions, *read(arrays, statistics))
     else:
@@ -230,11 +242,14 @@ def _take_cuda(taken: Lanes, positions: np.ndarray, tensors: list[Any]) -> None:
 
 
 @functools.cache
-def _compiled() -> Any:
+def _compiled() -> tuple[Any, Any]:
     def of_leaves(leaves: list[jax.Array], words: list[jax.Array], scalars: tuple[int, ...]) -> jax.Array:
         lanes = [jax_form.lanes(leaf) for leaf in leaves] + [jax_form.word_lanes(word.astype(jnp.uint32)) for word in words]
         # The words of scalars, not the scalars: the next step may be given their buffers. One array: each costs a wait.
         numbers = [jax_form.scalar_words(leaves[place]) for place in scalars]
         return jnp.concatenate([*(jnp.stack(pair) for pair in lanes), *numbers])
 
-    return jax.jit(of_leaves, static_argnums=2, compiler_options=checksum_compiler_options())
+    def statistics(leaves: list[jax.Array]) -> jax.Array:
+        return jnp.stack([device_statistics(leaf) for leaf in leaves])
+
+    return jax.jit(of_leaves, static_argnums=2, compiler_options=checksum_compiler_options()), jax.jit(statistics)

@@ -1,15 +1,15 @@
 """The layout of one kind of record: which leaves, in which order, and the compiled call that takes their checksums."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from reprotui.checksum import LeafSpec, jax_form, numpy_form
+from reprotui.checksum import LeafSpec, jax_form
+from reprotui.record.host import read
+from reprotui.record.kernels import checksum_compiler_options, device_statistics
 from reprotui.trace import LeafTable
 from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES, ROOTS_BYTES
 
@@ -18,22 +18,6 @@ Order = Mapping[str, Mapping[str, int]]
 
 READABLE = ("loss", "metrics")
 """Trees of the phase `forward` whose scalars are also kept as readable values."""
-
-
-@functools.cache
-def checksum_compiler_options() -> dict[str, Any] | None:
-    """Return the options for compiling checksums: on CPUs with AVX-512, vectors of that width (20 % faster).
-
-    The arithmetic is on integers, so no option can change the result. Where this XLA does not know the option, None.
-    """
-    if jax.default_backend() != "cpu":
-        return None
-    options = {"xla_cpu_prefer_vector_width": 512}
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.int32(0)).compile()
-    except Exception:  # jaxlib raises its own runtime error for an unknown option
-        return None
-    return options
 
 
 class Layout:
@@ -71,12 +55,9 @@ class Layout:
         device = [leaves[position] for position in self._device_positions]
         # Host arrays can be overwritten by their owner at any time, so they are read now.
         host = [np.asarray(leaves[position]) for position in self._host_positions]
-        host_lanes = np.array([numpy_form.lanes(leaf) for leaf in host], np.uint32) if host else None
+        host_lanes, of_host = read(host, statistics) if host else (None, None)
         packed = self._checksums(device, host_lanes)
-        stacked = None
-        if statistics:
-            of_host = np.array([host_statistics(leaf) for leaf in host], np.float32) if host else None
-            stacked = self._statistics(device, of_host)
+        stacked = self._statistics(device, of_host) if statistics else None
         scalars = {path: np.asarray(leaves[position]) for path, position in self._readable_host}
         return Observation(self, packed, stacked, scalars)
 
@@ -142,20 +123,3 @@ def leaf_spec(path: str, leaf: Any) -> LeafSpec:
 def _is_readable(phase: str, spec: LeafSpec) -> bool:
     number = spec.dtype.startswith(("float", "bfloat", "int", "uint", "bool"))
     return phase == "forward" and spec.shape == () and number and spec.path.split("/")[0] in READABLE
-
-
-def host_statistics(leaf: np.ndarray) -> tuple[float, float]:
-    """Return the L2 norm and the largest magnitude of a host array."""
-    if leaf.size == 0:
-        return 0.0, 0.0
-    magnitude = np.abs(leaf.astype(np.complex128 if leaf.dtype.kind == "c" else np.float64))
-    return float(np.sqrt(np.sum(magnitude * magnitude))), float(magnitude.max())
-
-
-def device_statistics(leaf: jax.Array) -> jax.Array:
-    """Return the L2 norm and the largest magnitude of an array as float32[2]; zeros for keys. Traceable."""
-    if leaf.size == 0 or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.zeros(2, jnp.float32)
-    magnitude = jnp.abs(leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf.astype(jnp.float32)).astype(jnp.float32)
-    # fmax semantics would hide a NaN; jnp.max hands it on.
-    return jnp.stack([jnp.sqrt(jnp.sum(lax.square(magnitude))), jnp.max(magnitude)])
