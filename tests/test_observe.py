@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE, Cli, events_of, eventually, last_step, rows_of
+from reprotui.race.certify import median_interval
 from reprotui.race.scripts import arguments_as_config, is_command, observed, parse_command
 from reprotui.run_directory import RunDirectory
 
@@ -332,6 +333,14 @@ def test_observation_that_changes_something_is_reported_and_so_is_a_script_that_
     reprotui.write("changing.py", TWO + save.format(how="w = w + os.urandom(1)[0] + os.getpid()"))
     found = certificate(reprotui, "--file", "out.npy", "--", sys.executable, "changing.py", exit_code=3)
     assert found["kind"] == "irreproducible"
+
+
+def test_the_overhead_has_an_interval_where_there_are_pairs_enough() -> None:
+    # The ranks of the sign test's interval, as tables give them: six values are the fewest that reach 95 %.
+    assert median_interval([1.0] * 5) is None
+    for count, low, high in ((6, 1, 6), (12, 3, 10), (30, 10, 21)):
+        values = [float(value) for value in range(count, 0, -1)]
+        assert median_interval(values) == (low, high)
 
 
 def test_a_script_that_fails_is_not_certified(reprotui: Cli) -> None:

@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
         "certify",
         "run your script with and without observation in turns: is its end the same to the bit, and what does it cost?",
         """reprotui certify -- python train.py --steps 50
-        reprotui certify --times 5 -- python train.py
+        reprotui certify --times 12 -- python train.py
         reprotui certify --file "out/*.npz" -- python train.py""",
         "Run a script, alternately without and with observation, twice each. Compared is the state that the train step (or\n"
         "the optimizer) last gave, digested with SHA-256 at the end of the process; to have it, the runs that are not\n"
@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="the script's command line")
     parser.add_argument("--file", action="append", default=[], metavar="PATTERN", help="files that the script writes; may repeat")
-    parser.add_argument("--times", type=int, default=2, metavar="N", help="runs of each kind; more make the overhead surer (2)")
+    parser.add_argument(
+        "--times", type=int, default=2, metavar="N", help="runs of each kind (2); 6 or more give the overhead an interval"
+    )
     parser.add_argument("--step-function", metavar="NAME", help="the train step, where another function would be taken for it")
     common.add_json(parser)
     parser.set_defaults(call=call)
@@ -64,10 +66,8 @@ def _print(certificate: Any) -> None:
         console.print(f"  {how:<10}  {trial.seconds:6.2f} s  {state}{files}", markup=False, soft_wrap=True)
     if certificate.overhead is not None:
         steps = min(trial.steps for trial in certificate.trials)
-        low, high = min(certificate.overheads), max(certificate.overheads)
-        pairs = f"pairs {low:.3f} to {high:.3f}" if len(certificate.overheads) > 1 else "one pair"
-        text = f"× {certificate.overhead:.3f} a step (of {steps}; {pairs}), × {certificate.overhead_run:.2f} the run"
-        console.print(f"  overhead    {text}")
+        step = f"× {certificate.overhead:.3f} a step (of {steps}; {_sureness(certificate)})"
+        console.print(f"  overhead    {step}, × {certificate.overhead_run:.2f} the run", soft_wrap=True)
     elif certificate.overhead_run:
         console.print(f"  overhead    × {certificate.overhead_run:.2f} the run")
     if certificate.kind == "failed":
@@ -75,12 +75,22 @@ def _print(certificate: Any) -> None:
             console.print(f"  | {line}", markup=False, soft_wrap=True)
 
 
+def _sureness(certificate: Any) -> str:
+    """Say how sure the overhead of a step is."""
+    pairs = len(certificate.overheads)
+    if certificate.interval is not None:
+        return "95 % interval {:.3f} to {:.3f} from {} pairs".format(*certificate.interval, pairs)
+    low, high = min(certificate.overheads), max(certificate.overheads)
+    return f"pairs {low:.3f} to {high:.3f}; --times 6 or more gives an interval" if pairs > 1 else "one pair"
+
+
 def _to_json(certificate: Any) -> dict[str, Any]:
     ratio = certificate.overhead_run
     return {
         "kind": certificate.kind, "sentence": certificate.sentence, "exit_code": certificate.exit_code,
         "changed": list(certificate.changed), "overhead": certificate.overhead,
-        "overheads": list(certificate.overheads), "overhead_run": ratio if math.isfinite(ratio) else None,
+        "overheads": list(certificate.overheads),
+        "interval": certificate.interval and list(certificate.interval), "overhead_run": ratio if math.isfinite(ratio) else None,
         "trials": [
             {
                 "observed": trial.observed, "exit_code": trial.exit_code, "seconds": trial.seconds, "state": trial.state,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -47,7 +48,8 @@ class Trial:
 class Certificate:
     """What the trials say. `changed` names what observation changed; `overhead` is a ratio of steps, `overhead_run` of runs.
 
-    Both are medians over pairs of neighbouring runs; `overheads` are the ratios of steps of all pairs.
+    Both are medians over pairs of neighbouring runs; `overheads` are the ratios of steps of all pairs, and `interval` is where
+    the median of ever more pairs would lie, with 95 % confidence: None for fewer than six pairs, which cannot tell.
     """
 
     trials: tuple[Trial, ...]
@@ -56,6 +58,7 @@ class Certificate:
     changed: tuple[str, ...]
     overhead: float | None
     overheads: tuple[float, ...]
+    interval: tuple[float, float] | None
     overhead_run: float
 
     @property
@@ -168,7 +171,7 @@ def _judge(trials: Sequence[Trial], files: Sequence[str]) -> Certificate:
     elif len({str(item) for item in compared}) > 1:
         kind, sentence = "changed", "observation changed what the script ends on"
         changed = _changed(plain[0], seen, files)
-    return Certificate(tuple(trials), kind, sentence, changed, overhead, overheads, whole)
+    return Certificate(tuple(trials), kind, sentence, changed, overhead, overheads, median_interval(overheads), whole)
 
 
 def _changed(plain: Trial, seen: Sequence[Trial], files: Sequence[str]) -> tuple[str, ...]:
@@ -181,6 +184,18 @@ def _changed(plain: Trial, seen: Sequence[Trial], files: Sequence[str]) -> tuple
 def _ratios(above: Sequence[float | None], below: Sequence[float | None]) -> tuple[float, ...]:
     """Return the ratios of neighbours: a change of the machine's speed meets both runs of a pair."""
     return tuple(first / second for first, second in zip(above, below, strict=False) if first and second)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return two of the values between which the median of their distribution lies with 95 % confidence.
+
+    The interval of the sign test: each value is above the median with probability 1/2, whatever the distribution. None where
+    there are too few values for it, fewer than six.
+    """
+    below, count = 0, len(values)
+    while sum(math.comb(count, number) for number in range(below + 1)) <= 0.025 * 2**count:
+        below += 1
+    return (sorted(values)[below - 1], sorted(values)[count - below]) if below else None
 
 
 def _matching(patterns: Sequence[str]) -> list[Path]:
