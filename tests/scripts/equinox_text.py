@@ -47,7 +47,7 @@ def make_step(model, opt_state, x, y):
 
 
 for step in range(400 if LARGE else 12):
-    at = np.arange(step, step + (2048 if LARGE else 8))
+    at = np.arange(step, step + (3584 if LARGE else 8))
     model, opt_state, loss = make_step(model, opt_state, jnp.asarray(tokens[at]), jnp.asarray(tokens[at + 1]))
 leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))
 print("digest", hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest())

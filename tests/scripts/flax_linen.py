@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
-BATCH, FEATURES, WIDTH, STEPS = (3072, 256, 512, 400) if "--large" in sys.argv else (8, 4, 8, 12)
+BATCH, FEATURES, WIDTH, STEPS = (3072, 256, 1024, 400) if "--large" in sys.argv else (8, 4, 8, 12)
 
 
 class Model(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-BATCH, FEATURES, WIDTH, EPOCHS = (3072, 256, 1024, 100) if "--large" in sys.argv else (8, 4, 8, 3)
+BATCH, FEATURES, WIDTH, EPOCHS = (4608, 256, 1024, 100) if "--large" in sys.argv else (8, 4, 8, 3)
 
 
 class Model(nnx.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-BATCH, FEATURES, WIDTH, STEPS = (4096, 512, 512, 400) if "--large" in sys.argv else (8, 5, 2, 12)
+BATCH, FEATURES, WIDTH, STEPS = (4096, 256, 1536, 400) if "--large" in sys.argv else (8, 5, 2, 12)
 optimizer = optax.adam(1e-2)
 params = {"w": jax.random.normal(jax.random.key(0), (FEATURES, WIDTH)), "b": jnp.zeros(WIDTH)}
 opt_state = optimizer.init(params)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 FAULT = "--fault" in sys.argv
-BATCH, FEATURES, WIDTH, EPOCHS = (4096, 512, 512, 80) if "--large" in sys.argv else (8, 6, 3, 3)
+BATCH, FEATURES, WIDTH, EPOCHS = (4096, 256, 1536, 80) if "--large" in sys.argv else (8, 6, 3, 3)
 data = np.random.default_rng(0).normal(size=(5 * BATCH, FEATURES)).astype(np.float32)
 params = {"w": jax.random.normal(jax.random.key(0), (FEATURES, WIDTH)), "b": jnp.zeros(WIDTH)}
 
