@@ -162,7 +162,8 @@ def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     """Return an environment free of whatever the outside set for XLA, jax and reprotui."""
     shared = _shared_directory(tmp_path_factory)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_INHERITED)}
-    return {**inherited, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(shared / "home-cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    platforms = os.environ.get("JAX_PLATFORMS", "cpu")  # `cuda,cpu` runs the tests on a GPU
+    return {**inherited, "JAX_PLATFORMS": platforms, "XDG_CACHE_HOME": str(shared / "home-cache"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,10 @@ def run(count: int | None = None, seed: int = 0, *, side: int = SIDE) -> dict[st
 
         tensor = torch.from_numpy(host)
         forms["checksum, torch on the CPU"] = lambda: _on_host(lambda: torch_form.lanes(tensor))
+        if torch.cuda.is_available():
+            there = tensor.cuda()
+            forms["checksum, torch on the GPU"] = lambda: _on_cuda(lambda: torch_form.lanes_of_many([there]), calls)
+            forms["torch.sum on the GPU"] = lambda: _on_cuda(there.sum, calls)
     else:
         notes.append("torch: not installed")
     for form in forms.values():
@@ -87,6 +91,17 @@ _copy = jax.jit(jnp.copy)
 def _on_device(function: Any, leaf: jax.Array, calls: int) -> float:
     start = time.perf_counter()
     jax.block_until_ready([function(leaf) for _ in range(calls)])
+    return (time.perf_counter() - start) / calls
+
+
+def _on_cuda(function: Callable[[], Any], calls: int) -> float:
+    import torch
+
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    torch.cuda.synchronize()
     return (time.perf_counter() - start) / calls
 
 

@@ -1,5 +1,12 @@
 """`rfp1-64` in PyTorch: for tensors on the CPU or a CUDA device. Needs the extra `torch`."""
 
+import contextlib
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 
 from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, LeafSpec, lanes_to_checksum
@@ -8,6 +15,7 @@ from reprotui.errors import BadInputError
 CHUNK_WORDS = 1 << 22
 """Words mixed at a time: bounds the temporaries at 64 MB beside the tensor."""
 
+_OF_TORCH = (torch.Tensor, torch.nn.Parameter)
 _VIEWS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
 
 
@@ -21,7 +29,7 @@ def lanes(tensor: torch.Tensor, base: int = 0) -> tuple[int, int]:
     Raises:
         BadInputError: for quantized and sparse tensors, whose bits are not those of their elements.
     """
-    word = _words(tensor.detach())
+    word = words_of(tensor.detach())
     lane0 = lane1 = 0
     for start in range(0, word.numel(), CHUNK_WORDS):
         # int32 arithmetic wraps modulo 2**32 in two's complement, the same bits as unsigned arithmetic.
@@ -39,14 +47,44 @@ def lanes(tensor: torch.Tensor, base: int = 0) -> tuple[int, int]:
 def lanes_of_many(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Return the lanes of many tensors of one device as int64[tensors, 2] on that device, without waiting for it.
 
-    One chain of kernels for up to `CHUNK_WORDS` words: a model of many small leaves costs what one large leaf does.
+    On a GPU one Triton kernel reads all of them, where there is Triton and it can compile. Elsewhere one chain of PyTorch's
+    operations takes up to `CHUNK_WORDS` words: a model of many small leaves costs what one large leaf does.
     """
     device = tensors[0].device
-    totals = torch.zeros((len(tensors), 2), dtype=torch.int64, device=device)
+    with torch.no_grad(), torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        # A tensor of another class may have no memory where it says so.
+        plain = device.type == "cuda" and all(type(tensor) in _OF_TORCH for tensor in tensors)
+        compiled = _compiled() if plain else None
+        if compiled is not None:
+            return compiled(tensors) & MASK
+        return _lanes_in_groups([words_of(tensor.detach()) for tensor in tensors]) & MASK
+
+
+@functools.cache
+def _compiled() -> Callable[[list[torch.Tensor]], torch.Tensor] | None:
+    """Return the form of the GPU; None, and a line on standard error that says why, where it does not work here."""
+    try:
+        from reprotui.checksum.triton_form import lanes_of_tensors
+
+        probe = torch.arange(5, dtype=torch.int32, device="cuda")
+        found, expected = lanes_of_tensors([probe]) & MASK, _lanes_in_groups([probe]) & MASK
+    except Exception as error:  # Triton missing, no C compiler, a cache that cannot be written: each raises its own
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    else:
+        if torch.equal(found, expected):
+            return lanes_of_tensors
+        reason = "its result is not that of PyTorch's operations"
+    print(f"reprotui: Triton's checksum is not used, PyTorch's operations are, which take longer: {reason}", file=sys.stderr)
+    return None
+
+
+def _lanes_in_groups(words: list[torch.Tensor]) -> torch.Tensor:
+    totals = torch.zeros((len(words), 2), dtype=torch.int64, device=words[0].device)
     group: list[tuple[int, int, torch.Tensor]] = []
     size = 0
-    for position, tensor in enumerate(tensors):
-        for start, part in _parts(tensor):
+    for position, word in enumerate(words):
+        for start in range(0, word.numel(), CHUNK_WORDS):
+            part = word[start : start + CHUNK_WORDS]
             if size + part.numel() > CHUNK_WORDS and group:
                 _add_group(totals, group)
                 group, size = [], 0
@@ -54,26 +92,27 @@ def lanes_of_many(tensors: list[torch.Tensor]) -> torch.Tensor:
             size += part.numel()
     if group:
         _add_group(totals, group)
-    return totals & MASK
+    return totals
 
 
-def _parts(tensor: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
-    word = _words(tensor.detach())
-    return [(start, word[start : start + CHUNK_WORDS]) for start in range(0, word.numel(), CHUNK_WORDS)]
+def to_device(values: Any, device: torch.device) -> torch.Tensor:
+    """Copy a few integers to a device as int64; from pinned memory, or the host would wait for all that the device has to do."""
+    tensor = torch.from_numpy(np.asarray(values, np.int64))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _add_group(totals: torch.Tensor, group: list[tuple[int, int, torch.Tensor]]) -> None:
     """Add the lanes of consecutive parts, (leaf, index of the first word, words), to the totals of their leaves."""
     device = totals.device
     w = torch.cat([part.to(torch.int32) & 0xFFFF if part.dtype == torch.int16 else part.to(torch.int32) for *_, part in group])
-    sizes = torch.tensor([part.numel() for *_, part in group], device=device)
+    sizes = to_device([part.numel() for *_, part in group], device)
     ends = torch.cumsum(sizes, 0)
-    bases = torch.tensor([base for _, base, _ in group], device=device) - (ends - sizes)
+    bases = to_device([base for _, base, _ in group], device) - (ends - sizes)
     index = (torch.arange(w.numel(), device=device) + torch.repeat_interleave(bases, sizes, output_size=w.numel())).to(
         torch.int32
     )
     x, y = _mixed(w, index * _signed(INDEX_STEP) + _signed(INDEX_START))
-    leaves = torch.tensor([position for position, *_ in group], device=device)
+    leaves = to_device([position for position, *_ in group], device)
     for lane, mixed in enumerate((x, y)):
         # A sum of one part is the difference of running sums: no atomics, and no kernel for each leaf.
         running = torch.cumsum(mixed, 0, dtype=torch.int64)[ends - 1]
@@ -102,7 +141,12 @@ def leaf_spec(path: str, tensor: torch.Tensor) -> LeafSpec:
     return LeafSpec(path, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
-def _words(tensor: torch.Tensor) -> torch.Tensor:
+def words_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a detached tensor's words, one-dimensional and contiguous: uint8, int16 or int32.
+
+    Raises:
+        BadInputError: for quantized and sparse tensors.
+    """
     if tensor.is_quantized or tensor.layout != torch.strided:
         raise BadInputError(f"a {tensor.layout} tensor of dtype {tensor.dtype} has no checksum: make it dense first")
     if tensor.is_conj() or tensor.is_neg():

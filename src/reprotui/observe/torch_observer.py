@@ -13,6 +13,8 @@ from reprotui.record.session import StopTraining
 CALLS_NAMED = 64
 """Forward calls and losses within one step that are recorded one by one: accumulation makes many."""
 
+CAPTURED = "an optimizer's step was captured in a CUDA graph: its replays call nothing that could be observed"
+
 
 def install(torch: Any, watch: Watch) -> None:
     """Observe torch from now on: by its global hooks around `Optimizer.step`, and by calls that pass everything on."""
@@ -74,7 +76,7 @@ class TorchObserver:
 
     def saw_inputs(self, module: Any, args: Any, kwargs: Any) -> None:
         """Note what a model, or a loss that is a module, is given from outside: its inputs that need no gradient."""
-        if not self._active:
+        if not self._active or self._capturing():
             return
         model = next(module.parameters(), None) is not None
         if model:
@@ -91,7 +93,9 @@ class TorchObserver:
 
     def before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         """Read the gradients, and before the first step the state that it starts from."""
-        if self._active and self._stepping in (None, optimizer):
+        if self._capturing():
+            self._guard(lambda: self._watch.event("candidates", CAPTURED))
+        elif self._active and self._stepping in (None, optimizer):
             self._stepping = optimizer  # what steps meanwhile is part of it: the one below a wrapper
             self._guard(lambda: self._before(optimizer))
 
@@ -117,6 +121,11 @@ class TorchObserver:
         if not (self._active and self._watch.options.record):
             return False
         return self._watch.due(self._number + 1) or (self._several and self._watch.due(max(self._number, 1)))
+
+    def _capturing(self) -> bool:
+        """Say whether what is called now goes into a CUDA graph: what read it would be part of the graph."""
+        cuda = self._torch.cuda
+        return cuda.is_available() and cuda.is_initialized() and cuda.is_current_stream_capturing()
 
     @property
     def _several(self) -> bool:
@@ -149,7 +158,7 @@ class TorchObserver:
 
     def _take_inputs(self, module: Any, model: bool, args: Any, kwargs: Any) -> None:
         torch = self._torch
-        if len(self._inputs) >= CALLS_NAMED or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        if len(self._inputs) >= CALLS_NAMED:
             return
         ready_jax()
         from reprotui.checksum import jax_form

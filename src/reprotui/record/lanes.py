@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reprotui.checksum import LeafSpec, jax_form, numpy_form
+from reprotui.record import accelerated
 from reprotui.record.host import Copy, copied, read
 from reprotui.record.kernels import checksum_compiler_options, device_statistics
 
@@ -29,7 +30,8 @@ class Lanes:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._parts: list[tuple[np.ndarray, Any, Any]] = []
+        self._parts: list[tuple[np.ndarray, Any]] = []
+        self._accelerated: list[accelerated.Part] = []
         self._statistics: list[tuple[np.ndarray, Any]] = []
         self._scalars: list[tuple[int, Any]] = []
         self._device: tuple[Split, Copy | None, Any] | None = None
@@ -42,15 +44,16 @@ class Lanes:
             self._add(host, *read(copy.arrays, statistics))
             self._host = copy.owner = None
         lanes = np.zeros((self._size, 2), np.uint32)
-        for positions, values, wait in self._parts:
-            if wait is not None:
-                wait()
-            lanes[positions] = np.asarray(values.cpu().numpy().astype(np.uint32) if _is_torch(values) else values)
+        for positions, values in self._parts:
+            lanes[positions] = np.asarray(values)
         norms = np.zeros((self._size, 2), np.float32) if self._statistics else None
         for positions, values in self._statistics:
             assert norms is not None
             norms[positions] = np.asarray(values)
-        scalars = {position: to_numpy(value) for position, value in self._scalars}
+        scalars = dict(self._scalars)
+        for part in self._accelerated:
+            lanes[part.positions], numbers = part.result()
+            scalars |= {position: to_numpy(value) for position, value in numbers.items()}
         if self._device is not None:
             split, copy, packed = self._device
             words = np.asarray(packed)
@@ -65,7 +68,7 @@ class Lanes:
         return lanes, scalars, norms
 
     def _add(self, positions: np.ndarray, lanes: Any, norms: Any) -> None:
-        self._parts.append((positions, lanes, None))
+        self._parts.append((positions, lanes))
         if norms is not None:
             self._statistics.append((positions, norms))
 
@@ -127,8 +130,7 @@ def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = 
     split = split or split_of(leaves)
     device, cuda, host = split.device, split.cuda, split.host
     taken = Lanes(len(leaves))
-    for index in split.numbers:
-        taken._scalars.append((index, leaves[index] if index in cuda else to_numpy(leaves[index]).copy()))
+    taken._scalars = [(index, to_numpy(leaves[index]).copy()) for index in split.numbers if index not in cuda]
     # What was copied is read by the same call as the arrays of the device, where that is the host; it is there long before.
     joined = held if device.size and not statistics and jax.default_backend() == "cpu" else None
     if device.size:
@@ -139,7 +141,7 @@ def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = 
         if statistics:
             taken._statistics.append((device, norms(given)))
     if cuda.size:
-        _take_cuda(taken, cuda, list(split.pick[1](leaves)))
+        taken._accelerated = accelerated.dispatch(cuda, list(split.pick[1](leaves)), split.numbers)
     if held is not None:
         held.owner = weakref.ref(taken)
     if host.size and joined is None:
@@ -224,21 +226,6 @@ def _take_host(
     else:
         taken._host = positions, copy, statistics
         copy.owner = weakref.ref(taken)
-
-
-def _take_cuda(taken: Lanes, positions: np.ndarray, tensors: list[Any]) -> None:
-    import torch
-
-    from reprotui.checksum import torch_form
-
-    lanes = torch_form.lanes_of_many(tensors)
-    event = torch.cuda.Event() if tensors[0].device.type == "cuda" else None
-    if event is not None:
-        event.record()
-    taken._parts.append((positions, lanes, None if event is None else event.synchronize))
-    for number, (index, value) in enumerate(taken._scalars):
-        if index in positions:
-            taken._scalars[number] = index, value.detach().clone()
 
 
 @functools.cache
