@@ -431,6 +431,41 @@ def test_where_nothing_differs_around_the_runs_the_advice_is_to_look_again(where
     assert cause.advice
 
 
+XLA = "--xla_gpu_deterministic_ops"
+LEFT_TO_CHANCE = [
+    ({"backend": "gpu"}, "", True),
+    ({"backend": "gpu"}, f"--xla_dump_to=/x {XLA}=false", True),
+    ({"backend": "gpu"}, f"--xla_dump_to=/x {XLA}=true", False),
+    ({"backend": "gpu"}, "--xla_gpu_exclude_nondeterministic_ops=true", False),
+    ({"backend": "cpu"}, "", False),
+    ({"backend": "torch cuda", "deterministic_algorithms": False}, "", True),
+    ({"backend": "torch cuda", "deterministic_algorithms": True}, "", False),
+    ({"backend": "torch cpu", "deterministic_algorithms": False}, "", False),
+]
+
+
+@pytest.mark.parametrize(("devices", "flags", "left"), LEFT_TO_CHANCE, ids=str)
+def test_what_a_gpu_was_left_to_choose_is_the_cause(devices: dict[str, Any], flags: str, left: bool) -> None:
+    manifest = edited("devices", devices)
+    manifest["environment"]["variables"]["XLA_FLAGS"] = flags
+    of_many = find_cause(manifest, manifest, first("update", "params/w", "params/b"))
+    assert of_many.kind == ("nondeterminism" if left else "corruption")
+    causes = [of_many, find_cause(manifest, manifest, first("grads", "grads/w"))]
+    for cause in causes:
+        assert ("in no fixed order" in cause.sentence) == left
+        assert ("deterministic" in cause.advice and "silent" not in cause.advice) or not left
+    # One leaf alone may be a bit that flipped; batch and keys are not computed by such kernels.
+    assert find_cause(manifest, manifest, first("update", "params/w")).kind == "corruption"
+    assert "in no fixed order" not in find_cause(manifest, manifest, first("rng", "rng")).sentence
+
+
+def test_the_advice_for_a_gpu_fits_whose_program_it_is() -> None:
+    manifest = edited("devices", {"backend": "gpu"})
+    assert find_cause(manifest, manifest, first("grads")).advice == "race it with deterministic=true"
+    manifest["config"] = {"command": "python train.py"}
+    assert find_cause(manifest, manifest, first("grads")).advice == f"race it with XLA_FLAGS={XLA}=true"
+
+
 def test_programs_that_differ_without_a_reason_are_told() -> None:
     cause = find_cause(MANIFEST, edited("program/step/jaxpr", "9"), first("grads"))
     assert "the programs differ" in cause.sentence

@@ -131,7 +131,7 @@ def test_a_cuda_graph_is_captured_as_if_nobody_watched(reprotui: Cli) -> None:
     run = reprotui.runs / "race" / "a"
     assert "replayed" in (run / "worker.log").read_text()
     assert last_step(run) == 3
-    assert any("captured in a CUDA graph" in text for kind, text in events_of(run) if kind == "candidates")
+    assert any("a CUDA graph is captured" in text for kind, text in events_of(run) if kind == "candidates")
 
 
 @needs_gpu

@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprotui.compare.differences import FirstDifference
+from reprotui.compare.evidence import (
+    COMPUTED,
+    WITH_EQUAL_INPUTS,
+    began_unseen,
+    follows_an_update,
+    place_of,
+    program_of,
+    programs,
+    some,
+    source_differences,
+)
+from reprotui.compare.undetermined import undetermined
 from reprotui.compare.verdict import Cause
 from reprotui.environment import Difference, compare_environments
 from reprotui.trace.phases import REPLACED
-
-COMPUTED = ("init", "forward", "grads", "update")
-"""Phases whose content a compiled program computes; batch and keys are made from config and data alone."""
 
 _NUMERIC_VARIABLES = ("XLA_FLAGS", "NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _NEUTRAL = (
@@ -31,16 +40,6 @@ _NEUTRAL = (
     "builds.torch.hip",
     "builds.torch.git_version",
 )
-_WITH_EQUAL_INPUTS = {
-    "init": "the first thing that is recorded differs",
-    "batch": "the state before the step is equal, its batch is not",
-    "rng": "state and batch are equal, the step's key is not",
-    "forward": "state, batch and key are equal, what the forward pass gives is not",
-    "grads": "state, batch, key and loss are equal, the gradients are not",
-    "update": "state, batch, key, loss and gradients are equal, the updated state is not",
-}
-
-
 _ECHOES = {
     "threads": ("variables.NPROC", "devices.cpu_threads"),
     "xla_flags": ("variables.XLA_FLAGS",),
@@ -70,7 +69,7 @@ def config_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Confi
     values_a, values_b = a.get("config", {}), b.get("config", {})
     phases = {**b.get("config_phases", {}), **a.get("config_phases", {})}
     return [
-        ConfigDifference(name, values_a.get(name), values_b.get(name), tuple(phases.get(name, _WITH_EQUAL_INPUTS)))
+        ConfigDifference(name, values_a.get(name), values_b.get(name), tuple(phases.get(name, WITH_EQUAL_INPUTS)))
         for name in dict.fromkeys([*values_a, *values_b])
         if values_a.get(name) != values_b.get(name)
     ]
@@ -94,13 +93,13 @@ def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifferenc
     configs = config_differences(a, b)
     echoes = {name for item in configs for name in _ECHOES.get(item.name, ())}
     environments = [item for item in environment_differences(a, b) if item.name not in echoes]
-    sources = _source_differences(a, b)
+    sources = source_differences(a, b)
     explaining = [item for item in configs if _explains(item, first)]
     around = [*_numeric(environments), *sources] if phase in COMPUTED else [*_hash_seed(environments), *sources]
     explained_by = tuple(map(str, [*explaining, *around]))
     unrelated = tuple(map(str, [*configs, *environments]))
     unrelated = tuple(item for item in unrelated if item not in explained_by)
-    evidence = [*_place(first), *_programs(a, b, phase)]
+    evidence = [*place_of(first), *programs(a, b, phase)]
     kind, sentence, advice = _judge(a, b, first, explaining, around, batch_found_at)
     if batch_found_at is not None:
         evidence.append(f"B's batch of step {first.step} is A's batch of step {batch_found_at}")
@@ -119,7 +118,7 @@ def _judge(
     listed = ", ".join(map(str, [*explaining, *around]))
     replaced = [leaf for leaf in first.leaves if leaf.path.startswith(REPLACED)]
     if replaced:
-        names = _some([leaf.path.removeprefix(REPLACED) for leaf in replaced])
+        names = some([leaf.path.removeprefix(REPLACED) for leaf in replaced])
         both = all(leaf.kind == "bits" for leaf in replaced)
         what = f"{'both scripts' if both else 'one script'} put something else in the place of {names}"
         what += ", and not the same" if both else ", the other did not"
@@ -128,7 +127,7 @@ def _judge(
     if structural and phase != "batch":
         why = f"because of {listed}" if listed else "and no recorded difference of config or code explains it"
         return "config", f"the trees differ ({', '.join(sorted(structural))}), {why}", ""
-    if _began_unseen(first) and listed:
+    if began_unseen(first) and listed:
         kind = "optimizer" if _OPTIMIZER & names else "computation"
         what = f"the runs came to differ after step {first.previous}, because of {listed}"
         return kind, what, "to see where it began, race again with --every 1"
@@ -150,7 +149,7 @@ def _judge(
             )
         case "rng":
             return _because("keys", "the step's key is derived differently", listed, a, b, first)
-        case "update" if _follows_an_update(first):
+        case "update" if follows_an_update(first):
             return _because("computation", "the step's first update is equal, what follows it is not", listed, a, b, first)
         case "update" if _OPTIMIZER & names:
             return "optimizer", f"the optimizer differs: {listed}", ""
@@ -161,10 +160,10 @@ def _judge(
                     f"the update differs with equal gradients, because of {listed}",
                     "",
                 )
-            return _corruption_or_nondeterminism(first)
+            return _corruption_or_nondeterminism(a, b, first)
         case _:
             if not listed and _only_state(first):
-                return _corruption_or_nondeterminism(first)
+                return _corruption_or_nondeterminism(a, b, first)
             return _because("computation", "equal inputs give different results", listed, a, b, first)
 
 
@@ -175,16 +174,18 @@ def _because(
         return kind, f"{what}, because of {listed}", ""
     if not first.exact:
         return "unknown", f"{what}, but the steps before it were not recorded", "race again with --every 1"
-    if _program_of(a, first.phase) != _program_of(b, first.phase):
+    if program_of(a, first.phase) != program_of(b, first.phase):
         return (
             kind,
             f"{what}: the programs differ, though config and environment do not",
             "compare the sources of the two runs",
         )
+    found = undetermined(a) or undetermined(b) if first.phase in COMPUTED else None
+    why = f": {found.why}" if found else ""
     return (
         "nondeterminism",
-        f"{what}, and neither config, environment nor program explains it: the computation is not deterministic",
-        _looking_further(a),
+        f"{what}, and neither config, environment nor program explains it: the computation is not deterministic{why}",
+        found.advice if found else _looking_further(a),
     )
 
 
@@ -195,10 +196,14 @@ def _looking_further(manifest: Mapping[str, Any]) -> str:
     return "race it against itself (--repeat 3); a batch overwritten while it is still read does this: hand over copies"
 
 
-def _corruption_or_nondeterminism(first: FirstDifference) -> tuple[str, str, str]:
+def _corruption_or_nondeterminism(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifference) -> tuple[str, str, str]:
     if not first.exact:
         return "unknown", "the state differs, but the steps before it were not recorded", "race again with --every 1"
     where = first.leaves[0].path if len(first.leaves) == 1 else f"{len(first.leaves)} leaves"
+    found = undetermined(a) or undetermined(b)
+    if found is not None and len(first.leaves) != 1:  # a bit that flips, flips in one leaf
+        changed = f"the state changed in {where} while all inputs of the step are equal"
+        return "nondeterminism", f"{changed}: the computation is not deterministic: {found.why}", found.advice
     return (
         "corruption",
         f"the state changed in {where} while all inputs of the step are equal: silent data corruption, or an update that "
@@ -212,67 +217,11 @@ def _only_state(first: FirstDifference) -> bool:
     return first.phases == ("forward",) and bool(first.leaves) and all(leaf.path.startswith("extra/") for leaf in first.leaves)
 
 
-def _follows_an_update(first: FirstDifference) -> bool:
-    """Say whether a loss or gradients differ first that were computed after an update of the same step, with several of them."""
-    return first.phase == "update" and bool(first.leaves) and first.leaves[0].path.split("/")[0] in ("loss", "metrics", "grads")
-
-
-def _place(first: FirstDifference) -> list[str]:
-    unseen = f"the first recorded difference is in {first.phase}; the state that the step started from is not recorded"
-    if any(leaf.path.startswith(REPLACED) for leaf in first.leaves):
-        lines = [f"step {first.step}: what the step before gave is equal, what this one works on is not"]
-    elif _follows_an_update(first):
-        lines = [f"step {first.step}: all is equal up to the step's first update, what follows it is not"]
-    else:
-        lines = [f"step {first.step}: {unseen if _began_unseen(first) else _WITH_EQUAL_INPUTS[first.phase]}"]
-    if first.leaves:
-        lines.append(f"differing leaves of {first.phase}: {_some([leaf.path for leaf in first.leaves])}")
-    elif not first.leaves_known:
-        lines.append("leaf rows are not stored at this step")
-    return lines
-
-
-def _programs(a: Mapping[str, Any], b: Mapping[str, Any], phase: str) -> list[str]:
-    if phase not in COMPUTED:
-        return []
-    of_a, of_b = _program_of(a, phase), _program_of(b, phase)
-    if not of_a or not of_b:
-        return []
-    labels = {
-        "jaxpr": "traced program (jaxpr)",
-        "stablehlo": "lowered program (StableHLO)",
-        "optimized_hlo": "compiled program (optimized HLO)",
-    }
-    return [f"{label}: {'equal' if of_a.get(key) == of_b.get(key) else 'different'}" for key, label in labels.items()]
-
-
-def _program_of(manifest: Mapping[str, Any], phase: str) -> dict[str, str]:
-    return (manifest.get("program") or {}).get("init" if phase == "init" else "step") or {}
-
-
-def _source_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    of_a, of_b = a.get("experiment") or {}, b.get("experiment") or {}
-    if of_a.get("source_digest") == of_b.get("source_digest"):
-        return []
-    line = f"experiment source: {str(of_a.get('source_digest'))[:12]} → {str(of_b.get('source_digest'))[:12]}"
-    files_a, files_b = of_a.get("sources") or {}, of_b.get("sources") or {}
-    if files_a and files_b:
-        changed = [name for name in dict.fromkeys([*files_a, *files_b]) if files_a.get(name) != files_b.get(name)]
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        line += f" ({', '.join(changed[:3])}{more})" if changed else ""
-    return [line]
-
-
 def _explains(item: ConfigDifference, first: FirstDifference) -> bool:
     """Say whether a field can be behind a first difference: it enters that phase, or any phase of a step not recorded."""
     if not _active(item, first.step):
         return False
-    return first.phase in item.phases or (_began_unseen(first) and any(phase != "init" for phase in item.phases))
-
-
-def _began_unseen(first: FirstDifference) -> bool:
-    """Say whether the state that the first differing step started from may differ already; batch and keys need no state."""
-    return not first.exact and first.phase in ("forward", "grads", "update")
+    return first.phase in item.phases or (began_unseen(first) and any(phase != "init" for phase in item.phases))
 
 
 def _active(item: ConfigDifference, step: int) -> bool:
@@ -297,10 +246,6 @@ def _numeric(differences: list[Difference]) -> list[Difference]:
 
 def _hash_seed(differences: list[Difference]) -> list[Difference]:
     return [item for item in differences if item.name == "variables.PYTHONHASHSEED"]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,7 @@ from reprotui.record.session import StopTraining
 CALLS_NAMED = 64
 """Forward calls and losses within one step that are recorded one by one: accumulation makes many."""
 
-CAPTURED = "an optimizer's step was captured in a CUDA graph: its replays call nothing that could be observed"
+CAPTURED = "a CUDA graph is captured: steps inside it are not recorded, and its replays call nothing that could be observed"
 
 
 def install(torch: Any, watch: Watch) -> None:
@@ -48,6 +48,14 @@ def install(torch: Any, watch: Watch) -> None:
         init(self, *args, **kwargs)
         observer.made(self)
 
+    capture = torch.cuda.CUDAGraph.capture_begin
+
+    @functools.wraps(capture)
+    def observed_capture(self: Any, *args: Any, **kwargs: Any) -> None:
+        observer.before_capture()
+        capture(self, *args, **kwargs)
+
+    torch.cuda.CUDAGraph.capture_begin = observed_capture
     torch.optim.Optimizer.__init__ = observed_init
     torch.Tensor.backward = observed_backward
     torch.nn.Module.__call__ = observed_call
@@ -91,11 +99,14 @@ class TorchObserver:
         if self._due() and len(self._losses) < CALLS_NAMED and loss.numel() == 1:
             self._losses.append(loss.detach())
 
+    def before_capture(self) -> None:
+        """Let the writer come to an end: waiting for the device on another thread would break off a CUDA graph's capture."""
+        if self._active and self._number and self._watch.options.record:
+            self._guard(lambda: (self._watch.flush(), self._watch.event("candidates", CAPTURED)))
+
     def before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         """Read the gradients, and before the first step the state that it starts from."""
-        if self._capturing():
-            self._guard(lambda: self._watch.event("candidates", CAPTURED))
-        elif self._active and self._stepping in (None, optimizer):
+        if self._active and self._stepping in (None, optimizer) and not self._capturing():
             self._stepping = optimizer  # what steps meanwhile is part of it: the one below a wrapper
             self._guard(lambda: self._before(optimizer))
 

@@ -81,6 +81,11 @@ class Watch:
         if self.session is not None:
             self.session.event(kind, text)
 
+    def flush(self) -> None:
+        """Wait until what was put is computed and committed."""
+        if self.session is not None and not self.session.ended:
+            self.session.writer.flush()
+
     def tick(self) -> None:
         """Note that a step begins."""
         self.times.append(time.perf_counter())
