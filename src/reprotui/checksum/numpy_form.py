@@ -87,11 +87,16 @@ def root(checksums: NDArray[np.uint64]) -> int:
 
 def roots(checksums: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the root of every row of uint64[rows, leaves]; as `root`, for many records at once."""
+    lane0, lane1 = (lane & np.uint64(MASK) for lane in root_sums(checksums))
+    return lane1 << np.uint64(32) | lane0
+
+
+def root_sums(checksums: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the sums behind both lanes of the root of every row of uint64[rows, leaves], before they wrap at 32 bits."""
     leaf_lanes = np.ascontiguousarray(checksums, dtype="<u8").view("<u4")
     t = np.arange(leaf_lanes.shape[1], dtype=np.uint32) * np.uint32(INDEX_STEP) + np.uint32(INDEX_START)
     x, y = _mix(leaf_lanes.astype(np.uint32), t)
-    lane0, lane1 = (lane.sum(axis=1, dtype=np.uint64) & np.uint64(MASK) for lane in (x, y))
-    return lane1 << np.uint64(32) | lane0
+    return x.sum(axis=1, dtype=np.uint64), y.sum(axis=1, dtype=np.uint64)
 
 
 def lanes_of_many(arrays: Sequence[NDArray[np.unsignedinteger]], bases: Sequence[int] = ()) -> NDArray[np.uint32]:
@@ -132,8 +137,8 @@ def _segment_lanes(
     if bases is not None:
         offsets = offsets + np.repeat(bases * np.uint32(INDEX_STEP), sizes)
     x, y = _mix(joined, offsets)
-    # uint32 sums wrap as the definition has it.
-    return np.add.reduceat(x, starts), np.add.reduceat(y, starts)
+    # In uint32 sums wrap as the definition has it; left to itself, numpy sums uint32 in uint64, and nothing wraps.
+    return np.add.reduceat(x, starts, dtype=np.uint32), np.add.reduceat(y, starts, dtype=np.uint32)
 
 
 @functools.lru_cache(256)

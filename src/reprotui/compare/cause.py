@@ -4,7 +4,7 @@ The phase that differs first had equal inputs, so what enters that phase is what
 phases it enters, each environment entry belongs to the computation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,17 @@ def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifferenc
     if not first.exact:
         evidence.append(f"steps between {first.previous} and {first.step} were not recorded: it began in one of them or here")
     return Cause(kind, sentence, explained_by, tuple(evidence), unrelated, advice)
+
+
+def unseen_cause(last: int, unseen: Sequence[str]) -> Cause:
+    """Return the cause of a difference that shows in the final states alone, behind the last record that both runs have."""
+    why = "; ".join(unseen) if unseen else "the last steps were not recorded"
+    return Cause(
+        "unknown",
+        f"all records agree, the final states do not: the runs came to differ after step {last}, in calls that lie in no record",
+        evidence=(why,),
+        advice="record every step (--every 1), and name the function that takes the steps with --step-function",
+    )
 
 
 def _judge(

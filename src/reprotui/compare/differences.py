@@ -9,6 +9,7 @@ from typing import Any
 from reprotui.checksum import LeafSpec
 from reprotui.errors import CannotTellError
 from reprotui.trace import PHASES, LeafTable, StepRow, Trace
+from reprotui.trace.former import may_be_equal
 from reprotui.trace.phases import ROOT_BYTES
 
 OPTIONAL_PREFIX = "metrics/"
@@ -173,6 +174,7 @@ def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | Non
     bounds_b = {phase: (start, end) for phase, start, end in table_b.slices}
     sums_a, sums_b = a.leaf_checksums(step), b.leaf_checksums(step)
     known = sums_a is not None and sums_b is not None
+    one_former = a.former != b.former
     notes = [f"phase {phase} is recorded in one run only" for phase in PHASES if (phase in bounds_a) != (phase in bounds_b)]
     phases, leaves = [], []
     for index, phase in enumerate(PHASES):
@@ -183,6 +185,13 @@ def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | Non
         if same_specs and row_a.roots[part] == row_b.roots[part]:
             continue
         found = list(_leaf_differences(phase, table_a, table_b, sums_a, sums_b))
+        if same_specs and not found and one_former and may_be_equal(row_a.roots[part], row_b.roots[part]):
+            if known:
+                continue
+            raise CannotTellError(
+                f"one of the traces is of a former reprotui, which computed roots otherwise, and leaf checksums of step {step} "
+                "are not stored: whether the runs are equal there cannot be told"
+            )
         if known and same_specs and not found:
             raise CannotTellError(
                 f"the roots of {phase} differ at step {step}, but no leaf checksum does: one of the traces was edited; "

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reprotui.compare.cause import find_cause
+from reprotui.compare.cause import find_cause, unseen_cause
+from reprotui.compare.coverage import gaps, notes
 from reprotui.compare.differences import FirstDifference, compare_traces
 from reprotui.compare.verdict import Verdict
 from reprotui.errors import CannotTellError, ReprotuiError
@@ -129,6 +130,8 @@ def _compare(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Ve
         )  # fmt: skip
     ends = [(view, trace.last_step()) for view, trace in ((a, trace_a), (b, trace_b))]
     unfinished = [view for view, _ in ends if view.state != "finished"]
+    manifests = {view.label: view.manifest for view in (a, b)}
+    unseen = gaps(manifests)
     if found.common_last is None:
         if unfinished:
             return replace(verdict, kind="incomplete", reason=_why(unfinished))
@@ -140,12 +143,30 @@ def _compare(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Ve
         shorter, longer = sorted(ends, key=lambda item: item[1] or 0)
         return replace(verdict, reason=f"{shorter[0].label} stops there, {longer[0].label} goes on to step {longer[1]}")
     digests = [(view.manifest["result"].get("digests") or {}).get("state") for view in (a, b)]
+    if digests[0] != digests[1] and None not in digests and (unseen or _goes_on(a, b, found.common_last)):
+        return replace(verdict, kind="diverged", cause=unseen_cause(found.common_last, unseen))
+    if unseen:
+        return replace(verdict, reason=f"the records do not tell all. {'; '.join(unseen)}")
     if digests[0] != digests[1]:
         raise CannotTellError(
             f"all checksums agree, but the content digests of the final states do not ({digests[0]}, {digests[1]}): a trace or "
             "a manifest was changed, or the state changed after the last record"
         )
-    return replace(verdict, kind="identical")
+    records = _sampled(a, b, trace_a, trace_b, found.common_last)
+    return replace(verdict, kind="identical", records=records, notes=(*found.notes, *notes(manifests)))
+
+
+def _goes_on(a: RunView, b: RunView, last: int) -> bool:
+    """Say whether the runs took steps after the last record that both have."""
+    return any((view.manifest["result"].get("last_step") or 0) > last for view in (a, b))
+
+
+def _sampled(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, last: int) -> int | None:
+    """Return how many records both runs have, None where that is one for every step."""
+    if all((view.manifest.get("seal") or {}).get("records") == last + 1 for view in (a, b)):
+        return None
+    count = trace_a.common_records(trace_b.path)
+    return None if count >= last else count  # a Recorder that was not shown the initial state begins at step 1
 
 
 def _has_trace(view: RunView) -> bool:

@@ -40,7 +40,9 @@ class Verdict:
 
     `equal_through` is the last step up to which every common record is equal, None where not even the first is.
     `step`, `phase` and `leaves` place the first difference; `leaves` is empty where leaf rows were not stored there.
-    `reason` says why a verdict is incomplete or incomparable.
+    A divergence without a step shows in the final states alone: it began behind `equal_through`, and no record has it.
+    `records` is how many records both runs have, where that is not one a step. `reason` says why a verdict is incomplete or
+    incomparable.
     """
 
     a: str
@@ -52,6 +54,7 @@ class Verdict:
     phases: tuple[str, ...] = ()
     leaves: tuple[LeafDifference, ...] = ()
     cause: Cause | None = None
+    records: int | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
 
@@ -61,14 +64,21 @@ class Verdict:
         return EXIT_CODES[self.kind]
 
     @property
+    def sampling(self) -> str:
+        """Return what share of the steps an identical verdict rests on; nothing where it is all of them."""
+        return "" if self.records is None else f"in {self.records:,} recorded steps "
+
+    @property
     def headline(self) -> str:
         """Return the verdict in one line, as it stands largest on the screen."""
         match self.kind:
             case "identical":
-                return f"IDENTICAL through step {self.equal_through}"
+                return f"IDENTICAL {self.sampling}through step {self.equal_through}"
             case "diverged":
                 count = len(self.leaves)
                 leaves = f" · {count} {'leaf' if count == 1 else 'leaves'}" if count else ""
+                if self.step is None:
+                    return f"DIVERGED after step {self.equal_through} · in calls that were not recorded"
                 return f"DIVERGED at step {self.step} · {self.phase}{leaves}"
             case "incomplete":
                 equal = "no common step yet" if self.equal_through is None else f"equal up to step {self.equal_through}"

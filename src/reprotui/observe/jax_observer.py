@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from reprotui.observe.elsewhere import Elsewhere
 from reprotui.observe.jax_calls import Call, Function, Leaves, kinds, take
 from reprotui.observe.jax_functions import is_tracing, observed_jit
 from reprotui.observe.jax_loop import Loop, feeders, find_loops, gets_constants, last_called, loop_around, size_of
@@ -43,6 +44,7 @@ class JaxObserver:
         self._origins = Origins()
         self._calls: deque[Call] = deque(maxlen=REMEMBERED_CALLS)
         self._builder: StepBuilder | None = None
+        self._elsewhere = Elsewhere()
         self._inside = False
 
     def register(self, real: Any) -> Callable[..., Any]:
@@ -65,6 +67,8 @@ class JaxObserver:
             self._choose()
         if self._builder is not None:
             self._builder.finish()
+            self._watch.coverage.made((item.name, item.calls) for item in self._functions if item in self._builder.loop.training)
+            self._elsewhere.report(self._watch)
         self._watch.candidates.update({loop.step.name: loop.step.calls for loop in self._candidates()})
 
     @property
@@ -74,7 +78,7 @@ class JaxObserver:
     def _interesting(self, function: Function) -> bool:
         if self._watch.owner not in (None, self) or not self._active:
             return False
-        if self._builder is None or function in self._builder.loop.functions:
+        if self._builder is None or function in self._builder.loop.functions or self._elsewhere.curious(function):
             return True
         function.calls += 1
         return False
@@ -109,6 +113,8 @@ class JaxObserver:
         function.calls += 1
         side = function.inputs(args, kwargs, values, structure)
         inputs = Leaves(side, side.leaves(values))
+        if self._builder is not None and function not in self._builder.loop.functions:
+            return self._elsewhere.begin(function, inputs, self._origins.find(inputs.values))
         look = function.look(side, inputs.values, self._origins)
         sources = self._origins.results(look.sources)
         call = Call(function, function.calls, look, inputs, sources, Leaves(side, inputs.values))
@@ -129,6 +135,9 @@ class JaxObserver:
 
     def _after(self, call: Call, result: Any) -> None:
         outputs = call.outputs = call.function.outputs(result)
+        if self._builder is not None and call.function not in self._builder.loop.functions:
+            self._elsewhere.end(call)
+            return
         self._origins.replace(call.function, outputs)
         if self._builder is not None:
             self._builder.end(call)
@@ -168,6 +177,7 @@ class JaxObserver:
         if not self._watch.claim(self, f"train step: {loop.step.name}{f', with {also}' if also else ''}", describe_jax()):
             return
         others = [f"{item.step.name} ({item.step.calls} calls)" for item in candidates[1:] if item.step not in loop.functions]
+        self._elsewhere.learn((call for call in self._calls if call.function not in loop.functions), loop.functions)
         if others and self._watch.options.step_function is None:
             text = f"{loop.step.name} is taken for the train step; {', '.join(others)} could be: --step-function NAME chooses"
             self._watch.event("candidates", text)

@@ -1,6 +1,8 @@
 """Make records out of the calls of a train step and of the functions that are called along with it."""
 
 import itertools
+import json
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,9 @@ from reprotui.observe.roles import renamed
 from reprotui.observe.watch import Watch
 from reprotui.record.assembly import Part, Selection
 
+ROUND_CALLS = 256
+"""Calls that one record can hold: where a step has more of them, because the function that ends it is hardly ever called, the
+newest are kept. Their number is the memory that an open step takes."""
 REPLACED_SAID = 20
 """Events about state that was replaced between two steps, before no more is said of it."""
 
@@ -24,6 +29,7 @@ class Late:
 
     number: int
     parts: list[Part]
+    calls: str
     awaited: set[Function]
 
 
@@ -42,7 +48,7 @@ class StepBuilder:
         self._outside = OutsideState(loop)
         self._composer = Composer(loop, self._outside, watch.options.loss)
         self._number = 0
-        self._along: list[Call] = []
+        self._along: deque[Call] = deque(maxlen=ROUND_CALLS)
         self._begun: Call | None = None
         self._late: Late | None = None
         self._said = 0
@@ -93,11 +99,19 @@ class StepBuilder:
         if call is not None and self._late is not None:  # a call that raised
             self._read_after(call, None)
             self._settle(call)
+        if any(item.function in self.loop.training for item in self._along):
+            # The step that was under way counts for nothing, but what was called is recorded.
+            names = ", ".join(dict.fromkeys(item.function.name for item in self._along))
+            text = f"after step {self._number}, {names} was called, and the step not ended: recorded as step {self._number + 1}"
+            self._watch.event("step-unfinished", text)
+            self._record_step(list(self._along), self._number + 1)
         self._put_late()
+        if self._watch.session is not None:
+            self._watch.session.step = self._number
 
     def _put_late(self) -> None:
         if self._late is not None:
-            self._watch.put(self._late.number, self._late.parts)
+            self._watch.put(self._late.number, self._late.parts, self._late.calls)
             self._late = None
             self._watch.assembly.open = False
 
@@ -139,7 +153,9 @@ class StepBuilder:
         """Read inputs that were left for now, and the outputs of a step that is to be recorded, in one call of the device."""
         kept = call.lasting(call.kept.wanted)
         if len(kept) < len(call.kept.wanted):
-            self._watch.event("inputs-gone", f"step {call.step} lacks inputs whose memory {call.function.name} was given")
+            text = f"step {call.step} lacks inputs whose memory {call.function.name} was given"
+            self._watch.event("inputs-gone", text)
+            self._watch.coverage.gap(text)
         call.kept.wanted = kept
         chosen = [(call.kept, kept)]
         if outputs is not None:
@@ -191,25 +207,34 @@ class StepBuilder:
             call.release()
             return
         self._number += 1
-        if self._watch.options.record:
-            calls = [*self._along, call]
-            if self._number == 1:
-                found = self._composer.init(calls)
-                if found:
-                    self._watch.put(0, self._selected(found))
-            if self._watch.due(self._number):
-                parts = self._record(calls)
-                self._put_late()
-                awaited = {item.function for item in calls if self._outside.inputs(item)}
-                if awaited:
-                    self._late = Late(self._number, parts, awaited)
-                    self._watch.assembly.open = True
-                else:
-                    self._watch.put(self._number, parts)
-            if self._watch.session is not None:
-                self._watch.session.step = self._number
-        self._along = []
+        self._record_step([*self._along, call], self._number)
+        if self._watch.session is not None:
+            self._watch.session.step = self._number
+        self._along.clear()
         call.release()
+
+    def _record_step(self, calls: list[Call], number: int) -> None:
+        """Record a step, if it is to be recorded, and before the first one the state that it started from."""
+        if not self._watch.options.record:
+            return
+        if number == 1:
+            found = self._composer.init(calls)
+            if found:
+                self._watch.put(0, self._selected(found))
+        due = self._watch.due(number)
+        self._watch.coverage.add((item.function.name for item in calls if item.function in self.loop.training), due)
+        if not due:
+            return
+        parts = self._record(calls, number)
+        functions = tuple(item.function for item in calls)
+        counted = self._once(("calls", functions), lambda: json.dumps(Counter(item.name for item in functions)))
+        self._put_late()
+        awaited = {item.function for item in calls if self._outside.inputs(item)}
+        if awaited:
+            self._late = Late(number, parts, counted, awaited)
+            self._watch.assembly.open = True
+        else:
+            self._watch.put(number, parts, counted)
 
     def _selected(self, leaves: Iterable[Leaf]) -> list[tuple[Any, Selection]]:
         """Return leaves as parts of a record: a selection for each run of leaves that lie in the same lanes."""
@@ -219,11 +244,11 @@ class StepBuilder:
             found.append((lanes, self._watch.assembly.select(entries)))
         return found
 
-    def _record(self, calls: Sequence[Call]) -> list[Part]:
+    def _record(self, calls: Sequence[Call], number: int) -> list[Part]:
         """Return the record of a step: how it is composed is remembered, the lanes are those of its calls."""
         taken = [(call.inputs.wanted, call.kept.wanted, call.outputs.wanted if call.outputs else None) for call in calls]
         looks = [(call.look, call.outputs and call.outputs.side, self._outside.names(call.function)) for call in calls]
         composed = self._once(
-            ("record", self.loop.version, self._number == 1, *looks, *taken), lambda: self._selected(self._composer.leaves(calls))
+            ("record", self.loop.version, number == 1, *looks, *taken), lambda: self._selected(self._composer.leaves(calls))
         )
-        return [(calls[number].lanes(after), selection) for (number, after), selection in composed]
+        return [(calls[place].lanes(after), selection) for (place, after), selection in composed]

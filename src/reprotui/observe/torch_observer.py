@@ -102,6 +102,7 @@ class TorchObserver:
     def before_capture(self) -> None:
         """Let the writer come to an end: waiting for the device on another thread would break off a CUDA graph's capture."""
         if self._active and self._number and self._watch.options.record:
+            self._watch.coverage.gap(CAPTURED)
             self._guard(lambda: (self._watch.flush(), self._watch.event("candidates", CAPTURED)))
 
     def before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
@@ -170,6 +171,7 @@ class TorchObserver:
     def _take_inputs(self, module: Any, model: bool, args: Any, kwargs: Any) -> None:
         torch = self._torch
         if len(self._inputs) >= CALLS_NAMED:
+            self._watch.coverage.note(f"of the forward calls within a step, the inputs of the first {CALLS_NAMED} are recorded")
             return
         ready_jax()
         from reprotui.checksum import jax_form

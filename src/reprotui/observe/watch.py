@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.errors import ReprotuiError
+from reprotui.observe.coverage import Coverage
 from reprotui.observe.options import Options
 from reprotui.record.frameworks import ready_jax
 from reprotui.record.session import Session, StopTraining
@@ -33,6 +34,7 @@ class Watch:
         self.finishers: list[Callable[[], None]] = []
         self.final: Callable[[], list[tuple[Any, Any]]] | None = None
         self.candidates: dict[str, int] = {}
+        self.coverage = Coverage()
         self.times: list[float] = []
         self._assembly: Any = None
 
@@ -69,12 +71,12 @@ class Watch:
         assert self.session is not None
         return step % self.session.recording.get("every", 1) == 0
 
-    def put(self, step: int, parts: Sequence[Any]) -> None:
-        """Record a step."""
+    def put(self, step: int, parts: Sequence[Any], calls: str | None = None) -> None:
+        """Record a step; `calls` says how many calls of which functions lie in it, as JSON."""
         assert self.session is not None
         if not self.session.ended:
             self.session.step = max(step, self.session.step)
-            self.assembly.put(step, parts)
+            self.assembly.put(step, parts, calls)
 
     def event(self, kind: str, text: str) -> None:
         """Write an event."""
@@ -104,6 +106,8 @@ class Watch:
         """Observe nothing more: the training goes on whatever becomes of its observation."""
         self.owner = self  # nobody else's
         self.final = None  # what was seen last is not what the training ends on
+        step = self.session.step if self.session is not None else 0
+        self.coverage.gap(f"observing ended after step {step}: {type(error).__name__}: {error}")
         print(f"reprotui: observing ended: {type(error).__name__}: {error}", file=sys.stderr)
         with contextlib.suppress(ReprotuiError):  # what failed may be the trace itself, on a full disk
             self.event("observing-failed", f"{type(error).__name__}: {error}")
@@ -127,7 +131,8 @@ class Watch:
             text = "no jitted function was called twice with its own outputs, and no torch optimizer took a step"
             self.event("nothing-observed", text)
             print(f"reprotui: nothing was observed: {text}; use reprotui.Recorder in the loop", file=sys.stderr)
-        self.session.finish(error, {"digests": {"state": digest}} if digest else None)
+        result = {"coverage": self.coverage.to_json(), **({"digests": {"state": digest}} if digest else {})}
+        self.session.finish(error, result)
 
     def _final_digest(self) -> str | None:
         from reprotui.integrity import digest_state

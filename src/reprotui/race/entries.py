@@ -1,5 +1,6 @@
 """What a list says of races and runs, as values."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,5 +80,5 @@ class Entry:
         found = [outcome for outcome in self.outcomes if outcome]
         diverged = [outcome for outcome in found if outcome.kind == "diverged"]
         if diverged:
-            return min(diverged, key=lambda outcome: outcome.step or 0)
+            return min(diverged, key=lambda outcome: math.inf if outcome.step is None else outcome.step)
         return next((outcome for outcome in found if outcome.kind != "identical"), next(iter(found), None))

@@ -1,5 +1,6 @@
 """Look at runs, whoever started them: states, progress, timeline and verdicts as one immutable value. Never writes."""
 
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class RaceStatus:
         """Return the verdict that matters most: the earliest divergence, else the first that is not identical."""
         diverged = [verdict for verdict in self.verdicts if verdict.kind == "diverged"]
         if diverged:
-            return min(diverged, key=lambda verdict: verdict.step or 0)
+            return min(diverged, key=lambda verdict: math.inf if verdict.step is None else verdict.step)
         return next((verdict for verdict in self.verdicts if verdict.kind != "identical"), next(iter(self.verdicts), None))
 
     @property

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,11 @@ class Assembly:
             known = self._named[names] = types, self.select(entries)
         return self.take(leaves), known[1]
 
-    def put(self, step: int, parts: Sequence[Part]) -> None:
-        """Queue the record of a step; phases are put into causal order, leaves of a phase keep theirs."""
+    def put(self, step: int, parts: Sequence[Part], calls: str | None = None) -> None:
+        """Queue the record of a step; phases are put into causal order, leaves of a phase keep theirs.
+
+        `calls` as in `Record`.
+        """
         parts = [part for part in parts if part[1].entries]
         key = tuple(selection for _, selection in parts)
         if key not in self._layouts:
@@ -78,7 +81,7 @@ class Assembly:
         layout, lanes, now = self._layouts[key], [taken for taken, _ in parts], time.time_ns()
         with_leaves, with_statistics = self._records % self._leaves_every == 0, self._with_statistics(0)
         self._records += 1
-        self._writer.put(lambda: layout.record(step, now, lanes, with_leaves, with_statistics))
+        self._writer.put(lambda: replace(layout.record(step, now, lanes, with_leaves, with_statistics), calls=calls))
 
     def _with_statistics(self, later: int) -> bool:
         return (self._records + later) % self._statistics_every == 0

@@ -97,6 +97,7 @@ def _run(run: RunReport) -> dict[str, Any]:
         "data_digest": run.entry("data_digest"),
         "last_step": run.last_step,
         "records": run.loss.records,
+        "coverage": run.entry("result", "coverage"),
         "final": run.entry("result", "final"),
         "digests": run.entry("result", "digests"),
         "error": run.entry("result", "error"),

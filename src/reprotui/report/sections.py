@@ -77,6 +77,7 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
     add("experiment", entries("experiment", "name"), compared=True)
     add("source digest", [_short(value) for value in entries("experiment", "source_digest")], code=True, compared=True)
     add("steps recorded", [_steps_recorded(run) for run in runs])
+    add("calls recorded", [_calls_recorded(run.entry("result", "coverage", "calls")) for run in runs])
     add("trace", [run.problem for run in runs])
     add("final loss", entries("result", "final", "loss"), compared=True)
     for group in ("metrics", "evaluation"):
@@ -104,6 +105,12 @@ def _steps_recorded(run: RunReport) -> str:
         return "none"
     planned = run.entry("config", "steps")
     return f"{run.loss.records:,} records, through step {run.last_step}" + (f" of {planned}" if planned is not None else "")
+
+
+def _calls_recorded(calls: Any) -> str:
+    """Say how many calls of each function that trains lie in records; nothing where no observer counted them."""
+    found = calls.items() if isinstance(calls, Mapping) else ()
+    return ", ".join(f"{name}: {count['recorded']:,} of {count['made']:,}" for name, count in found)
 
 
 def _seal(run: RunReport) -> str:

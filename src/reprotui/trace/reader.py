@@ -1,5 +1,6 @@
 """Read a trace: sealed or live, whole or row by row. Never writes."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from reprotui.checksum import NAME, LeafSpec
 from reprotui.errors import BadInputError, CannotTellError
+from reprotui.trace.former import ROOTS
 from reprotui.trace.phases import PHASES
 from reprotui.trace.records import LeafTable
 from reprotui.trace.rows import DECODERS, STEP_COLUMNS, Event, Span, StepRow, narrowed, step_row
@@ -24,6 +26,9 @@ class Trace:
     Args:
         path: the file.
         tables: leaf tables of this very file by version, which never change: what was read before, and is read now.
+
+    Attributes:
+        former: its roots may be those that `trace.former` describes.
 
     Raises:
         BadInputError: the file is missing, not a trace, or its beginning is damaged.
@@ -52,9 +57,10 @@ class Trace:
                     f"{path} has trace schema {version}, this reprotui reads {SCHEMA_VERSION}: upgrade reprotui"
                 )
             with self._damage():
-                checksum = self._scalar("SELECT value FROM meta WHERE key = 'checksum'")
+                checksum, roots = (self._scalar("SELECT value FROM meta WHERE key = ?", key) for key in ("checksum", "roots"))
             if checksum != NAME:
                 raise CannotTellError(f"{path} holds checksums {checksum}, this reprotui compares {NAME}")
+            self.former = roots != ROOTS
         except BaseException:
             self._connection.close()
             raise
@@ -195,6 +201,14 @@ class Trace:
             blob = self._scalar("SELECT blob FROM leaf_stats WHERE step = ?", step)
             return None if blob is None else np.frombuffer(blob, "<f4").reshape(-1, 2)
 
+    def calls(self, step: int) -> dict[str, int]:
+        """Return how many calls of which functions lie in a step's record; empty where no observer counted them."""
+        with self._damage():
+            if not self._scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'calls'"):
+                return {}  # a trace of a former version
+            found = self._scalar("SELECT calls FROM calls WHERE step <= ? ORDER BY step DESC LIMIT 1", step)
+            return {str(name): int(count) for name, count in json.loads(found).items()} if found else {}
+
     def statistics_step(self, step: int) -> int | None:
         """Return the last step, at or before this one, at which norms and maxima were taken."""
         with self._damage():
@@ -215,6 +229,15 @@ class Trace:
         """Return this trace's connection with another trace attached read-only as `other`."""
         self._connection.execute("ATTACH DATABASE ? AS other", (f"{other.absolute().as_uri()}?mode=ro",))
         return self._connection
+
+    def common_records(self, other: Path) -> int:
+        """Return how many steps both traces have a record of."""
+        connection = self.attach(other)
+        try:
+            with self._damage():
+                return connection.execute("SELECT count(*) FROM main.steps JOIN other.steps USING (step)").fetchone()[0]
+        finally:
+            self.detach()
 
     def detach(self) -> None:
         """Undo `attach`."""

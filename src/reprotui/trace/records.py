@@ -51,7 +51,7 @@ class Record:
     `loss` is the readable value and `loss_bits` its raw IEEE bits as an unsigned integer (of the width of the loss's
     own dtype); both None where there is no loss. `roots` holds 8 bytes a phase, little-endian, zero for an absent one.
     `leaf_checksums` is uint64 little-endian in table order, `leaf_stats` float32 (L2 norm, max |x|) in table order;
-    either may be None.
+    either may be None. `calls` says how many calls of which functions lie in it, as JSON, where an observer knows.
     """
 
     step: int
@@ -63,6 +63,7 @@ class Record:
     metrics: str | None = None
     leaf_checksums: bytes | None = None
     leaf_stats: bytes | None = None
+    calls: str | None = None
 
 
 def next_chain(previous: bytes, step: int, loss_bits: int | None, roots: bytes, table_digest: bytes) -> bytes:

@@ -26,6 +26,7 @@ CREATE TABLE steps (
 ) STRICT;
 CREATE TABLE leaf_checksums (step INTEGER PRIMARY KEY, blob BLOB NOT NULL) STRICT;
 CREATE TABLE leaf_stats (step INTEGER PRIMARY KEY, blob BLOB NOT NULL) STRICT;
+CREATE TABLE calls (step INTEGER PRIMARY KEY, calls TEXT NOT NULL) STRICT;
 CREATE TABLE events (id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL) STRICT;
 CREATE VIEW roots AS SELECT step,
     hex(substr(roots, 1, 8)) AS init, hex(substr(roots, 9, 8)) AS batch, hex(substr(roots, 17, 8)) AS rng,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reprotui.checksum import numpy_form
 from reprotui.errors import CannotTellError
+from reprotui.trace.former import former_roots
 from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES
 from reprotui.trace.reader import Trace
 from reprotui.trace.records import GENESIS, LeafTable, next_chain
@@ -37,7 +38,8 @@ def verify_trace(path: Path, seal: dict[str, Any] | None = None) -> VerifiedTrac
 
     Returns:
         The first problem: an edited, lost, inserted or reordered row, a leaf row that does not give its roots, an
-        end that is not the sealed one, lost leaf rows. A lost tail or leaf row cannot be noticed without a seal; times,
+        end that is not the sealed one, lost leaf rows. The roots of a former trace (`Trace.former`) may be those that
+        reprotui computed then. A lost tail or leaf row cannot be noticed without a seal; times,
         statistics and the readable loss and metrics are for the eye and not protected.
     """
     records, leaf_rows, last, chain = 0, 0, None, GENESIS
@@ -84,7 +86,10 @@ def _first_wrong_leaf_row(trace: Trace, rows: list[tuple[int, bytes]], table: Le
         checksums = np.stack([leaves for _, _, leaves in whole])
         computed = _roots(checksums, table)
         stored = np.frombuffer(b"".join(roots for _, roots, _ in whole), "<u8").reshape(computed.shape)
-        wrong += [whole[index][0] for index in np.flatnonzero((computed != stored).any(axis=1))]
+        unlike = (computed != stored).any(axis=1)
+        if trace.former and unlike.any():
+            unlike &= (former_roots(checksums, table) != stored).any(axis=1)
+        wrong += [whole[index][0] for index in np.flatnonzero(unlike)]
     return f"the leaf checksums of step {min(wrong)} do not give its roots: that row was edited" if wrong else None
 
 

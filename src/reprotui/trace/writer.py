@@ -10,6 +10,7 @@ from typing import Any
 
 from reprotui.checksum import NAME
 from reprotui.errors import WorkerFailedError
+from reprotui.trace.former import ROOTS
 from reprotui.trace.history import History, copy_history
 from reprotui.trace.records import LeafTable, Record, next_chain
 from reprotui.trace.schema import connect_writer
@@ -42,7 +43,7 @@ class TraceWriter:
     def __init__(self, path: Path, history: tuple[Path, int] | None = None) -> None:
         before = History()
         try:
-            self._connection = connect_writer(path, {"checksum": NAME, "created_ns": str(time.time_ns())})
+            self._connection = connect_writer(path, {"checksum": NAME, "roots": ROOTS, "created_ns": str(time.time_ns())})
             if history is not None:
                 before = copy_history(self._connection, *history)
         except sqlite3.Error as error:
@@ -58,6 +59,7 @@ class TraceWriter:
         self._tables = {digest: version for version, digest in enumerate(before.tables)}
         self._last_step = before.last_step
         self._count, self._leaf_rows = before.records, before.leaf_rows
+        self._calls: str | None = None
         self._in_transaction = False
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
@@ -198,6 +200,10 @@ class TraceWriter:
             self._leaf_rows += 1
         if record.leaf_stats is not None:
             execute("INSERT INTO leaf_stats VALUES (?, ?)", (record.step, record.leaf_stats))
+        if record.calls is not None and record.calls != self._calls:
+            # They are the same in nearly all records: a row says what holds from its step on.
+            execute("INSERT INTO calls VALUES (?, ?)", (record.step, record.calls))
+            self._calls = record.calls
         self._chain = chain
         self._last_step = record.step
         self._count += 1

@@ -1,7 +1,7 @@
 """One step of a pair, leaf by leaf: phases, a tree of paths that is built where it is opened, histories. No textual here."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,14 +58,15 @@ class Leaf:
 class StepLeaves:
     """All leaves of a step in causal order. `phases`: whether each phase that is there differs, None where unknown.
 
-    `statistics_step` is the step at which norms and maxima were taken, at or before this one; `problem` says what
-    cannot be read.
+    `statistics_step` is the step at which norms and maxima were taken, at or before this one; `calls` says how many calls of
+    which functions lie in A's record, where an observer counted them; `problem` says what cannot be read.
     """
 
     step: int
     leaves: tuple[Leaf, ...]
     phases: dict[str, bool | None]
     statistics_step: int | None
+    calls: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -74,12 +75,14 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
     sides: list[dict[tuple[str, str], Side]] = []
     roots: list[dict[str, int]] = []
     statistics: list[int | None] = []
+    calls: list[Mapping[str, int]] = []
     problems = []
     for path in traces[:2]:
         leaves, of_phases, at = {}, {}, None
         try:
             with Trace(path) as trace:
                 leaves, of_phases, at = _side(trace, step)
+                calls.append(trace.calls(step) if step and leaves else {})
         except ReprotuiError as error:
             problems.append(str(error))
         sides.append(leaves)
@@ -92,7 +95,7 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
     phases = {
         phase: _phase_differs(phase, roots, leaves_in_order) for phase in dict.fromkeys(leaf.phase for leaf in leaves_in_order)
     }
-    return StepLeaves(step, leaves_in_order, phases, statistics[0], "; ".join(problems))
+    return StepLeaves(step, leaves_in_order, phases, statistics[0], calls[0] if calls else {}, "; ".join(problems))
 
 
 def _side(trace: Trace, step: int) -> tuple[dict[tuple[str, str], Side], dict[str, int], int | None]:

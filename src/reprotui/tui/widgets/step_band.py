@@ -41,6 +41,8 @@ class StepBand(Static):
         sign = " " if alone else self.symbols.differs if differing else self.symbols.equal if equal else self.symbols.unknown
         lines = [f"{sign}  {self._headline(leaves, differing, equal, first)}", f"   {self._phases(leaves)}"]
         lines += [f"   {leaves.problem}"] if leaves.problem else []
+        if sum(leaves.calls.values()) > 1:
+            lines.append("   a step of " + ", ".join(f"{count} × {name}" for name, count in leaves.calls.items()))
         lines += [f"   {' · '.join(notes)}"] if notes else []
         texts = [Content(plain(line, self.symbols)) for line in lines]
         self.update(Content("\n").join([texts[0].stylize("bold"), *texts[1:]]))
