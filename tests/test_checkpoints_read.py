@@ -1,6 +1,7 @@
 """Checkpoints of a run through the command line: verify, list, diff, register, sign, damage, and the campaign of faults."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from reprotui.bench import run_benchmark
 from reprotui.checkpoints.damage import KINDS, applicable, copy_checkpoint, damage
 from reprotui.checkpoints.listing import latest_good, list_checkpoints
 from reprotui.checkpoints.register import announce_removal, register
-from reprotui.checkpoints.registry import read_registry, registry_path
+from reprotui.checkpoints.registry import ASIDE, GENESIS, REMOVED, SAVED, append, read_registry, registry_path
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.cli import main
-from reprotui.integrity import Identity, Status, build_manifest, identity_of_run, manifest_path, write_manifest
+from reprotui.errors import BadInputError
+from reprotui.integrity import Identity, IntegrityError, Status, build_manifest, identity_of_run, manifest_path, write_manifest
 from reprotui.trace import LeafTable, Record, TraceWriter
 from reprotui.trace.verify import roots_of
 
@@ -296,15 +299,196 @@ def test_the_registry_is_a_chain(run: Path) -> None:
     assert verify_checkpoint(run / "checkpoints" / "3", "files").status is Status.VALID
 
 
-def test_a_registry_line_that_was_not_finished_counts_for_nothing(run: Path, saved: Path) -> None:
+def torn(line: bytes, at: int) -> bytes:
+    """Return what a crash leaves of a line that was being appended: so much of it, and no brace yet."""
+    return (b"#" + line[1:])[:at]
+
+
+def former(directory: Path) -> bytes:
+    """Return the registry of a directory as the version before wrote it: without the length of each line."""
+    entries, raw, previous = read_registry(directory).entries, b"", GENESIS
+    for entry in entries:
+        value = {name: value for name, value in asdict(entry).items() if name != "digest"} | {"previous": previous}
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        previous = hashlib.sha256(text.encode()).hexdigest()
+        raw += json.dumps(value | {"digest": previous}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return raw
+
+
+def problems(run: Path) -> dict[str, Status | None]:
+    return {entry.path.name: entry.problem for entry in list_checkpoints(run)}
+
+
+def test_a_line_that_a_crash_cut_off_counts_for_nothing_wherever_it_was_cut(run: Path, saved: Path) -> None:
     path = registry_path(run / "checkpoints")
     raw = path.read_bytes()
-    path.write_bytes(raw[:-10])
-    found = {entry.step: entry.problem for entry in list_checkpoints(run)}
-    assert found == {1: None, 2: None, 3: Status.UNREGISTERED}
+    last = raw.rindex(b"{")
+    for at in (1, 2, 5, 10, 11, 14, 60, len(raw) - last - 1, len(raw) - last):
+        path.write_bytes(raw[:last] + torn(raw[last:], at))
+        assert problems(run) == {"1": None, "2": None, "3": Status.UNREGISTERED}, at
+        assert "begun and never finished" in list_checkpoints(run)[2].message
     shutil.rmtree(run / "checkpoints" / "3")
     save(run, saved, 3)
     assert verify_checkpoint(run / "checkpoints" / "3").status is Status.VALID
+    assert path.read_bytes().startswith(raw[:last]) and b"#" not in path.read_bytes()
+
+
+def test_damage_of_an_acknowledged_line_is_said_and_nothing_is_cut_off(cli: Cli, run: Path) -> None:
+    path = registry_path(run / "checkpoints")
+    raw = path.read_bytes()
+    last = raw.rindex(b"{")
+    harmed = [
+        raw[:-1],
+        raw[:-1] + b"\x8a",
+        raw[:-10],
+        *(raw[: last + size] for size in (1, 2, 9, 10, 30)),
+        raw + b"{",
+        raw + b"x",
+    ]
+    harmed += [raw + b'{"kind":"sav', raw + b"# no line", raw + b"#\n", raw + b"\n", raw + bytes(40), raw + raw[last:-9]]
+    # A line feed that became another end of a line must not make the rest of the file unread.
+    harmed += [raw[:last] + b"#" + raw[last + 1 :] + b"x", raw.replace(b"3", b"\r", 1), raw[: last - 1] + b"\r" + raw[last:]]
+    for number, bytes_ in enumerate(harmed):
+        path.write_bytes(bytes_)
+        assert set(problems(run).values()) == {Status.CORRUPT}, (number, bytes_[-40:])
+        cli("checkpoint", "prune", run, "--keep", 1, exit_code=1)
+        with pytest.raises(IntegrityError):
+            append(run / "checkpoints", SAVED, "4", 4, "0" * 64, None)
+        assert path.read_bytes() == bytes_
+        assert sorted(problems(run)) == ["1", "2", "3"]
+    path.write_bytes(raw)
+    assert set(problems(run).values()) == {None}
+
+
+def test_every_flipped_byte_of_the_registry_is_found(run: Path) -> None:
+    path = registry_path(run / "checkpoints")
+    raw = bytearray(path.read_bytes())
+    for at in range(len(raw)):
+        raw[at] ^= 1 << at % 8
+        path.write_bytes(raw)
+        with pytest.raises(IntegrityError):
+            read_registry(run / "checkpoints")
+        raw[at] ^= 1 << at % 8
+
+
+def test_a_kill_inside_an_append_leaves_what_was_acknowledged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = registry_path(run / "checkpoints")
+    before = path.read_bytes()
+    synced = os.fsync
+    for stop in (1, 2):
+        calls = iter(range(1, 10))
+
+        def die(descriptor: int, calls: Any = calls, stop: int = stop) -> None:
+            synced(descriptor)
+            if next(calls) == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "fsync", die)
+        with pytest.raises(KeyboardInterrupt):
+            append(run / "checkpoints", SAVED, "4", 4, "0" * 64, None)
+        monkeypatch.undo()
+        assert path.read_bytes().startswith(before + b'#"length":')
+        assert [entry.step for entry in read_registry(run / "checkpoints").entries] == [1, 2, 3]
+    append(run / "checkpoints", SAVED, "4", 4, "0" * 64, None)
+    assert [entry.step for entry in read_registry(run / "checkpoints").entries] == [1, 2, 3, 4]
+
+
+def test_registries_of_the_former_version_are_read_and_gone_on_with(cli: Cli, run: Path) -> None:
+    directory = run / "checkpoints"
+    path = registry_path(directory)
+    lines = former(directory)
+    path.write_bytes(lines)
+    assert set(problems(run).values()) == {None}
+    # Whether its last line was cut off by a crash or later, nobody can tell: it counts for nothing, and is kept.
+    last = lines.rindex(b"{")
+    path.write_bytes(lines[:-30])
+    assert problems(run) == {"1": None, "2": None, "3": Status.UNREGISTERED}
+    assert "or the line was damaged" in list_checkpoints(run)[2].message
+    cli("checkpoint", "register", run, "--step", 3, exit_code=0)
+    assert (directory / ASIDE).read_bytes() == lines[last:-30] + b"\n"
+    assert verify(cli, run, "--all", exit_code=0) == [("VALID", set(), set())] * 3
+    assert b'{"length":' in path.read_bytes().splitlines()[2]
+    # What cannot be a crash is damage there too.
+    for harmed in (lines[:-1], lines[:-1] + b"\x8a", lines + b"x", lines[:last] + b"{\n"):
+        path.write_bytes(harmed)
+        assert set(problems(run).values()) == {Status.CORRUPT}, harmed[-20:]
+
+
+def test_pruning_says_what_it_leaves_alone_and_what_was_not_registered_can_be(cli: Cli, run: Path) -> None:
+    directory = run / "checkpoints"
+    raw = registry_path(directory).read_bytes()
+    registry_path(directory).write_bytes(raw[: raw.rindex(b"{")])  # as a crash between manifest and registry leaves it
+    would = json.loads(cli("checkpoint", "prune", run, "--keep", 1, "--dry-run", "--json").stdout)
+    assert (would["removed"], would["kept"]) == ([1], [2])
+    assert [(entry["step"], entry["problem"]) for entry in would["left_alone"]] == [(3, "UNREGISTERED")]
+    said = cli("checkpoint", "prune", run, "--keep", 1).stdout
+    assert "3 is UNREGISTERED: the registry does not know it; register it or delete it yourself" in said
+    cli("checkpoint", "register", run, "--step", 3)
+    assert verify(cli, run, "--all", exit_code=0) == [("VALID", set(), set())] * 2
+    assert "left alone" not in cli("checkpoint", "prune", run, "--keep", 1).stdout
+    assert sorted(problems(run)) == ["3"]
+    assert "registered already" in cli("checkpoint", "register", run, "--step", 3, exit_code=2).stderr
+
+
+def test_what_was_damaged_before_its_registration_is_not_registered(cli: Cli, run: Path) -> None:
+    directory = run / "checkpoints"
+    raw = registry_path(directory).read_bytes()
+    registry_path(directory).write_bytes(raw[: raw.rindex(b"{")])
+    flip(value_file(directory / "3"), 100)
+    assert "SHA-256" in cli("checkpoint", "register", run, "--step", 3, exit_code=1).stderr
+
+
+# Names that come out of files
+
+
+def entry(directory: Path, kind: str, name: str) -> None:
+    """Append a line that names anything, with a chain that holds: whoever wrote a file can compute it."""
+    body = {
+        "kind": kind, "name": name, "step": None, "manifest": "0" * 64, "content": None, "created_ns": 1,
+        "previous": read_registry(directory).head,
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    rest = json.dumps({**body, "digest": digest}, ensure_ascii=False, separators=(",", ":"))[1:] + "\n"
+    with registry_path(directory).open("ab") as file:
+        file.write(b'{"length":%d,' % len(rest.encode()) + rest.encode())
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "", "a/b", "/etc/x", "a\x00", "a\nb", "plain"])
+@pytest.mark.parametrize("kind", [SAVED, REMOVED])
+def test_a_name_in_the_registry_leads_nowhere_else(cli: Cli, run: Path, kind: str, name: str) -> None:
+    outside = manifest_path(run.parent / "x")
+    outside.write_text("somebody's own")
+    entry(run / "checkpoints", kind, name)
+    done = cli("checkpoint", "prune", run, "--keep", 1, exit_code=0 if name == "plain" else 1)
+    assert outside.exists()
+    if name != "plain":
+        assert "line 4 names" in done.stderr
+        assert set(problems(run).values()) == {Status.CORRUPT}
+        with pytest.raises(BadInputError, match="before it is registered"):
+            append(run.parent / "other", kind, name, None, "0" * 64, None)
+
+
+@pytest.mark.parametrize("how", ["manifest", "link"])
+def test_pruning_a_run_never_removes_outside_of_it(cli: Cli, run: Path, how: str) -> None:
+    elsewhere = run.parent / "mine"
+    (run / "checkpoints").rename(elsewhere)
+    if how == "link":
+        (run / "checkpoints").symlink_to(elsewhere)
+    else:
+        (run / "run.json").write_text(json.dumps({**MANIFEST, "checkpointing": {"directory": str(elsewhere)}}))
+    assert "name that directory itself" in cli("checkpoint", "prune", run, "--keep", 1, exit_code=2).stderr
+    assert sorted(path.name for path in elsewhere.iterdir() if path.is_dir()) == ["1", "2", "3"]
+    assert "removed steps 1, 2" in cli("checkpoint", "prune", elsewhere, "--keep", 1).stdout
+
+
+def test_links_among_checkpoints_are_damage_and_never_followed_by_a_removal(cli: Cli, run: Path) -> None:
+    directory = run / "checkpoints"
+    (directory / "3").rename(run.parent / "kept")
+    (directory / "3").symlink_to(run.parent / "kept")
+    assert problems(run) == {"1": None, "2": None, "3": Status.CORRUPT}
+    (directory / ".removing-9").symlink_to(run.parent / "kept")
+    assert "removed steps 1 (" in cli("checkpoint", "prune", run, "--keep", 1).stdout
+    assert (run.parent / "kept" / "state").is_dir() and not (directory / ".removing-9").is_symlink()
 
 
 def test_no_registry_and_no_manifest_are_unregistered(cli: Cli, run: Path) -> None:

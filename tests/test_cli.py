@@ -355,9 +355,14 @@ def test_an_unreadable_entry_does_not_hide_the_others(reprotui: Any, sample: Any
     assert states["single"] == "created" if damage == '{"manifest_version": 1}' else states["single"].startswith("unreadable")
 
 
-@pytest.mark.parametrize("damage", ["{", "{}", '{"members": ["../x"]}'])
+@pytest.mark.parametrize("damage", ["{", "{}", '{"members": ["../x"]}', '{"members": [".."]}', '{"members": ["."]}', "link"])
 def test_a_damaged_race_is_listed_as_such(reprotui: Any, sample: Any, damage: str) -> None:
-    (sample("identical") / "race.json").write_text(damage)
+    race = sample("identical")
+    if damage == "link":  # a member that lies elsewhere, and leads there
+        (race / "a").rename(race.parent / "elsewhere")
+        (race / "a").symlink_to("../elsewhere")
+    else:
+        (race / "race.json").write_text(damage)
     assert "unreadable" in reprotui("runs", "--runs-dir", ".").stdout
     reprotui("compare", "identical", exit_code=2)
 

@@ -212,6 +212,17 @@ def test_a_kept_state_that_was_damaged_is_refused(replayed_once: Path, tmp_path:
         made.read("x")
 
 
+@pytest.mark.parametrize("file", ["..", "../../run.json", "", "a/b", "link", "0.npy"])
+def test_a_kept_state_names_no_file_outside_of_its_folder(tmp_path: Path, file: str) -> None:
+    run = RunDirectory(tmp_path / "run")
+    made = _made_up(run)
+    (made.directory / "link").symlink_to(tmp_path)
+    value = json.loads((made.directory / "state.json").read_text())
+    value["leaves"][0]["file"] = file
+    (made.directory / "state.json").write_text(json.dumps(value))
+    assert (open_state(run, made.directory) is None) == (file != "0.npy")
+
+
 def _made_up(run: RunDirectory, step: int = 1) -> ReplayedState:
     """Write a state as a replay would."""
     from reprotui.checksum import LeafSpec

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError, CannotTellError
+from reprotui.names import entry_of
 
 MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
@@ -113,13 +114,13 @@ def members_of(path: Path) -> list[tuple[str, Path]]:
     """Return (label, run directory) of a race's members.
 
     Raises:
-        BadInputError: the directory is not a race.
+        BadInputError: the directory is not a race, or names what does not lie in it.
     """
     race = read_json(path / "race.json")
     labels = race.get("members")
-    if not isinstance(labels, list) or not all(isinstance(label, str) and "/" not in label for label in labels):
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise BadInputError(f"{path / 'race.json'} is not a race: it names no members")
-    return [(label, path / label) for label in labels]
+    return [(label, entry_of(path, label, str(path / "race.json"))) for label in labels]
 
 
 def expand_races(paths: Iterable[Path]) -> list[Path]:

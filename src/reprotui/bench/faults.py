@@ -1,4 +1,7 @@
-"""Campaign: one fault in each of many checkpoints. Is every one found, and are whole checkpoints never suspected?"""
+"""Campaign: one fault in each of many checkpoints. Is every one found, and are whole checkpoints never suspected?
+
+Each lies in a run, with its manifest and with a registry in which two earlier ones were saved and removed.
+"""
 
 import random
 import shutil
@@ -10,16 +13,24 @@ from typing import Any
 from reprotui.bench import checkpoint_samples as samples
 from reprotui.bench.common import Progress, in_child, say
 from reprotui.checkpoints.damage import Damage, applicable, copy_checkpoint, damage
+from reprotui.checkpoints.places import DIRECTORY
+from reprotui.checkpoints.prune import remove
 from reprotui.checkpoints.register import register
 from reprotui.checkpoints.registry import registry_path
 from reprotui.checkpoints.verify import verify_checkpoint
-from reprotui.integrity.manifest import Identity, manifest_path
+from reprotui.integrity.manifest import identity_of_run
 from reprotui.integrity.status import Result, Status
+from reprotui.run_directory import write_json
 
 FAULTS = 2000
 SAMPLES = 5
 """Checkpoints of each format that are harmed in turn."""
 CYCLES = 200
+STEP = 3
+BESIDE = ["manifest", "registry"]
+"""Kinds of damage of the files that a checkpoint is held against."""
+MANIFEST = {"manifest_version": 1, "name": "faults", "created_ns": 1, "config": {}, "experiment": {"name": "faults"}}
+"""`run.json` of the runs."""
 
 
 def run(count: int | None = None, seed: int = 0, *, cycles: int = CYCLES, formats: list[str] | None = None) -> dict[str, Any]:
@@ -60,12 +71,30 @@ class _Campaign:
         self._format, self._directory, self._seed = format_, directory, seed
         self._generator = random.Random(f"{seed} {format_}")
 
+    def _checkpoint(self, number: int) -> Path:
+        return self._directory / f"{self._format}-run-{number}" / DIRECTORY / str(STEP)
+
+    def _register(self, number: int) -> None:
+        """Make a run of a checkpoint that was just saved."""
+        checkpoint, saved = self._checkpoint(number), self._directory / f"{self._format}-{number}"
+        checkpoint.parent.mkdir(parents=True)
+        write_json(checkpoint.parent.parent / "run.json", MANIFEST)
+        content = samples.content(samples.state(self._seed + number, samples.has_bfloat16(self._format)))
+        for step in range(1, STEP):
+            path = copy_checkpoint(saved, checkpoint.parent / "of").rename(checkpoint.with_name(str(step)))
+            register(path, identity_of_run(MANIFEST, step), content)
+            remove(path)
+        (checkpoint.parent / "of").rmdir()
+        saved.rename(checkpoint)
+        register(checkpoint, identity_of_run(MANIFEST, STEP), content)
+
     def run(self, faults: int, whole: int) -> tuple[dict[str, Any], list[str]]:
         """Run the whole ones, then the faults; return the row and the notes."""
         notes = []
         alarms = 0
         progress = Progress(f"{self._format}", whole + faults)
         for number in range(whole):
+            self._register(number)
             result = self._cycle(number)
             alarms += result.status is not Status.VALID
             if result.status is not Status.VALID:
@@ -89,34 +118,37 @@ class _Campaign:
         return row, notes
 
     def _cycle(self, number: int) -> Result:
-        """Register a checkpoint that was just saved, copy it, move the copy, verify.
+        """Copy a checkpoint, move the copy, verify.
 
-        Half of them keep their registry, half lie with their manifest alone.
+        One third lies with its manifest alone, one third in a run with a registry, and one third in a run where a crash cut
+        off what was appended to the registry.
         """
-        path = self._directory / f"{self._format}-{number}"
-        registry_path(self._directory).touch()
-        leaves = samples.state(self._seed + number, samples.has_bfloat16(self._format))
-        register(path, Identity(step=number), samples.content(leaves))
-        copy = copy_checkpoint(path, self._directory / "copied")
-        moved = self._directory / "moved"
-        moved.mkdir()
-        shutil.move(copy, moved / copy.name)
-        shutil.move(manifest_path(copy), moved)
-        if number % 2:
-            shutil.move(registry_path(copy.parent), moved)
-        result = verify_checkpoint(moved / copy.name, "content")
-        shutil.rmtree(copy.parent)
-        shutil.rmtree(moved)
+        copy = self._copy(self._checkpoint(number), self._directory / "copied")
+        run = copy.parent.parent.rename(self._directory / "moved")
+        moved = run / DIRECTORY / copy.name
+        if number % 3 == 0:
+            (run / "run.json").unlink()
+            registry_path(moved.parent).unlink()
+        elif number % 3 == 1:
+            last = registry_path(moved.parent).read_bytes().splitlines(keepends=True)[-1]
+            with registry_path(moved.parent).open("ab") as file:
+                file.write(b"#" + last[1 : 1 + self._generator.randrange(len(last))])
+        result = verify_checkpoint(moved, "content")
+        shutil.rmtree(run)
         return result
 
     def _fault(self, number: int) -> tuple[Damage, Result]:
         """Harm a copy once; return what was done, and what verification says."""
-        folder = self._directory / "damaged"
-        copy = copy_checkpoint(self._directory / f"{self._format}-{number}", folder)
-        kinds = applicable(copy)
-        # Half of the faults are flips, the kind that nothing else notices.
-        kind = "flip" if self._generator.random() < 0.5 else self._generator.choice(kinds)
-        done = damage(copy, kind, self._generator)
+        copy = self._copy(self._checkpoint(number), self._directory / "damaged")
+        # Many faults are flips, the kind that nothing else notices, and many harm what the checkpoint is held against.
+        kinds = self._generator.choices((["flip"], BESIDE, applicable(copy)), (2, 1, 2))[0]
+        done = damage(copy, self._generator.choice(kinds), self._generator)
         result = verify_checkpoint(copy, "content")
-        shutil.rmtree(folder)
+        shutil.rmtree(self._directory / "damaged")
         return done, result
+
+    @staticmethod
+    def _copy(checkpoint: Path, run: Path) -> Path:
+        copy = copy_checkpoint(checkpoint, run / DIRECTORY)
+        shutil.copy2(checkpoint.parent.parent / "run.json", run)
+        return copy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprotui.checkpoints.places import signature_path
+from reprotui.checkpoints.places import owner, signature_path
 from reprotui.checkpoints.registry import registry_path
 from reprotui.errors import BadInputError
 from reprotui.integrity.files import SINGLE_FILE, locate, walk
@@ -73,11 +73,11 @@ def damage(checkpoint: Path, kind: str, generator: random.Random) -> Damage:
 def applicable(checkpoint: Path) -> list[str]:
     """Return the kinds of damage that can be done to a checkpoint."""
     files = _files(checkpoint)
-    several = files != [SINGLE_FILE]
-    return [
-        kind for kind in KINDS
-        if not (kind == "add" and not several) and not (kind == "manifest" and not manifest_path(checkpoint).is_file())
-    ]  # fmt: skip
+    not_here = {
+        "add": files == [SINGLE_FILE], "manifest": not manifest_path(checkpoint).is_file(),
+        "registry": not _has_lines(registry_path(checkpoint.parent)),
+    }  # fmt: skip
+    return [kind for kind in KINDS if not not_here.get(kind, False)]
 
 
 def _flip(checkpoint: Path, generator: random.Random) -> Damage:
@@ -174,30 +174,76 @@ def _manifest(checkpoint: Path, generator: random.Random) -> Damage:
     if how == "delete":
         path.unlink()
         return Damage("manifest", path.name, "deleted")
+    text = _edit(data, how, generator)
+    path.write_bytes(data)
+    return Damage("manifest", path.name, text)
+
+
+def _registry(checkpoint: Path, generator: random.Random) -> Damage:
+    """Harm the registry. Whole lines that are cut off go back before this checkpoint: later ones say nothing of it."""
+    path = registry_path(checkpoint.parent)
+    if not _has_lines(path):
+        raise _NotHere("it has no registry")
+    data = bytearray(path.read_bytes())
+    # Outside of a run a checkpoint with its manifest alone is whole.
+    gone = ["delete"] if owner(checkpoint) is not None else []
+    how = generator.choice(["flip", "flip", "digit", "truncate", "end", "append", "line", "lines", *gone])
+    if how == "delete":
+        path.unlink()
+        return Damage("registry", path.name, "deleted")
+    lines = bytes(data).splitlines(keepends=True)
+    if how == "append":
+        # A crash leaves what begins with #: that is no damage.
+        added = generator.choice([lines[-1][: generator.randrange(1, len(lines[-1]))], b"x" + generator.randbytes(20), b"\n"])
+        data += added
+        text = f"{len(added)} bytes appended"
+    elif how == "end":
+        data[-1] ^= 1 << generator.randrange(8)
+        text = "a bit of its last byte inverted"
+    elif how == "line":
+        at = generator.randrange(len(lines))
+        doubled = generator.random() < 0.5 or f'"name":"{checkpoint.name}"'.encode() not in b"".join(lines[at:])
+        data = bytearray(b"".join([*lines[:at], *([lines[at]] * 2 if doubled else []), *lines[at + 1 :]]))
+        text = f"line {at + 1} {'doubled' if doubled else 'taken out'}"
+    elif how == "lines" and len(lines) > 1:
+        at = generator.randrange(len(lines) - 1)
+        data = bytearray(b"".join([*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]))
+        text = f"lines {at + 1} and {at + 2} exchanged"
+    else:
+        own = data.rfind(f'"name":"{checkpoint.name}"'.encode())
+        end = data.find(b"\n", own) + 1 if own >= 0 else len(data)
+        text = _edit(data, "truncate" if how == "lines" else how, generator, end)
+    path.write_bytes(data)
+    return Damage("registry", path.name, text)
+
+
+def _has_lines(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _edit(data: bytearray, how: str, generator: random.Random, end: int | None = None) -> str:
+    """Change text in memory in one of the ways `flip`, `digit`, `truncate`, `empty`; return what was done."""
     if how == "digit":
         digits = [at for at, byte in enumerate(data) if 0x30 <= byte <= 0x39]
         at = generator.choice(digits)
         old = chr(data[at])
         data[at] = ord(generator.choice([digit for digit in "0123456789" if digit != old]))
-        text = f"byte {at} changed from {old!r} to {chr(data[at])!r}"
-    elif how == "flip":
+        return f"byte {at} changed from {old!r} to {chr(data[at])!r}"
+    if how == "flip":
         at, bit = generator.randrange(len(data)), generator.randrange(8)
         data[at] ^= 1 << bit
-        text = f"bit {bit} of byte {at} inverted"
-    else:
-        keep = 0 if how == "empty" else generator.randrange(len(data))
-        text = f"cut from {len(data)} to {keep} bytes"
-        data = data[:keep]
-    path.write_bytes(data)
-    return Damage("manifest", path.name, text)
+        return f"bit {bit} of byte {at} inverted"
+    before, keep = len(data), 0 if how == "empty" else generator.randrange(len(data) if end is None else end)
+    del data[keep:]
+    return f"cut from {before} to {keep} bytes"
 
 
 KINDS: dict[str, Callable[[Path, random.Random], Damage]] = {
     "flip": _flip, "zero": _zero, "truncate": _truncate, "append": _append, "swap": _swap, "remove": _remove, "add": _add,
-    "manifest": _manifest,
+    "manifest": _manifest, "registry": _registry,
 }  # fmt: skip
 """One bit; a block of zeros; cut off; bytes appended; files (or blocks of the one file) exchanged; a file deleted; a file or
-directory added; the manifest edited, cut off or deleted."""
+directory added; the manifest edited, cut off or deleted; the registry edited, cut off, its lines exchanged, or deleted."""
 
 
 def _files(checkpoint: Path) -> list[str]:

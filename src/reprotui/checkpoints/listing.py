@@ -117,6 +117,8 @@ def latest_good(
 def _describe(path: Path) -> ListedCheckpoint:
     manifest: Manifest | None = None
     problem, message = (incompleteness(path) if path.is_dir() else None) or (None, "")
+    if path.is_symlink():
+        problem, message = Status.CORRUPT, "is a symbolic link: a checkpoint holds files and directories only"
     if problem is None:
         try:
             manifest, digest = read_manifest(manifest_path(path))

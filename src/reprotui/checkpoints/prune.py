@@ -8,10 +8,11 @@ from reprotui.checkpoints.listing import ListedCheckpoint, latest_good, list_che
 from reprotui.checkpoints.places import checkpoints_directory, signature_path, step_of
 from reprotui.checkpoints.register import announce_removal
 from reprotui.checkpoints.registry import REMOVED, read_registry
-from reprotui.errors import CannotTellError
+from reprotui.errors import BadInputError, CannotTellError
 from reprotui.integrity.files import Progress, sync
 from reprotui.integrity.formats.orbax import TEMPORARY
 from reprotui.integrity.manifest import manifest_path
+from reprotui.names import lies_below
 
 _BURIED = ".removing-"
 """A removed directory is renamed first: what is half deleted never stands under the name of a checkpoint."""
@@ -19,12 +20,16 @@ _BURIED = ".removing-"
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed, or would be: checkpoints by step, what crashes left behind, and the bytes of both."""
+    """What was removed, or would be: checkpoints by step, what crashes left behind, and the bytes of both.
+
+    `left_alone` is what stays beside `kept`: damaged or unregistered, so that somebody must look at it.
+    """
 
     steps: tuple[int, ...]
     leftovers: tuple[str, ...]
     kept: tuple[int, ...]
     size: int
+    left_alone: tuple[ListedCheckpoint, ...] = ()
 
 
 def remove(checkpoint: Path) -> None:
@@ -43,15 +48,22 @@ def prune(run: Path, keep: int, *, dry_run: bool = False, progress: Progress | N
     Args:
         run: the run (not one that trains), or its checkpoints directory.
         keep: how many of the newest stay, of those with an undamaged manifest. What is damaged is never removed: it is
-            evidence, and it is not counted.
+            evidence, and it is not counted; neither is what is not registered.
         dry_run: only say what would be removed.
         progress: called with bytes hashed.
 
     Raises:
+        BadInputError: the run's manifest, or a link, places its checkpoints outside the run.
         CannotTellError: none of those that would stay verifies: then an older one may be the last good one.
         IntegrityError: the registry is damaged.
     """
     directory = checkpoints_directory(run)
+    if directory != run and not lies_below(directory, run):
+        raise BadInputError(
+            f"{run} has its checkpoints in {directory.resolve()}, outside of it: to remove there, name that directory itself"
+        )
+    if directory.is_dir():
+        read_registry(directory)
     listed = list_checkpoints(run)
     whole = [entry for entry in listed if entry.step is not None and entry.problem is None]
     stay, go = whole[-keep:], whole[:-keep]
@@ -65,6 +77,7 @@ def prune(run: Path, keep: int, *, dry_run: bool = False, progress: Progress | N
     return Pruned(
         tuple(entry.step for entry in go if entry.step is not None), tuple(entry.path.name for entry in left),
         tuple(entry.step for entry in stay if entry.step is not None), sum(entry.size for entry in (*go, *left)),
+        tuple(entry for entry in listed if entry.problem is not None and entry not in left),
     )  # fmt: skip
 
 
@@ -82,7 +95,7 @@ def clear_leftovers(run: Path) -> None:
         if _is_leftover(directory, entry):
             _bury(entry.path)
     for grave in directory.glob(f"{_BURIED}*"):
-        shutil.rmtree(grave)
+        _discard(grave)
     registry = read_registry(directory) if directory.is_dir() else None
     for name in {entry.name for entry in registry.entries} - set(registry.names()) if registry is not None else ():
         _unlink_sidecars(directory / name)
@@ -98,12 +111,19 @@ def _is_leftover(directory: Path, entry: ListedCheckpoint) -> bool:
 
 def _bury(checkpoint: Path) -> None:
     grave = checkpoint.with_name(_BURIED + checkpoint.name)
-    if grave.exists():
-        shutil.rmtree(grave)
+    _discard(grave)
     checkpoint.rename(grave)
     _unlink_sidecars(checkpoint)
     sync(checkpoint.parent)
-    shutil.rmtree(grave)
+    _discard(grave)
+
+
+def _discard(path: Path) -> None:
+    """Delete a directory with all that is in it, or a file; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _unlink_sidecars(checkpoint: Path) -> None:

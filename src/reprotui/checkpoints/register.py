@@ -2,13 +2,21 @@
 
 from pathlib import Path
 
-from reprotui.checkpoints.places import owner
+from reprotui.checkpoints.places import owner, step_of
 from reprotui.checkpoints.registry import REMOVED, SAVED, Entry, append, read_registry, registry_path
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest
 from reprotui.integrity.files import Progress, sync_tree
 from reprotui.integrity.formats import digest_stored, open_checkpoint
-from reprotui.integrity.manifest import Identity, Manifest, build_manifest, manifest_path, read_manifest, write_manifest
+from reprotui.integrity.manifest import (
+    Identity,
+    Manifest,
+    build_manifest,
+    check_files,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 from reprotui.integrity.status import Finding, IntegrityError, Status
 
 
@@ -47,11 +55,17 @@ def register_as_found(checkpoint: Path, identity: Identity, progress: Progress |
     Where the writer stored the content digest inside, the stored state is held against it first. Outside a run a
     registry is only appended to, not begun: a model on its own is its file and its manifest.
 
+    A manifest that lies there without its line in the registry, as a crash between the two leaves it, is held against
+    the files and registered.
+
     Raises:
         BadInputError: it is registered already.
         IntegrityError: it is damaged or incomplete.
     """
     if manifest_path(checkpoint).exists():
+        registry = read_registry(checkpoint.absolute().parent)
+        if registry is not None and registry.latest(checkpoint.name) is None:
+            return _register_again(checkpoint, identity, progress)
         raise BadInputError(f"{manifest_path(checkpoint)} exists: the checkpoint is registered already; verify it instead")
     content: ContentDigest | None = None
     try:
@@ -71,6 +85,17 @@ def register_as_found(checkpoint: Path, identity: Identity, progress: Progress |
     return register(checkpoint, identity, content, progress, in_registry=in_registry)
 
 
+def _register_again(checkpoint: Path, identity: Identity, progress: Progress | None) -> Manifest:
+    manifest, digest = read_manifest(manifest_path(checkpoint))
+    if manifest.identity != identity:
+        raise BadInputError(f"{manifest_path(checkpoint)} is not of this run and step: it is not registered")
+    if findings := check_files(checkpoint, manifest, progress)[0]:
+        raise IntegrityError(findings[0])
+    content = None if manifest.content is None else manifest.content.root
+    append(checkpoint.absolute().parent, SAVED, checkpoint.name, identity.step, digest, content)
+    return manifest
+
+
 def announce_removal(checkpoint: Path) -> Entry:
     """Say in the registry that a checkpoint is going to be deleted; to be called before the first file is.
 
@@ -80,6 +105,17 @@ def announce_removal(checkpoint: Path) -> Entry:
     manifest, digest = read_manifest(manifest_path(checkpoint))
     content = None if manifest.content is None else manifest.content.root
     return append(checkpoint.absolute().parent, REMOVED, checkpoint.name, manifest.identity.step, digest, content)
+
+
+def registered_steps(directory: Path) -> list[int]:
+    """Return the steps of a checkpoints directory that the registry knows and that are there, in order.
+
+    Raises:
+        IntegrityError: the registry is damaged.
+    """
+    registry = read_registry(directory)
+    names = [] if registry is None else [name for name in registry.names() if (directory / name).is_dir()]
+    return sorted(step for name in names if (step := step_of(name)) is not None)
 
 
 def registered_as(checkpoint: Path, manifest_digest: str) -> Finding | None:
@@ -96,7 +132,10 @@ def registered_as(checkpoint: Path, manifest_digest: str) -> Finding | None:
         return Finding(Status.UNREGISTERED, name, "the run's registry is gone: an older pair would look the same")
     latest = registry.latest(checkpoint.name)
     if latest is None:
-        return Finding(Status.UNREGISTERED, name, "the registry does not know it")
+        said = (
+            f"the registry does not know it ({registry.unfinished})" if registry.unfinished else "the registry does not know it"
+        )
+        return Finding(Status.UNREGISTERED, name, said)
     if latest.kind == REMOVED:
         return Finding(Status.INCOMPLETE, name, "the registry says that it was removed: its deletion did not end")
     if latest.manifest == manifest_digest:

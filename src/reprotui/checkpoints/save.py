@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reprotui.checkpoints.places import step_directories
 from reprotui.checkpoints.policy import Checkpointing, surplus
 from reprotui.checkpoints.prune import clear_unregistered, remove
-from reprotui.checkpoints.register import register
+from reprotui.checkpoints.register import register, registered_steps
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import jax_form
 from reprotui.errors import BadInputError, WorkerFailedError
@@ -180,7 +179,8 @@ class Saver:
 
     def _prune(self) -> None:
         directory = self._place
-        for step in surplus(list(step_directories(directory)), self.policy):
+        # What a crash left unregistered takes the place of none that can be restored.
+        for step in surplus(registered_steps(directory), self.policy):
             try:
                 remove(directory / str(step))
             except IntegrityError as error:

@@ -16,7 +16,7 @@ LEVELS = {
     "trace": "besides, its checksum is the one that the run recorded at that step",
     "replay": "besides, training resumed from it gives the steps that were recorded after it",
 }
-DAMAGES = ("flip", "zero", "truncate", "append", "swap", "remove", "add", "manifest")
+DAMAGES = ("flip", "zero", "truncate", "append", "swap", "remove", "add", "manifest", "registry")
 PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
 
 

@@ -209,6 +209,7 @@ def prune(parsed: argparse.Namespace) -> int:
     from reprotui.checkpoints.places import is_run
     from reprotui.checkpoints.prune import prune as remove_surplus
     from reprotui.cli.show_checkpoint import Meter, size
+    from reprotui.integrity.status import Status
     from reprotui.run_directory import RunDirectory
 
     path = common.find_run(parsed.run, common.runs_directory(parsed))
@@ -219,12 +220,16 @@ def prune(parsed: argparse.Namespace) -> int:
     with Meter("verified") as meter:
         done = remove_surplus(path, parsed.keep, dry_run=parsed.dry_run, progress=meter)
     if parsed.json:
-        common.print_json(
-            {"dry_run": parsed.dry_run, "removed": done.steps, "leftovers": done.leftovers, "kept": done.kept, "bytes": done.size}
-        )
+        common.print_json({
+            "dry_run": parsed.dry_run, "removed": done.steps, "leftovers": done.leftovers, "kept": done.kept, "bytes": done.size,
+            "left_alone": [entry.to_json() for entry in done.left_alone],
+        })  # fmt: skip
         return SAME
     verb = "would remove" if parsed.dry_run else "removed"
     steps = f"steps {', '.join(map(str, done.steps))}" if done.steps else "no checkpoint"
     left = f" and {len(done.leftovers)} leftovers of crashes" if done.leftovers else ""
     print(f"{verb} {steps}{left} ({size(done.size)}); steps {', '.join(map(str, done.kept)) or 'none'} stay")
+    for entry in done.left_alone:
+        what = "register it or delete it yourself" if entry.problem is Status.UNREGISTERED else "verify it, then decide yourself"
+        print(f"left alone: {common.short(entry.path)} is {entry.problem}: {entry.message}; {what}")
     return SAME

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reprotui.integrity.status import Finding, IntegrityError, Status
+from reprotui.names import entry_problem
 
 CHUNK = 1 << 20
 """Bytes read at a time: a file of any size is hashed in this much memory, and SHA-256 releases the interpreter meanwhile."""
@@ -102,7 +103,7 @@ def name_problem(path: str) -> str | None:
     if unicodedata.normalize("NFC", path) != path:
         return "is not in Unicode's normal form NFC: another file system would store another name"
     for part in path.split("/"):
-        if part in ("", ".", ".."):
+        if entry_problem(part) is not None:
             return "does not stay within the checkpoint"
         if part.split(".")[0].lower() in _DEVICES or part[-1] in ". ":
             return f"has a part {part!r} that Windows cannot store"

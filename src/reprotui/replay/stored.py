@@ -15,6 +15,7 @@ from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest, content_from_json, digest_leaf
 from reprotui.integrity.status import Finding, IntegrityError, Status
+from reprotui.names import entry_of
 from reprotui.run_directory import RunDirectory, read_json
 
 DIRECTORY = "replay"
@@ -94,8 +95,10 @@ def open_state(run: RunDirectory, directory: Path) -> ReplayedState | None:
             ReplayedLeaf(leaf["phase"], LeafSpec(leaf["path"], leaf["dtype"], tuple(leaf["shape"])), leaf["file"])
             for leaf in value["leaves"]
         ]
-        if value["version"] != VERSION or any("/" in leaf.file for leaf in leaves):
+        if value["version"] != VERSION:
             return None
+        for leaf in leaves:
+            entry_of(directory, leaf.file, str(directory / "state.json"))
         return ReplayedState(
             run, value["step"], directory, tuple(leaves), content_from_json(value["content"]), value["started_from"],
             value["compared"], tuple(value["notes"]),

@@ -15,8 +15,19 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
     Raises:
         BadInputError: the path does not exist.
         IntegrityError: INCOMPLETE for a directory without a state, CORRUPT for a structure that is damaged, UNREADABLE
-            where it cannot be read, UNCHECKED for a format that is not known here.
+            where it cannot be read, UNCHECKED for a format that is not known here, or leaves that share a name.
     """
+    stored = _open(path)
+    seen: set[str] = set()
+    for leaf in stored.leaves:
+        if leaf.spec.path in seen:  # torch keeps 1 and "1" apart, and "a/b" from "b" in "a"
+            said = "two leaves get this name: one would stand for both"
+            raise IntegrityError(Finding(Status.UNCHECKED, ".", said, leaf.spec.path))
+        seen.add(leaf.spec.path)
+    return stored
+
+
+def _open(path: Path) -> StoredCheckpoint:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""PyTorch's `.pt`: a zip archive with a pickle that names tensors and one entry for each storage; torch is not needed."""
+"""PyTorch's `.pt`: a zip archive with a pickle that names tensors and one entry for each storage; torch is not needed.
+
+torch looks entries up without regard to case (of ASCII), below the folder that the first entry names.
+"""
 
 import json
 import math
@@ -14,6 +17,8 @@ from reprotui.integrity.formats import static_pickle
 from reprotui.integrity.formats.archive import BOMB_SIZE, Archive
 from reprotui.integrity.formats.static_pickle import Call, Global, Persistent
 from reprotui.integrity.formats.stored import StoredCheckpoint, StoredLeaf, constant
+from reprotui.integrity.formats.torch_other import check_others
+from reprotui.integrity.formats.zip_directory import DEFLATED, corrupt, unchecked
 from reprotui.integrity.status import Finding, Status
 
 STORAGES = {
@@ -46,37 +51,74 @@ class _Tensor:
     start: int
 
 
-def open_torch(archive: Archive, root: str) -> StoredCheckpoint:
+def is_torch(archive: Archive) -> bool:
+    """Say whether torch would take an archive for a checkpoint of its own."""
+    return any(entry.raw.lower().endswith(b"/data.pkl") for entry in archive.entries.values())
+
+
+def open_torch(archive: Archive) -> StoredCheckpoint:
     """Read the pickle statically, and place every tensor in its storage.
 
     Tensors become leaves, and so do numbers, text and None. Whatever else loading would have to call is a finding, and
-    listed as unsafe where torch's `weights_only` would refuse it.
+    listed as unsafe where torch's `weights_only` would refuse it. So are other pickles that lie there, and code.
     """
+    found = _names(archive)
     try:
-        value, named = static_pickle.read(archive.read(f"{root}data.pkl"))
-        flat = static_pickle.flatten(_resolve(value, root, 0, {}), lambda item: isinstance(item, _Tensor))
+        value, named = static_pickle.read(archive.read(found["data.pkl"]))
+        flat = static_pickle.flatten(_resolve(value, 0, {}), lambda item: isinstance(item, _Tensor))
     except static_pickle.Refused as error:
-        raise archive.error(Status.UNCHECKED, str(error)) from None
-    big = archive.read(f"{root}byteorder") == b"big" if f"{root}byteorder" in archive.entries else False
+        raise unchecked(str(error)) from None
+    big = archive.read(found["byteorder"]) == b"big" if "byteorder" in found else False
     leaves: list[StoredLeaf] = []
     unread: list[Finding] = []
     for path, item in flat:
         if isinstance(item, _Tensor):
-            if item.entry not in archive.entries:
+            entry = found.get(item.entry)
+            if entry is None:
                 unread.append(Finding(Status.MISSING, ".", f"its storage {item.entry} is not there", path))
-                continue
-            leaves.append(_leaf(archive, path, item, big))
+            elif archive.entries[entry].method == DEFLATED:
+                said = f"its storage {entry} is packed: torch.load(mmap=True) would take the packed bytes for numbers"
+                unread.append(Finding(Status.UNCHECKED, ".", said, path))
+            else:
+                leaves.append(_leaf(archive, path, item, entry, big))
         elif (leaf := constant(path, ".", _plain(item))) is not None:
             leaves.append(leaf)
         else:
             unread.append(
                 Finding(Status.UNCHECKED, ".", f"is {_describe(item)}, which only executing its code could build", path)
             )
-    unsafe = tuple(dict.fromkeys(str(found) for found in named if not _is_harmless(found)))
+    storages = {item.entry for _, item in flat if isinstance(item, _Tensor)}
+    others, code = check_others(archive, {name: entry for name, entry in found.items() if name not in storages}, _is_harmless)
+    unsafe = tuple(dict.fromkeys([*(str(one) for one in named if not _is_harmless(one)), *code]))
+    unread += others
     return StoredCheckpoint(archive.path, "torch", tuple(leaves), archive.checksummed, unsafe=unsafe, unread=tuple(unread))
 
 
-def _resolve(value: Any, root: str, depth: int, known: dict[int, Any]) -> Any:
+def _names(archive: Archive) -> dict[str, str]:
+    """Return the names of entries by what torch looks up: below the folder of the first one, in small letters."""
+    entries = list(archive.entries.values())
+    root = entries[0].raw.partition(b"/")[0] + b"/"
+    found: dict[str, str] = {}
+    for entry in entries:
+        if not entry.raw.startswith(root):
+            raise unchecked(
+                f"{entry.name} lies outside the folder {entries[0].name.partition('/')[0]} of the first entry", entry.header
+            )
+        name = _looked_up(entry.raw.removeprefix(root))
+        if name in found:
+            said = f"the names {found[name]} and {entry.name} are one to torch, which does not look at case"
+            raise corrupt(f"{said}: readers disagree on which is meant", entry.header)
+        found[name] = entry.name
+    if "data.pkl" not in found:
+        raise unchecked("is a zip file with a data.pkl that torch would not find")
+    return found
+
+
+def _looked_up(name: bytes) -> str:
+    return name.lower().decode("utf-8", "surrogateescape")
+
+
+def _resolve(value: Any, depth: int, known: dict[int, Any]) -> Any:
     """Replace the calls that build tensors and plain containers by what they build; what is shared is resolved once."""
     if not isinstance(value, dict | list | tuple | Call):
         return value
@@ -84,24 +126,24 @@ def _resolve(value: Any, root: str, depth: int, known: dict[int, Any]) -> Any:
         raise static_pickle.Refused(f"the state is nested more than {static_pickle.MAXIMUM_DEPTH} deep, or within itself")
     if id(value) not in known:
         if isinstance(value, dict):
-            known[id(value)] = {key: _resolve(inner, root, depth + 1, known) for key, inner in value.items()}
+            known[id(value)] = {key: _resolve(inner, depth + 1, known) for key, inner in value.items()}
         elif isinstance(value, list | tuple):
-            known[id(value)] = [_resolve(inner, root, depth + 1, known) for inner in value]
+            known[id(value)] = [_resolve(inner, depth + 1, known) for inner in value]
         else:
-            known[id(value)] = _built(value, root, depth, known)
+            known[id(value)] = _built(value, depth, known)
     return known[id(value)]
 
 
-def _built(call: Call, root: str, depth: int, known: dict[int, Any]) -> Any:
+def _built(call: Call, depth: int, known: dict[int, Any]) -> Any:
     """Return what a call would build where that is data, and the call itself elsewhere."""
     if not isinstance(call.function, Global):
         return call
     module, name, arguments = call.function.module, call.function.name, call.arguments
     try:
         if module == "torch._utils" and name in _TENSORS:
-            return _tensor(name, arguments, root) or call
+            return _tensor(name, arguments) or call
         if module == "torch._utils" and name in _PARAMETERS:
-            return _resolve(arguments[0], root, depth + 1, known)
+            return _resolve(arguments[0], depth + 1, known)
         if (module, name) == ("_codecs", "encode") and arguments[1] == "latin1":
             return arguments[0].encode("latin1")
         if (module, name) == ("torch", "Size"):
@@ -113,7 +155,7 @@ def _built(call: Call, root: str, depth: int, known: dict[int, Any]) -> Any:
     return call
 
 
-def _tensor(name: str, arguments: Any, root: str) -> _Tensor | None:
+def _tensor(name: str, arguments: Any) -> _Tensor | None:
     """Return the tensor that a call would build, None where it would be more than its storage's numbers."""
     storage, start, shape, strides, *rest = arguments
     if not isinstance(storage, Persistent):
@@ -131,27 +173,27 @@ def _tensor(name: str, arguments: Any, root: str) -> _Tensor | None:
     numbers = (start, *shape, *strides)
     if not all(type(number) is int and number >= 0 for number in numbers) or len(shape) != len(strides):
         return None
-    return _Tensor(dtype, tuple(shape), tuple(strides), f"{root}data/{key}", start)
+    return _Tensor(dtype, tuple(shape), tuple(strides), _looked_up(f"data/{key}".encode("utf-8", "surrogatepass")), start)
 
 
-def _leaf(archive: Archive, path: str, tensor: _Tensor, big: bool) -> StoredLeaf:
+def _leaf(archive: Archive, path: str, tensor: _Tensor, entry: str, big: bool) -> StoredLeaf:
     dtype = np.dtype(tensor.dtype)
     itemsize = dtype.itemsize
 
     def read() -> NDArray[Any]:
-        storage = np.frombuffer(archive.read(tensor.entry), dtype.newbyteorder(">") if big and itemsize > 1 else dtype)
+        storage = np.frombuffer(archive.read(entry), dtype.newbyteorder(">") if big and itemsize > 1 else dtype)
         count = math.prod(tensor.shape)
         if count == 0:
             return np.zeros(tensor.shape, dtype)
         if count * itemsize > max(storage.nbytes, BOMB_SIZE):
-            raise archive.error(Status.UNCHECKED, f"a storage of {storage.nbytes} bytes is spread over {count} elements")
+            raise unchecked(f"a storage of {storage.nbytes} bytes is spread over {count} elements")
         last = tensor.start + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
         if last >= storage.size:
             raise ValueError(f"element {last} of a storage with {storage.size}")
         strides = [stride * itemsize for stride in tensor.strides]
         return np.lib.stride_tricks.as_strided(storage[tensor.start :], tensor.shape, strides, writeable=False)
 
-    offset = archive.offset(tensor.entry) + tensor.start * itemsize
+    offset = archive.entries[entry].start + tensor.start * itemsize
     return StoredLeaf(LeafSpec(path, tensor.dtype, tensor.shape), ".", offset, read)
 
 
