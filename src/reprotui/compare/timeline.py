@@ -251,7 +251,8 @@ def _compare_span(
     steps: Steps = steps_a
     at_a: Any = slice(None)
     at_b: Any = slice(None)
-    if not (isinstance(steps_a, range) and steps_a == steps_b):
+    # A range against an array would be compared element by element.
+    if not (isinstance(steps_a, range) and isinstance(steps_b, range) and steps_a == steps_b):
         steps, at_a, at_b = np.intersect1d(steps_a, steps_b, assume_unique=True, return_indices=True)
     mask = np.zeros(len(steps), np.uint8)
     for index in range(len(PHASES)):
