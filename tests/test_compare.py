@@ -372,6 +372,18 @@ def test_a_difference_that_does_not_explain_it_is_listed_as_such(path: str, valu
     assert (cause.kind, cause.explained_by, cause.unrelated) == ("nondeterminism", (), (named,))
 
 
+@pytest.mark.parametrize(("field", "early", "late"), [("shuffle_from", 3, 8), ("perturb", "3:params/w:0:0", "8:params/w:0:0")])
+def test_of_two_moments_at_which_a_field_takes_effect_the_earlier_one_counts(field: str, early: Any, late: Any) -> None:
+    phase = first("batch", "batch/x", step=5) if field == "shuffle_from" else first("update", step=5)
+    before = replace(phase, step=2, previous=1)
+    for one, other in ((early, late), (late, early)):
+        a, b = edited(f"config/{field}", one), edited(f"config/{field}", other)
+        named = f"{field}: {one} → {other}"
+        assert find_cause(a, b, phase).explained_by == (named,)
+        cause = find_cause(a, b, before)  # neither had taken effect
+        assert (cause.explained_by, cause.unrelated) == ((), (named,))
+
+
 def test_a_cache_elsewhere_is_no_difference() -> None:
     cause = find_cause(MANIFEST, edited("environment/variables/JAX_COMPILATION_CACHE_DIR", "/c"), first("grads"))
     assert (cause.explained_by, cause.unrelated) == ((), ())
