@@ -19,6 +19,7 @@ from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.errors import BadInputError, CannotTellError
 from reprotui.integrity.formats import open_checkpoint
 from reprotui.integrity.status import Status
+from reprotui.race.equivalence import ControlResult, Equivalence
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import verify_trace
 
@@ -266,6 +267,28 @@ def test_resumed_runs_are_equivalent_and_controls_diverge(
     assert all(control["step"] == first[name] for name, control in controls.items() if control["exercised"])
     assert done["runs"] is None
     assert list(reprotui.runs.iterdir()) == []
+
+
+def test_a_resumed_run_whose_controls_all_change_nothing_proves_nothing(reprotui: Cli) -> None:
+    """A check that no omission would have failed has checked nothing: keys are not used by a model without dropout."""
+    done = json.loads(reprotui("resume-check", *MLP, "--at", 9, "--json", "--controls", "rng", "extra", exit_code=3).stdout)
+    assert (done["verdict"], done["resumed"]) == ("cannot tell", "IDENTICAL through step 20")
+    assert [(control["component"], control["exercised"], control["present"]) for control in done["controls"]] == [
+        ("rng", False, True), ("extra", False, False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("equivalent", "exercised", "verdict", "code"),
+    [
+        (True, [True, False], "equivalent", 0), (True, [False, False], "cannot tell", 3), (True, [], "cannot tell", 3),
+        (False, [True, True], "not equivalent", 1), (False, [False], "not equivalent", 1),
+    ],
+)  # fmt: skip
+def test_a_resume_check_is_worth_what_its_controls_are(equivalent: bool, exercised: list[bool], verdict: str, code: int) -> None:
+    controls = tuple(ControlResult("params", found, 3 if found else None, "grads" if found else None) for found in exercised)
+    found = Equivalence(Path(), 2, 4, "", "", equivalent, controls)
+    assert (found.verdict, found.exit_code) == (verdict, code)
 
 
 def test_a_checkpoint_that_lacks_something_is_not_equivalent(reprotui: Cli) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,12 @@ from reprotui.compare import FirstDifference, LeafDifference, LiveComparison, co
 from reprotui.compare.cause import find_cause
 from reprotui.compare.differences import TraceComparison
 from reprotui.compare.runs import agreement
+from reprotui.compare.timeline import TimelineReader
+from reprotui.errors import CannotTellError
 from reprotui.experiments.config import MlpConfig, field_phases
 from reprotui.run_directory import write_json
-from reprotui.trace import PHASES, LeafTable, Record, Trace, TraceWriter
+from reprotui.trace import PHASES, LeafTable, Record, Trace, TraceWriter, verify_trace
+from reprotui.trace.former import former_roots
 from reprotui.trace.verify import roots_of
 
 Leaves = dict[str, Any]
@@ -88,6 +92,53 @@ def place(found: TraceComparison) -> tuple[int, tuple[str, ...], list[str]]:
     """Return step, phases and leaves of the first difference."""
     assert found.first is not None
     return found.first.step, found.first.phases, [leaf.path for leaf in found.first.leaves]
+
+
+def former(path: Path, steps: History, leaves_every: int = 1, noted: bool = False) -> Path:
+    """Write a history as reprotui did when lane 0 of a root did not wrap; `noted`, it claims to be a newer trace."""
+    writer = TraceWriter(path)
+    for number, (step, leaves) in enumerate(steps.items()):
+        record = to_record(step, leaves, True)
+        sums = np.frombuffer(record.leaf_checksums or b"", "<u8")
+        record = replace(record, roots=former_roots(sums[None], record.table).astype("<u8").tobytes())
+        record = record if number % leaves_every == 0 else replace(record, leaf_checksums=None)
+        writer.put(lambda record=record: record)
+    writer.seal()
+    if not noted:
+        with sqlite3.connect(path) as connection:
+            connection.execute("DELETE FROM meta WHERE key = 'roots'")
+        connection.close()
+    return path
+
+
+# Traces of a former version
+
+
+def test_a_former_trace_verifies_as_what_it_is_and_no_newer_one_may_have_its_roots(tmp_path: Path) -> None:
+    assert verify_trace(former(tmp_path / "old.db", history(40))).problem is None
+    problem = verify_trace(former(tmp_path / "noted.db", history(40), noted=True)).problem
+    assert problem is not None and "do not give its roots" in problem
+
+
+def test_a_former_trace_compares_with_a_newer_one_by_its_leaves(tmp_path: Path) -> None:
+    old, new = former(tmp_path / "old.db", history(40)), write(tmp_path / "new.db", history(40))
+    other = write(tmp_path / "other.db", changed(history(40), 6, "grads:grads/b"))
+    with Trace(old) as trace_old, Trace(new) as trace_new, Trace(other) as trace_other:
+        assert any(a.roots != b.roots for a, b in zip(trace_old.rows(), trace_new.rows(), strict=True))
+        assert compare_traces(trace_old, trace_new) == TraceComparison(40, None)
+        assert place(compare_traces(trace_old, trace_other)) == (6, ("grads",), ["grads/b"])
+    timelines = [TimelineReader([old, path]).advance().pairs[0].first for path in (new, other)]
+    assert timelines == [None, 6]
+
+
+def test_a_former_trace_without_leaf_rows_cannot_be_told_from_an_equal_one(tmp_path: Path) -> None:
+    old, new = former(tmp_path / "old.db", history(40), 50), write(tmp_path / "new.db", history(40), 50)
+    other = write(tmp_path / "other.db", changed(history(40), 1, "batch:batch/x"), 50)
+    with Trace(old) as trace_old, Trace(new) as trace_new, Trace(other) as trace_other:
+        with pytest.raises(CannotTellError, match="former reprotui"):
+            compare_traces(trace_old, trace_new)
+        first = compare_traces(trace_old, trace_other).first
+        assert first is not None and (first.step, first.phase) == (1, "batch")
 
 
 # Where they first differ
@@ -370,6 +421,18 @@ UNRELATED = [
 def test_a_difference_that_does_not_explain_it_is_listed_as_such(path: str, value: Any, named: str) -> None:
     cause = find_cause(MANIFEST, edited(path, value), first("grads"))
     assert (cause.kind, cause.explained_by, cause.unrelated) == ("nondeterminism", (), (named,))
+
+
+@pytest.mark.parametrize(("field", "early", "late"), [("shuffle_from", 3, 8), ("perturb", "3:params/w:0:0", "8:params/w:0:0")])
+def test_of_two_moments_at_which_a_field_takes_effect_the_earlier_one_counts(field: str, early: Any, late: Any) -> None:
+    phase = first("batch", "batch/x", step=5) if field == "shuffle_from" else first("update", step=5)
+    before = replace(phase, step=2, previous=1)
+    for one, other in ((early, late), (late, early)):
+        a, b = edited(f"config/{field}", one), edited(f"config/{field}", other)
+        named = f"{field}: {one} → {other}"
+        assert find_cause(a, b, phase).explained_by == (named,)
+        cause = find_cause(a, b, before)  # neither had taken effect
+        assert (cause.explained_by, cause.unrelated) == ((), (named,))
 
 
 def test_a_cache_elsewhere_is_no_difference() -> None:

@@ -1,13 +1,16 @@
 """The monitor: states, rate, and verdicts from what is known so far to what is judged."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import edit_manifest
@@ -16,7 +19,7 @@ from reprotui.errors import BadInputError
 from reprotui.race import watched as watching
 from reprotui.race.monitor import Monitor, RaceStatus, members
 from reprotui.tui import cores, live
-from test_compare import changed
+from test_compare import changed, to_record
 from test_compare import history as steps_of
 
 
@@ -36,6 +39,24 @@ def look(monitor: Monitor) -> RaceStatus:
     while not (status := monitor.look()).timeline.complete:
         pass
     return status
+
+
+def test_the_loss_of_a_run_is_its_newest_one(race: LiveRace) -> None:
+    monitor, run = Monitor(members([race.path])), race.names.index("a")
+
+    def losses_after(step: int, *losses: float | None) -> list[float | None]:
+        for number, loss in enumerate(losses, step):
+            bits = None if loss is None else int(np.float32(loss).view(np.uint32))
+            record = replace(to_record(number, steps_of(number)[number], True), loss=loss, loss_bits=bits)
+            race.writers[run].put(lambda record=record: record)
+        race.writers[run].flush()
+        return [status.loss for status in look(monitor).runs]
+
+    assert losses_after(0, None) == [None, None]  # the record before the first step has none
+    assert losses_after(1, 4.0, 2.0, 3.0) == [3.0, None]
+    assert losses_after(4, 8.0) == [8.0, None]
+    assert losses_after(5, 0.5, 0.25) == [0.25, None]
+    assert math.isnan(losses_after(7, float("nan"))[0] or 0)
 
 
 def test_states_from_created_to_gone(race: LiveRace, tmp_path: Path) -> None:

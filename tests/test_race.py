@@ -346,6 +346,19 @@ def test_an_odd_last_step_is_recorded_whatever_every_says(reprotui: Any) -> None
     assert [row.step for row in rows_of(reprotui.runs / "race" / "a")] == [0, 5, 7]
 
 
+def test_runs_of_other_paces_open_together_and_are_reported_on(reprotui: Any) -> None:
+    reprotui("run", *MLP, "--name", "e1")
+    reprotui("run", *MLP, "--every", 7, "--name", "e7")
+    reprotui("run", *MLP, "perturb=9:params/dense_1/bias:0:28", "--every", 7, "--name", "flipped")
+    assert [row.step for row in rows_of(reprotui.runs / "e7")] == [0, 7, 14, 20]
+    for pair in (("e1", "e7"), ("e7", "e1")):
+        assert "IDENTICAL through step 20" in reprotui("open", *pair, "--once").stdout
+        assert "IDENTICAL through step 20" in reprotui("report", *pair).stdout
+    for pair in (("e1", "flipped"), ("flipped", "e1")):
+        assert "DIVERGED at step 14" in reprotui("open", *pair, "--once", exit_code=1).stdout
+        assert "DIVERGED at step 14" in reprotui("report", *pair, exit_code=1).stdout
+
+
 def test_a_difference_where_leaf_rows_are_not_stored_says_so(reprotui: Any) -> None:
     arguments = (*MLP, "--leaves-every", 5, "--a", "--b", "perturb=7:params/dense_0/kernel:0:3")
     verdict = reprotui.race(*arguments, "--c", "perturb=10:params/dense_0/kernel:0:3", exit_code=1)["verdicts"]

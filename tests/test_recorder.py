@@ -199,6 +199,30 @@ def test_pause_advance_and_stop_are_obeyed_and_the_script_goes_on_behind_the_loo
     assert RunDirectory(run).state() == "stopped"
 
 
+SKIPPING = """
+import sys
+import numpy as np
+from reprotui import Recorder
+
+name, fault, steps = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+with Recorder(name=name) as rec:
+    for step in range(1, 31):
+        if str(step) in steps or not steps:
+            rec.step(step, params={"w": np.full(3, step) + (step >= fault)}, loss=1.0 / step)
+"""
+
+
+def test_loops_that_record_steps_without_a_rule_open_together(reprotui: Cli) -> None:
+    python(reprotui, SKIPPING, "all", "99")
+    python(reprotui, SKIPPING, "some", "99", "2", "3", "7", "30")
+    python(reprotui, SKIPPING, "other", "8", "1", "2", "7", "19", "30")
+    for pair in (("all", "some"), ("some", "all")):
+        assert "IDENTICAL through step 30" in reprotui("open", *pair, "--once").stdout
+    for pair in (("some", "other"), ("other", "all")):
+        said = reprotui("open", *pair, "--once", exit_code=1).stdout
+        assert f"DIVERGED at step {30 if 'some' in pair else 19}" in said
+
+
 def test_a_race_gives_the_recorder_its_directory(reprotui: Cli) -> None:
     (reprotui.directory / "loop.py").write_text(LOOP)
     race = json.loads(reprotui("race", "--name", "race", "--json", "--", sys.executable, "loop.py", "race").stdout)

@@ -67,6 +67,10 @@ def part(steps: History, first: int, last: int) -> History:
     return {step: leaves for step, leaves in steps.items() if first <= step <= last}
 
 
+def only(steps: History, kept: set[int]) -> History:
+    return {step: leaves for step, leaves in steps.items() if step in kept}
+
+
 # Steps in order
 
 
@@ -123,6 +127,15 @@ def test_runs_of_different_cadence_are_compared_where_both_recorded(pair: Any) -
     assert found.equal_through == 30
 
 
+def test_a_run_of_every_seventh_step_and_its_last_is_compared_with_one_of_all(pair: Any) -> None:
+    seventh, every = only(history(20), {0, 7, 14, 20}), history(20)
+    for runs in ((every, seventh), (seventh, every)):
+        found = pair(*runs).pairs[0]
+        assert np.asarray(found.steps).tolist() == [0, 7, 14, 20]
+        assert found.first is None
+    assert pair(every, changed(seventh, 14, "grads:grads/b")).pairs[0].first == 14
+
+
 def test_steps_without_a_rule_and_a_run_that_lags(pair: Any) -> None:
     wanted = [0, 1, 5, 6, 13, 40, 41]
     uneven = {step: leaves for step, leaves in history(41).items() if step in wanted}
@@ -169,15 +182,20 @@ def test_reading_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 _numbers = count()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def recorded_steps(last: int) -> st.SearchStrategy[set[int]]:
+    """Draw which steps a run records: every Nth and the last one, as a worker does, or any, as a loop of one's own may."""
+    paces = st.integers(1, 7).map(lambda every: {*range(0, last + 1, every), last})
+    return paces | st.sets(st.integers(0, last))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_growth_in_any_order_ends_at_the_first_difference_of_compare_traces(tmp_path: Path, data: Any) -> None:
-    every = data.draw(st.sampled_from([(1, 1), (1, 3), (2, 3), (4, 4)]))
-    last = data.draw(st.integers(0, 12))
-    a, b = history(last, every[0]), history(last, every[1])
+    lasts = data.draw(st.tuples(st.integers(0, 24), st.integers(0, 24)))
+    a, b = (only(history(last), data.draw(recorded_steps(last))) for last in lasts)
     if data.draw(st.booleans()):
         names = data.draw(st.sets(st.sampled_from(["batch:batch/x", "grads:grads/w", "update:params/b", "init:params/w"])))
-        b = changed(b, data.draw(st.integers(0, 12)), *names)
+        b = changed(b, data.draw(st.integers(0, 24)), *names) if b else b
     # Leaves that one run alone has: a note where it is a metric or a whole phase, a difference elsewhere.
     b = without(b, *data.draw(st.sets(st.sampled_from(["forward:metrics/accuracy", "rng:rng", "update:opt_state/m"]))))
     both = Pair(tmp_path / f"growth-{next(_numbers)}")
@@ -195,6 +213,7 @@ def test_growth_in_any_order_ends_at_the_first_difference_of_compare_traces(tmp_
     if expected:
         assert phases_of(found.mask(expected.step) or 0) == expected.phases
     assert np.asarray(found.steps).tolist() == sorted(set(a) & set(b))
+    assert np.asarray(both.read().steps).tolist() == sorted(set(a) | set(b))
     both.close()
 
 

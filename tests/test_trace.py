@@ -22,7 +22,7 @@ from reprotui import run_directory
 from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
 from reprotui.run_directory import CommandFeed, RunDirectory, create_directory, process_alive, read_json, this_process, write_json
-from reprotui.trace import PHASES, Follower, LeafTable, Record, Trace, TraceWriter, follower, verify_trace, watch, writer
+from reprotui.trace import PHASES, Follower, LeafTable, Record, Trace, TraceWriter, follower, schema, verify_trace, watch, writer
 from reprotui.trace.verify import roots_of
 
 INIT = LeafTable(("init", "init"), (LeafSpec("params/w", "float32", (2, 3)), LeafSpec("params/b", "bfloat16", ())))
@@ -328,6 +328,44 @@ def test_the_truncate_journal_needs_no_wal(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+MOUNTED = """\
+22 1 0:21 / / rw,relatime shared:1 - {root} /dev/vda1 rw
+23 22 0:22 / {place} rw - {kind} server:/export rw
+24 22 0:23 / {place}2 rw - {other} /dev/vdb rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("root", "kind", "other", "mode"),
+    [
+        ("ext4", "nfs4", "ext4", "TRUNCATE"), ("ext4", "fuse.sshfs", "ext4", "TRUNCATE"), ("ext4", "lustre", "ext4", "TRUNCATE"),
+        ("ext4", "xfs", "nfs4", "WAL"), ("nfs4", "ext4", "nfs4", "WAL"), ("overlay", "tmpfs", "nfs", "WAL"),
+    ],
+)  # fmt: skip
+def test_where_several_hosts_may_write_the_journal_is_no_shared_memory(tmp_path, monkeypatch, root, kind, other, mode):
+    """The innermost mount counts, and `runs2` is none that `runs` lies in."""
+    place = tmp_path / "my runs"
+    (place / "x").mkdir(parents=True)
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTED.format(root=root, place=str(place).replace(" ", "\\040"), kind=kind, other=other))
+    monkeypatch.setattr(schema, "MOUNTS", mounts)
+    monkeypatch.delenv("REPROTUI_JOURNAL", raising=False)
+    assert (schema.file_system(place / "x"), schema.journal_mode(place / "x")) == (kind, mode)
+    trace_writer = TraceWriter(place / "x" / "trace.db")
+    put(trace_writer, record(0))
+    trace_writer.flush()
+    assert (place / "x" / "trace.db-wal").exists() == (mode == "WAL")
+    trace_writer.close()
+    monkeypatch.setenv("REPROTUI_JOURNAL", "truncate" if mode == "WAL" else "wal")
+    assert schema.journal_mode(place / "x") != mode
+
+
+def test_a_file_system_that_nobody_names_gets_the_journal_of_a_local_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "MOUNTS", tmp_path / "missing")
+    monkeypatch.delenv("REPROTUI_JOURNAL", raising=False)
+    assert (schema.file_system(tmp_path), schema.journal_mode(tmp_path)) == ("unknown", "WAL")
+
+
 @pytest.mark.parametrize("journal", ["wal", "truncate"])
 def test_a_killed_writer_leaves_every_step_that_was_seen(tmp_path, journal):
     path = tmp_path / "trace.db"
@@ -566,6 +604,30 @@ def test_verification_holds_the_end_against_the_seal(sealed, change):
     path, seal = sealed
     assert verify_trace(path, seal).problem is None
     assert "the trace ends otherwise" in verify_trace(path, {**seal, **change}).problem
+
+
+def test_a_run_goes_on_from_records_that_fit_and_has_their_chain(sealed):
+    path, seal = sealed
+    going_on = TraceWriter(path.with_name("on.db"), history=(path, 12))
+    assert (going_on.history.last_step, going_on.history.records, going_on.history.leaf_rows) == (12, 13, 13)
+    put(going_on, *(record(step) for step in range(13, 20)))
+    on = going_on.seal()
+    assert (on["chain"], on["leaf_rows"], on["leaf_tables"]) == (seal["chain"], seal["leaf_rows"], seal["leaf_tables"])
+    assert verify_trace(path.with_name("on.db"), on).problem is None
+    edit(path, "DELETE FROM steps WHERE step = 14")  # nothing of it is taken
+    TraceWriter(path.with_name("again.db"), history=(path, 12)).close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["edited loss", "edited roots", "edited chain", "other table", "deleted row", "edited leaf", "torn leaves", "renamed leaf"],
+)
+def test_no_run_goes_on_from_a_record_that_was_touched(sealed, name):
+    path, _ = sealed
+    statement, message = EDITS[name]
+    edit(path, statement)
+    with pytest.raises(CannotTellError, match=f"no run can go on from .*{message}"):
+        TraceWriter(path.with_name("on.db"), history=(path, 12))
 
 
 def test_a_lost_tail_is_noticed_with_a_seal_only(sealed):

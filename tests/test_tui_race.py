@@ -419,6 +419,30 @@ def _wheel(up: bool) -> Any:
 # Races that go on
 
 
+def test_runs_that_record_at_other_paces_are_seen_side_by_side(live: Any) -> None:
+    race, kept = live(), (0, 7, 14, 20, 33)
+    race.write(part(0, 40), "a")
+    race.write({step: leaves for step, leaves in changed(steps_of(40), 20, "grads:grads/w").items() if step in kept}, "b")
+
+    async def look() -> None:
+        async with dashboard(race.path) as driven:
+            table = driven.get(StepTable)
+            assert table.count == 41
+            assert "DIVERGED at step 20" in driven.text()
+            table.go_to_step(19)
+            assert table.values().splitlines()[0] == "step 19"
+            assert [line[0] for line in table.values().splitlines()[1:]] == ["A"]  # B did not record it
+            table.go_to_step(20)
+            assert [line[0] for line in table.values().splitlines()[1:]] == ["A", "B"]
+            assert driven.race.status.timeline.pairs[0].next_difference(20) == 33
+            await driven.press("enter")
+            assert driven.step._step == 20
+            await driven.press("n")
+            assert "33" in driven.text()
+
+    drive(look())
+
+
 def test_follow_goes_with_the_newest_step_until_somebody_scrolls(live: Any) -> None:
     race = live()
     race.write(part(0, 40))

@@ -13,6 +13,7 @@ FAMILIES = (
     "flips",
     "kills",
     "faults",
+    "trace_faults",
     "saving",
     "verifying",
     "save_kills",

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "flips": "random single-bit flips: are step and leaf exact, are controls silent",
     "kills": "workers killed at random moments: is every acknowledged step there",
     "faults": "harmed checkpoints of four formats: is every fault found, is no whole one suspected",
+    "trace_faults": "harmed traces: does compare --verify notice, does everything that reads them answer in a sentence",
     "saving": "what a checkpoint costs the training beside it",
     "verifying": "how fast a large checkpoint is verified, against SHA-256 alone",
     "save_kills": "workers killed while they save and prune: is anything VALID that is not, does it go on equal",
@@ -31,11 +32,11 @@ def add_parser(subparsers: Any) -> None:
         """reprotui bench recording
         reprotui bench checksum divergence --json
         reprotui bench flips --count 500 --seed 1""",
-        description="Benchmarks:\n" + "\n".join(f"  {name:<12}{text}" for name, text in BENCHMARKS.items()),
+        description="Benchmarks:\n" + "\n".join(f"  {name:<13}{text}" for name, text in BENCHMARKS.items()),
     )
     parser.add_argument("benchmark", nargs="+", choices=BENCHMARKS, metavar="BENCHMARK", help="which to run, see above")
     parser.add_argument(
-        "--count", type=common.positive, metavar="N", help="how many flips, kills, faults of each format, or repetitions"
+        "--count", type=common.positive, metavar="N", help="how many flips, kills, faults of each format or kind, or repetitions"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the campaigns (default 0)")
     common.add_json(parser)

@@ -8,7 +8,7 @@ from typing import Any
 
 from reprotui.checksum import LeafSpec
 from reprotui.errors import CannotTellError
-from reprotui.trace import PHASES, LeafTable, StepRow, Trace
+from reprotui.trace import PHASES, LeafTable, StepRow, Trace, joined
 from reprotui.trace.former import may_be_equal
 from reprotui.trace.phases import ROOT_BYTES
 
@@ -88,16 +88,15 @@ def compare_traces(a: Trace, b: Trace) -> TraceComparison:
     """
     tables = a.tables()
     same_tables = tables == b.tables()
-    connection = a.attach(b.path)
-    try:
+    with joined(a, b) as connection:
         common_last = _last_common(a, b, connection)
         if common_last is None:
             return TraceComparison(None, None)
         if same_tables:
             first, notes = _compare_by_root(a, b, connection, one_table=len(tables) == 1)
+            if first is None:
+                _check_found(a, b, common_last, connection)
             return TraceComparison(common_last, first, notes)
-    finally:
-        a.detach()
     return _compare_by_leaf(a, b, common_last)
 
 
@@ -122,6 +121,28 @@ def _compare_by_root(
             if first is not None:
                 return first, tuple(notes)
     return None, tuple(notes)
+
+
+def _check_found(a: Trace, b: Trace, last: int, connection: sqlite3.Connection) -> None:
+    """Make sure that no record was passed over where none differs: the join finds by step, and a page may be out of place.
+
+    Equal chains prove all records up to there. They are unequal where the runs recorded other steps; then the pages are
+    looked at.
+    """
+    if a.recorded(last).chain == b.recorded(last).chain:
+        return
+    a.check_structure("steps")
+    b.check_structure("steps")
+    joined_steps = "main.steps JOIN other.steps USING (step)"
+    counts = {
+        connection.execute(f"SELECT count(*) FROM {steps} WHERE step <= ?", (last,)).fetchone()
+        for steps in ("main.steps", "other.steps", joined_steps)
+    }
+    # Roots of a former trace are others than those of a newer one, and so are its chains.
+    if len(counts) == 1 and a.former == b.former:
+        raise CannotTellError(
+            "no roots differ, but the chains of the records do: one of the traces was edited; see which with --verify"
+        )
 
 
 def _last_common(a: Trace, b: Trace, connection: sqlite3.Connection) -> int | None:
@@ -167,8 +188,7 @@ def _common_rows(a: Trace, b: Trace) -> Iterator[tuple[StepRow, StepRow]]:
 
 
 def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | None, list[str]]:
-    row_a, row_b = a.row(step), b.row(step)
-    assert row_a is not None and row_b is not None
+    row_a, row_b = a.recorded(step), b.recorded(step)
     table_a, table_b = a.table(row_a.version), b.table(row_b.version)
     bounds_a = {phase: (start, end) for phase, start, end in table_a.slices}
     bounds_b = {phase: (start, end) for phase, start, end in table_b.slices}

@@ -12,7 +12,7 @@ from reprotui.compare.differences import FirstDifference, compare_traces
 from reprotui.compare.verdict import Verdict
 from reprotui.errors import CannotTellError, ReprotuiError
 from reprotui.run_directory import RunDirectory
-from reprotui.trace import PHASES, Trace, verify_trace
+from reprotui.trace import PHASES, Trace, joined, verify_trace
 from reprotui.trace.phases import ROOT_BYTES
 
 _UNFINISHED = {
@@ -165,7 +165,8 @@ def _sampled(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, last: int) 
     """Return how many records both runs have, None where that is one for every step."""
     if all((view.manifest.get("seal") or {}).get("records") == last + 1 for view in (a, b)):
         return None
-    count = trace_a.common_records(trace_b.path)
+    with joined(trace_a, trace_b) as connection:
+        count = connection.execute("SELECT count(*) FROM main.steps JOIN other.steps USING (step)").fetchone()[0]
     return None if count >= last else count  # a Recorder that was not shown the initial state begins at step 1
 
 

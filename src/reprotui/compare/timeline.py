@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reprotui.compare.differences import OPTIONAL_PREFIX
 from reprotui.errors import ReprotuiError
 from reprotui.trace import PHASES, LeafTable, Trace
+from reprotui.trace.former import LANE_0
 
 SPAN = 65_536
 """Records read at once: 3 MB of roots a run, and some 20 ms."""
@@ -248,10 +249,13 @@ def _compare_span(
     a: Trace, b: Trace, tables: tuple[dict[int, bytes], dict[int, bytes]], first: int, last: int
 ) -> tuple[Steps, NDArray[np.uint8]]:
     (steps_a, roots_a), (steps_b, roots_b) = a.roots_between(first, last), b.roots_between(first, last)
+    if a.former != b.former:
+        roots_a, roots_b = roots_a & LANE_0, roots_b & LANE_0
     steps: Steps = steps_a
     at_a: Any = slice(None)
     at_b: Any = slice(None)
-    if not (isinstance(steps_a, range) and steps_a == steps_b):
+    # A range against an array would be compared element by element.
+    if not (isinstance(steps_a, range) and isinstance(steps_b, range) and steps_a == steps_b):
         steps, at_a, at_b = np.intersect1d(steps_a, steps_b, assume_unique=True, return_indices=True)
     mask = np.zeros(len(steps), np.uint8)
     for index in range(len(PHASES)):

@@ -137,8 +137,7 @@ def check_forward(plan: Plan, progress: Progress | None = None) -> Unfaithful | 
 def _proof(plan: Plan) -> dict[str, Any]:
     """Return what a kept state must have been replayed under to be taken again."""
     with Trace(plan.run.trace_path) as trace:
-        row = trace.row(plan.until)
-    assert row is not None
+        row = trace.recorded(plan.until)
     identity = identity_of_run(plan.manifest, plan.step)
     return {"until": plan.until, "chain": row.chain.hex(), "config": identity.config_digest, "run": identity.run_id}
 

@@ -1,6 +1,7 @@
 """The record of a run: schema, writer, reader, live follower and seal. One SQLite file a run."""
 
 from reprotui.trace.follower import Follower, watch
+from reprotui.trace.joined import joined
 from reprotui.trace.phases import PHASES
 from reprotui.trace.reader import Trace
 from reprotui.trace.records import LeafTable, Record
@@ -19,6 +20,7 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "VerifiedTrace",
+    "joined",
     "verify_trace",
     "watch",
 ]

@@ -10,6 +10,7 @@ from reprotui.checksum import LeafSpec
 from reprotui.trace.phases import PHASE_INDEX
 
 CHAIN_BYTES = 16
+TABLE_DIGEST_BYTES = 16
 GENESIS = bytes(CHAIN_BYTES)
 """The chain before the first record."""
 
@@ -25,7 +26,7 @@ class LeafTable:
     def digest(self) -> bytes:
         """Return 16 bytes that identify phases, paths, dtypes, shapes and their order."""
         rows = [[phase, spec.path, spec.dtype, list(spec.shape)] for phase, spec in zip(self.phases, self.specs, strict=True)]
-        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).digest()[:16]
+        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).digest()[:TABLE_DIGEST_BYTES]
 
     @cached_property
     def slices(self) -> tuple[tuple[str, int, int], ...]:

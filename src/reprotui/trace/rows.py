@@ -1,15 +1,19 @@
 """What a reader hands out: records, events, spans, and how raw bits of a loss become numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reprotui.checksum import LeafSpec
 from reprotui.trace.phases import PHASES, ROOT_BYTES, ROOTS_BYTES
+from reprotui.trace.records import CHAIN_BYTES, LeafTable
 
 STEP_COLUMNS = "step, time_ns, loss, loss_bits, metrics, version, roots, chain"
+LAST_STEP = 1 << 53
+"""No step is larger: what float64 and JSON hold exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,48 @@ def narrowed(losses: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def step_row(row: tuple[Any, ...]) -> StepRow:
     """Return a row of `STEP_COLUMNS` as a record; raises ValueError for one that lost its form on a damaged page."""
-    bits, roots = row[3], row[6]
+    step, time_ns, loss, bits, metrics, version, roots, chain = row
     # SQLite checks the types of a STRICT table where it writes, not where it reads a damaged page.
-    if not isinstance(bits, int | None) or not isinstance(roots, bytes) or len(roots) != ROOTS_BYTES:
-        raise ValueError(f"the record of step {row[0]} lost its form")
-    return StepRow(*row[:3], bits + (1 << 64) if bits is not None and bits < 0 else bits, *row[4:])
+    if not (
+        type(step) is int and 0 <= step <= LAST_STEP and type(time_ns) is int and type(version) is int
+        and (loss is None or type(loss) is float) and (bits is None or type(bits) is int)
+        and (metrics is None or type(metrics) is str)
+        and type(roots) is bytes and len(roots) == ROOTS_BYTES and type(chain) is bytes and len(chain) == CHAIN_BYTES
+    ):  # fmt: skip
+        raise ValueError(f"the record of step {step} lost its form")
+    return StepRow(
+        step, time_ns, loss, bits + (1 << 64) if bits is not None and bits < 0 else bits, metrics, version, roots, chain
+    )
+
+
+def event_row(row: tuple[Any, ...]) -> Event:
+    """Return a row of the events; raises ValueError for one that lost its form on a damaged page."""
+    number, time_ns, kind, text = row
+    if not (isinstance(number, int) and isinstance(time_ns, int) and isinstance(kind, str) and isinstance(text, str)):
+        raise ValueError(f"event {number} lost its form")
+    return Event(number, time_ns, kind, text)
+
+
+def leaf_table(version: int, rows: list[tuple[Any, ...]]) -> LeafTable:
+    """Return rows of phase, path, dtype and shape as a leaf table; raises ValueError or KeyError where they are none."""
+    if not all(isinstance(text, str) for row in rows for text in row):
+        raise ValueError(f"leaf table {version} lost its form")
+    shapes = [tuple(map(int, filter(None, shape.split(",")))) for *_, shape in rows]
+    specs = tuple(LeafSpec(path, dtype, shape) for (_, path, dtype, _), shape in zip(rows, shapes, strict=True))
+    return LeafTable(tuple(phase for phase, *_ in rows), specs)
+
+
+def in_order(rows: Iterable[tuple[Any, ...]], after: int) -> Iterator[tuple[Any, ...]]:
+    """Yield rows that begin with their number; raises ValueError where it does not grow, as on a page out of its place."""
+    for row in rows:
+        if not isinstance(row[0], int) or row[0] <= after:
+            raise ValueError(f"row {row[0]} stands behind row {after}")
+        after = row[0]
+        yield row
+
+
+def at_most(limit: int, step: int | None) -> int | None:
+    """Return a step that was looked for up to a limit; raises ValueError where it is behind: a search would never end."""
+    if step is not None and step > limit:
+        raise ValueError(f"step {step} stands before step {limit + 1}")
+    return step

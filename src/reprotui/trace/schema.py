@@ -34,6 +34,8 @@ CREATE VIEW roots AS SELECT step,
     FROM steps;
 """
 
+MOUNTS = Path("/proc/self/mountinfo")
+"""Where Linux says which file system lies where."""
 _NETWORK = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "ncpfs", "panfs",
     "orangefs", "pvfs2", "wekafs", "virtiofs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "fuse.gcsfuse",
@@ -47,7 +49,7 @@ def file_system(path: Path) -> str:
     resolved = str(path.resolve())
     best, kind = "", "unknown"
     try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return kind
     for line in lines:

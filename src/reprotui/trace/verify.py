@@ -1,6 +1,6 @@
 """Verify a trace against itself: every row hangs in the chain, and every leaf row adds up to its roots."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from reprotui.trace.former import former_roots
 from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES
 from reprotui.trace.reader import Trace
 from reprotui.trace.records import GENESIS, LeafTable, next_chain
+from reprotui.trace.rows import StepRow
 
 LEAF_ROWS = 1024
 """Leaf rows whose roots are computed at once: one by one, the calls of numpy cost more than the arithmetic."""
@@ -38,48 +39,111 @@ def verify_trace(path: Path, seal: dict[str, Any] | None = None) -> VerifiedTrac
 
     Returns:
         The first problem: an edited, lost, inserted or reordered row, a leaf row that does not give its roots, an
-        end that is not the sealed one, lost leaf rows. The roots of a former trace (`Trace.former`) may be those that
-        reprotui computed then. A lost tail or leaf row cannot be noticed without a seal; times,
-        statistics and the readable loss and metrics are for the eye and not protected.
+        end that is not the sealed one, lost leaf rows, a page that SQLite cannot read or that is out of its place, bytes
+        behind the last page. The roots of a former trace (`Trace.former`) may be those that reprotui computed then. A lost
+        tail or leaf row cannot be noticed without a seal; times, statistics and the readable loss and metrics are for the
+        eye and not protected.
     """
-    records, leaf_rows, last, chain = 0, 0, None, GENESIS
+    found = Fitting()
 
     def result(problem: str | None) -> VerifiedTrace:
-        return VerifiedTrace(path, records, last, chain.hex(), problem)
+        return VerifiedTrace(path, found.records, found.last_step, found.chain.hex(), problem)
 
-    pending: list[tuple[int, bytes]] = []
-    table: LeafTable | None = None
     try:
         with Trace(path) as trace:
-            for row in trace.rows():
-                if len(pending) == LEAF_ROWS or table is not trace.table(row.version):
-                    if wrong := _first_wrong_leaf_row(trace, pending, table):
-                        return result(wrong)
-                    pending.clear()
-                table = trace.table(row.version)
-                chain = next_chain(chain, row.step, row.loss_bits, row.roots, table.digest)
-                if chain != row.chain:
-                    wrong = f"the chain breaks at step {row.step}: that row was edited, or rows before it were lost"
-                    return result(_first_wrong_leaf_row(trace, pending, table) or wrong)
-                pending.append((row.step, row.roots))
-                records, last = records + 1, row.step
-            if wrong := _first_wrong_leaf_row(trace, pending, table):
-                return result(wrong)
-            leaf_rows = trace.leaf_rows()
+            fit(trace, found)
+            if seal and (seal["last_step"], seal["chain"]) != (found.last_step, found.chain.hex()):
+                return result(f"the seal says step {seal['last_step']} and chain {seal['chain']}, the trace ends otherwise")
+            if seal and (counted := seal.get("leaf_rows", found.leaf_rows)) != found.leaf_rows:
+                return result(f"the seal counts {counted} leaf rows, the trace holds {found.leaf_rows}: some were deleted")
+            if seal and found.stray:
+                return result(f"{found.stray} leaf rows stand behind the last record: they were added")
+            for version in trace.tables():
+                trace.table(version)
+            trace.check_structure(sealed=bool(seal))
     except CannotTellError as error:
         return result(str(error))
-    if seal and (seal["last_step"], seal["chain"]) != (last, chain.hex()):
-        return result(f"the seal says step {seal['last_step']} and chain {seal['chain']}, the trace ends otherwise")
-    if seal and seal.get("leaf_rows", leaf_rows) != leaf_rows:
-        return result(f"the seal counts {seal['leaf_rows']} leaf rows, the trace holds {leaf_rows}: some were deleted")
     return result(None)
 
 
-def _first_wrong_leaf_row(trace: Trace, rows: list[tuple[int, bytes]], table: LeafTable | None) -> str | None:
+@dataclass
+class Fitting:
+    """How far a trace was read and found to fit, and the leaf tables in use there by version."""
+
+    records: int = 0
+    leaf_rows: int = 0
+    stray: int = 0
+    """Leaf rows behind the last record."""
+    last_step: int | None = None
+    chain: bytes = GENESIS
+    tables: dict[int, LeafTable] = field(default_factory=dict)
+
+
+def fit(trace: Trace, found: Fitting, through: int | None = None) -> None:
+    """Read every record and every leaf row, one after the other as they lie there, and count those that fit.
+
+    Args:
+        trace: the trace.
+        found: filled on the way.
+        through: the last step of interest; None reads all.
+
+    Raises:
+        CannotTellError: with the first record or leaf row that does not fit, or cannot be read.
+    """
+    leaf_rows = trace.leaf_rows()
+    ahead = next(leaf_rows, None)
+    chain, pending = found.chain, _Pending(found, trace.former)
+    for row in trace.rows():
+        if through is not None and row.step > through:
+            break
+        table = found.tables.get(row.version) or trace.written_table(row.version)
+        chain = next_chain(chain, row.step, row.loss_bits, row.roots, table.digest)
+        if chain != row.chain:
+            pending.settle()
+            raise CannotTellError(f"the chain breaks at step {row.step}: that row was edited, or rows before it were lost")
+        found.tables[row.version] = table
+        if ahead is not None and ahead[0] < row.step:
+            pending.settle()
+            raise CannotTellError(f"there are leaf checksums of step {ahead[0]}, which was not recorded: that row was added")
+        leaves = None
+        if ahead is not None and ahead[0] == row.step:
+            leaves, ahead = ahead[1], next(leaf_rows, None)
+        pending.add(row, table, leaves)
+    pending.settle()
+    while ahead is not None and (through is None or ahead[0] <= through):
+        found.stray, ahead = found.stray + 1, next(leaf_rows, None)
+
+
+class _Pending:
+    """Records of one leaf table whose leaf rows are held against their roots together."""
+
+    def __init__(self, found: Fitting, former: bool) -> None:
+        self._found, self._former = found, former
+        self._table: LeafTable | None = None
+        self._rows: list[tuple[StepRow, NDArray[np.uint64] | None]] = []
+
+    def add(self, row: StepRow, table: LeafTable, leaves: NDArray[np.uint64] | None) -> None:
+        if len(self._rows) == LEAF_ROWS or table is not self._table:
+            self.settle()
+        self._table = table
+        self._rows.append((row, leaves))
+
+    def settle(self) -> None:
+        """Count those that fit; raises CannotTellError for the first that does not."""
+        if self._table is None or not self._rows:
+            return
+        rows = [(row.step, row.roots, leaves) for row, leaves in self._rows if leaves is not None]
+        if wrong := _first_wrong_leaf_row(rows, self._table, self._former):
+            raise CannotTellError(wrong)
+        last, _ = self._rows[-1]
+        self._found.records += len(self._rows)
+        self._found.leaf_rows += len(rows)
+        self._found.last_step, self._found.chain = last.step, last.chain
+        self._rows.clear()
+
+
+def _first_wrong_leaf_row(found: list[tuple[int, bytes, NDArray[np.uint64]]], table: LeafTable, former: bool) -> str | None:
     """Hold the leaf checksums of some rows of one leaf table against their roots; say which step's do not fit."""
-    if table is None or not rows:
-        return None
-    found = [(step, roots, leaves) for step, roots in rows if (leaves := trace.leaf_checksums(step)) is not None]
     wrong = [step for step, _, leaves in found if len(leaves) != len(table.specs)]
     whole = [item for item in found if len(item[2]) == len(table.specs)]
     if whole:
@@ -87,7 +151,7 @@ def _first_wrong_leaf_row(trace: Trace, rows: list[tuple[int, bytes]], table: Le
         computed = _roots(checksums, table)
         stored = np.frombuffer(b"".join(roots for _, roots, _ in whole), "<u8").reshape(computed.shape)
         unlike = (computed != stored).any(axis=1)
-        if trace.former and unlike.any():
+        if former and unlike.any():
             unlike &= (former_roots(checksums, table) != stored).any(axis=1)
         wrong += [whole[index][0] for index in np.flatnonzero(unlike)]
     return f"the leaf checksums of step {min(wrong)} do not give its roots: that row was edited" if wrong else None
