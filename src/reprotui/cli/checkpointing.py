@@ -8,7 +8,7 @@ from reprotui.cli import common
 from reprotui.errors import SAME, BadInputError, CannotTellError
 
 
-class Intermixed(argparse.ArgumentParser):
+class Intermixed(common.Parser):
     """Takes `RUN --step 100 lr=0.01`: argparse alone gives up on a `*` positional when an option stands before it."""
 
     _inside = False
@@ -157,7 +157,7 @@ def save(parsed: argparse.Namespace) -> int:
         raise BadInputError(f"{run.path} is recorded in a script of its own, which saves in its own way: reprotui does not")
     before = _last_event(run)
     run.send("save")
-    print(_wait(run, before) if parsed.wait else f"save: {common.short(run.path)}")
+    common.say(_wait(run, before) if parsed.wait else f"save: {common.short(run.path)}")
     return SAME
 
 
@@ -226,5 +226,5 @@ def prune(parsed: argparse.Namespace) -> int:
     verb = "would remove" if parsed.dry_run else "removed"
     steps = f"steps {', '.join(map(str, done.steps))}" if done.steps else "no checkpoint"
     left = f" and {len(done.leftovers)} leftovers of crashes" if done.leftovers else ""
-    print(f"{verb} {steps}{left} ({size(done.size)}); steps {', '.join(map(str, done.kept)) or 'none'} stay")
+    common.say(f"{verb} {steps}{left} ({size(done.size)}); steps {', '.join(map(str, done.kept)) or 'none'} stay")
     return SAME

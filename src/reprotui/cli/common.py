@@ -1,15 +1,22 @@
 """What several commands share: arguments, places, and output. Imports nothing heavy at the top."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reprotui.errors import BadInputError
+from reprotui.foreign import json_text, visible
 from reprotui.run_directory import RUNS_VARIABLE, RunDirectory, default_runs_directory
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments without obeying what stands in them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
 
 
 def command(
@@ -129,14 +136,38 @@ def refuse_bad_input(runs: Mapping[str, RunDirectory], path: Path) -> None:
 
 def print_json(value: Any) -> None:
     """Print a JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(value))
+
+
+def say(*lines: object, stderr: bool = False) -> None:
+    """Print lines; whatever names and values stand in them, each stays one line and nothing of it is obeyed."""
+    for line in lines:
+        print(visible(str(line)), file=sys.stderr if stderr else sys.stdout, flush=stderr)
+
+
+def say_over(text: str, end: str = "") -> None:
+    """Write a line of stderr's terminal anew."""
+    print(f"\r{visible(text):<60}", end=end, file=sys.stderr, flush=True)
+
+
+def styled(*parts: str | tuple[str, str]) -> Any:
+    """Return a line for a console that is made of texts, or of texts with their style."""
+    from rich.text import Text
+
+    return Text.assemble(*(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts))
 
 
 def console(stderr: bool = False) -> Any:
     """Return a rich console: colours on a terminal only, none under NO_COLOR, no wrapping in a pipe."""
     from rich.console import Console
+    from rich.text import Text
 
     class Output(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            # Every string on its way to the screen, those of tables too. None of it is markup, an emoji's name or a link.
+            chosen = {name: value for name, value in options.items() if name in ("style", "justify", "overflow")}
+            return Text(visible(text), **chosen)
+
         def on_broken_pipe(self) -> None:
             # rich would exit with 1, which says `differs` here.
             discard_stdout()

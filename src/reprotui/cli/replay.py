@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def _replay(run: Any, parsed: argparse.Namespace) -> tuple[Any, Any]:
         nonlocal said
         if time.monotonic() - said >= LINE_SECONDS:
             said = time.monotonic()
-            print(f"  replaying {run.path.name}: {done} of {total} steps", file=sys.stderr, flush=True)
+            common.say(f"  replaying {run.path.name}: {done} of {total} steps", stderr=True)
 
     if parsed.repeat > 1:
         return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment)
