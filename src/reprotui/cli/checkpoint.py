@@ -82,7 +82,7 @@ def _add_diff(subparsers: Any) -> None:
     )
     parser.add_argument("a", metavar="A", help="checkpoint, or with --step a run")
     parser.add_argument("b", metavar="B", help="checkpoint, or with --step a run")
-    parser.add_argument("--step", type=int, metavar="N", help="compare the checkpoints of this step of two runs")
+    parser.add_argument("--step", type=common.step, metavar="N", help="compare the checkpoints of this step of two runs")
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=diff)
@@ -143,7 +143,7 @@ def _add_damage(subparsers: Any) -> None:
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="CHECKPOINT|RUN", help="checkpoint, run directory, or name in the runs directory")
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step of the run")
+    parser.add_argument("--step", type=common.step, metavar="N", help="the checkpoint of this step of the run")
     common.add_runs_directory(parser)
 
 

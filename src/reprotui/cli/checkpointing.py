@@ -82,13 +82,20 @@ def find_restore(parsed: argparse.Namespace) -> Any:
     if text.isdecimal():
         if parsed.checkpoint_dir is None:
             raise BadInputError(f"--restore-from {text}: of which run? Give RUN:{text}, or --checkpoint-dir DIR with it")
-        path, step = parsed.checkpoint_dir, int(text)
+        path, step = parsed.checkpoint_dir, _step(text)
     else:
         head, separator, tail = text.rpartition(":")
-        path, step = (Path(head), int(tail)) if separator and tail.isdecimal() else (Path(text), None)
-        path = common.find_run(str(path), common.runs_directory(parsed))
+        name, step = (head, _step(tail)) if separator and tail.isdecimal() else (text, None)
+        path = common.find_run(name, common.runs_directory(parsed))
     with Meter("verified") as meter:
         return find_origin(path, step, meter)
+
+
+def _step(text: str) -> int:
+    try:
+        return common.step(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise BadInputError(f"--restore-from: no step has a number of {len(text)} digits") from None
 
 
 def add_save(subparsers: Any) -> None:
@@ -121,7 +128,9 @@ def add_restore(subparsers: Any) -> None:
     parser.__class__ = Intermixed
     parser.add_argument("run", metavar="RUN", help="run, checkpoints directory, or one checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config that a branch has other than the old run")
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step (default: the newest that verifies)")
+    parser.add_argument(
+        "--step", type=common.step, metavar="N", help="the checkpoint of this step (default: the newest VALID one)"
+    )
     parser.add_argument("--name", help="name of the new run (default: the old one's, with -from-N)")
     common.add_runs_directory(parser)
     common.add_json(parser)

@@ -89,6 +89,14 @@ def positive(text: str) -> int:
     return value
 
 
+def step(text: str) -> int:
+    """Read the number of a step; a trace numbers them with 64 bits."""
+    value = int(text)
+    if abs(value) >= 1 << 63:
+        raise argparse.ArgumentTypeError("that is more steps than a trace can number")
+    return value
+
+
 def runs_directory(parsed: argparse.Namespace) -> Path:
     """Return the runs directory that was asked for."""
     return parsed.runs_dir or default_runs_directory()
@@ -108,7 +116,16 @@ def experiment_and_overrides(tokens: list[str]) -> tuple[str | None, list[str]]:
 
 def find_run(name: str, runs: Path) -> Path:
     """Return the directory or file that an argument means: a path, or a name in the runs directory."""
-    path = Path(name).expanduser()
+    if not name:
+        raise BadInputError("an empty name means no run and no file: name one")
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise BadInputError(f"{name}: {error}") from None
+    if path.name in ("", ".."):
+        path = path.resolve()  # `.` and `..` have names of their own
+    if not path.name:
+        raise BadInputError(f"{path} is the root of the file system: name a run, a race or a file")
     if not path.exists() and (runs / name).exists():
         return runs / name
     if not path.exists():

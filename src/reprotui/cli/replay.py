@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "under the run for a while. Not equal: the first step that is not, and what changed since.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help="run directory, or name in the runs directory; one or two")
-    parser.add_argument("--step", type=int, required=True, metavar="S", help="the step; 0 is the state after init")
+    parser.add_argument("--step", type=common.step, required=True, metavar="S", help="the step; 0 is the state after init")
     parser.add_argument(
         "--repeat", type=common.positive, default=1, metavar="N", help="take the step N times from the same state"
     )
