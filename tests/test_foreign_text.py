@@ -44,16 +44,22 @@ NAME = "[/w] blocks[i] \x1b[31m\u202e|<b>"
 
 
 @pytest.fixture(scope="session")
-def raced(once: Any, environment: dict[str, str]) -> Path:
+def raced(once: Any, bare_environment: dict[str, str]) -> Path:
     """Return a race of two scripts with such names whose third step differs. Only read it."""
 
     def build(path: Path) -> None:
-        cli = Cli(path, environment)
+        cli = Cli(path, bare_environment)
         cli.write("train.py", SCRIPT)
         command = f"{sys.executable} train.py"
         cli("race", "--name", "race", "--headless", "--a", command, "--b", f"{command} --fault", exit_code=1)
 
     return once("hostile-race", build) / "runs" / "race"
+
+
+@pytest.fixture
+def cli(tmp_path: Path, bare_environment: dict[str, str]) -> Cli:
+    """Return the command line, without the compilation cache that nothing here needs."""
+    return Cli(tmp_path, bare_environment)
 
 
 @pytest.fixture
@@ -103,9 +109,9 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("what", COMMANDS)
-def test_every_command_that_prints_leaves_shows_them_as_they_are(reprotui: Cli, race: Path, what: str) -> None:
+def test_every_command_that_prints_leaves_shows_them_as_they_are(cli: Cli, race: Path, what: str) -> None:
     arguments, code = COMMANDS[what]
-    done = reprotui(*(argument.format(race=race) for argument in arguments), exit_code=code)
+    done = cli(*(argument.format(race=race) for argument in arguments), exit_code=code)
     out = tame(done.stdout)
     tame(done.stderr)
     if what == "report":  # Markdown has escapes of its own
@@ -126,8 +132,8 @@ def test_every_command_that_prints_leaves_shows_them_as_they_are(reprotui: Cli, 
         assert "[none]" in out and r"\x1b[2J\u2066" in out
 
 
-def test_a_report_in_markdown_keeps_its_tables(reprotui: Cli, race: Path) -> None:
-    text = reprotui("report", race, exit_code=1).stdout
+def test_a_report_in_markdown_keeps_its_tables(cli: Cli, race: Path) -> None:
+    text = cli("report", race, exit_code=1).stdout
     prose = re.sub(r"^(`{3,})text\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     for table in re.findall(r"(?:^\|.*\n)+", prose, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
@@ -153,29 +159,27 @@ def test_a_report_in_markdown_keeps_its_tables(reprotui: Cli, race: Path) -> Non
     ],
     ids=lambda value: visible(" ".join(value)) if isinstance(value, list) else None,
 )
-def test_every_other_command_is_not_led_astray(reprotui: Cli, race: Path, arguments: list[str], code: int) -> None:
+def test_every_other_command_is_not_led_astray(cli: Cli, race: Path, arguments: list[str], code: int) -> None:
     settings = str(race / "settings.toml")
-    environment = reprotui.environment | {"REPROTUI_SETTINGS": settings, "XLA_FLAGS": "[/x]\x1b[31m"}
-    done = reprotui(*(argument.format(race=race) for argument in arguments), exit_code=None, env=environment)
+    environment = cli.environment | {"REPROTUI_SETTINGS": settings, "XLA_FLAGS": "[/x]\x1b[31m"}
+    done = cli(*(argument.format(race=race) for argument in arguments), exit_code=None, env=environment)
     assert done.returncode in (code, 3) if code in (0, 3) else done.returncode == code, done
     text = tame(done.stdout) + tame(done.stderr)
     assert r"\x1b[31m" in text
 
 
-def test_a_script_that_fails_in_a_race_is_shown_as_it_ended(reprotui: Cli) -> None:
-    reprotui.write("train.py", SCRIPT)
+def test_a_script_that_fails_in_a_race_is_shown_as_it_ended(cli: Cli) -> None:
+    cli.write("train.py", SCRIPT)
     command = f"{sys.executable} train.py"
-    done = reprotui("race", "--name", "r", "--headless", "--a", command, "--b", f"{command} --fail", exit_code=4)
+    done = cli("race", "--name", "r", "--headless", "--a", command, "--b", f"{command} --fail", exit_code=4)
     out = tame(done.stdout)
     tame(done.stderr)
     assert r"error [/r] \x1b[6m" in out and r"log [/l] \x1b[5m\rover" in out
 
 
-def test_a_terminal_gets_no_escape_of_others(reprotui: Cli, race: Path) -> None:
+def test_a_terminal_gets_no_escape_of_others(cli: Cli, race: Path) -> None:
     leader, follower = os.openpty()
-    process = reprotui.start(
-        "compare", str(race), stdout=follower, stderr=follower, env=reprotui.environment | {"TERM": "xterm-256color"}
-    )
+    process = cli.start("compare", str(race), stdout=follower, stderr=follower, env=cli.environment | {"TERM": "xterm-256color"})
     os.close(follower)
     output = b""
     try:
@@ -191,16 +195,16 @@ def test_a_terminal_gets_no_escape_of_others(reprotui: Cli, race: Path) -> None:
     assert "\x1b[31m" not in text and r"\x1b]0;title\x07" in text
 
 
-def test_checkpoints_with_such_leaves_are_listed_verified_and_compared(reprotui: Cli, tmp_path: Path) -> None:
+def test_checkpoints_with_such_leaves_are_listed_verified_and_compared(cli: Cli, tmp_path: Path) -> None:
     # A zip has no names with a NUL; everything else may stand in one.
     names = [name.replace("<script>alert(1)</script>", "<script>") for name in HOSTILE]
     for file, value in (("a [i] \x1b[31m.npz", 0), ("b.npz", 1)):
         np.savez(tmp_path / file, **{name: np.full(3, value) for name in names})
-    done = reprotui("checkpoint", "diff", "a [i] \x1b[31m.npz", "b.npz", exit_code=1)
+    done = cli("checkpoint", "diff", "a [i] \x1b[31m.npz", "b.npz", exit_code=1)
     assert [name for name in names if visible(name) not in tame(done.stdout)] == []
-    done = reprotui("checkpoint", "register", "b.npz")
-    assert "VALID" in tame(reprotui("checkpoint", "verify", "b.npz").stdout)
-    done = reprotui("checkpoint", "verify", "a [i] \x1b[31m.npz", exit_code=3)
+    done = cli("checkpoint", "register", "b.npz")
+    assert "VALID" in tame(cli("checkpoint", "verify", "b.npz").stdout)
+    done = cli("checkpoint", "verify", "a [i] \x1b[31m.npz", exit_code=3)
     assert r"a [i] \x1b[31m.npz" in tame(done.stdout)
 
 
