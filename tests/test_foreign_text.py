@@ -148,7 +148,6 @@ def test_a_report_in_markdown_keeps_its_tables(cli: Cli, race: Path) -> None:
         (["control", "{race}", "pause"], 3),
         (["checkpoint", "list", "{race}/a"], 0),
         (["checkpoint", "verify", "{race}/a"], 3),
-        (["checkpoint", "prune", "{race}/a", "--keep", "1"], 3),
         (["run", "x\x1b[31m"], 2),
         (["run", "digits-mlp", "[/w]\x1b[31m=1"], 2),
         (["race", "--name", "[/w]\x1b[31m"], 2),
