@@ -172,7 +172,7 @@ def test_a_script_that_fails_in_a_race_is_shown_as_it_ended(cli: Cli) -> None:
     done = cli("race", "--name", "r", "--headless", "--a", command, "--b", f"{command} --fail", exit_code=4)
     out = tame(done.stdout)
     tame(done.stderr)
-    assert r"error [/r] \x1b[6m" in out and r"log [/l] \x1b[5m\rover" in out
+    assert r"error [/r] \x1b[6m" in out and r"log [/l] \x1b[5m" in out
 
 
 def test_a_terminal_gets_no_escape_of_others(cli: Cli, race: Path) -> None:
