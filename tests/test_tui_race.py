@@ -646,7 +646,7 @@ def test_a_race_whose_workers_all_fail_shows_what_they_said(live: Any) -> None:
             assert "STARTING" not in driven.text()
             assert "no step yet" in driven.text()
             await driven.press("5")
-            assert "?[31mred?[0m? and loud" in driven.text()
+            assert r"\x1b[31mred\x1b[0m\x07 and loud" in driven.text()
             assert "\x1b" not in driven.text()
             for key in ("enter", "Y", "d", "n", "G", "plus", "l"):
                 await driven.press(key)

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError, CannotTellError
+from reprotui.foreign import plain
 from reprotui.names import entry_of
+from reprotui.regular import open_regular, read_regular
 
 MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
@@ -38,7 +40,7 @@ def write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+            json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -60,14 +62,12 @@ def read_json(path: Path) -> dict[str, Any]:
         BadInputError: the file is missing, unreadable, not JSON, or not an object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path).decode())
     except FileNotFoundError:
         raise BadInputError(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise BadInputError(f"{path} is a directory, expected a JSON file") from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of thousands of digits
         raise BadInputError(f"{path} is not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise BadInputError(f"{path} holds a JSON {type(value).__name__}, expected an object")
@@ -195,10 +195,10 @@ class RunDirectory:
     def log_tail(self, lines: int = 20) -> list[str]:
         """Return the last lines of the worker's log, without reading more than the end of it."""
         try:
-            with self.log_path.open("rb") as file:
+            with open_regular(self.log_path) as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
                 return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-        except OSError:
+        except (OSError, BadInputError):
             return []
 
     def state(self, manifest: dict[str, Any] | None = None) -> str:

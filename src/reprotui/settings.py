@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
+from reprotui.regular import read_regular
 
 SETTINGS_VARIABLE = "REPROTUI_SETTINGS"
 """Another settings file than the platform's."""
@@ -62,12 +63,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         BadInputError: the file is unreadable or not TOML.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_regular(path).decode())
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInputError(f"{path} is not valid TOML: {error}") from None
     if isinstance(values.get("keys"), dict):
         # `race.pause = "p"` without quotes is a table in TOML, and means the same.

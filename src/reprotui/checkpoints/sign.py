@@ -18,6 +18,7 @@ from reprotui.errors import BadInputError
 from reprotui.integrity.files import FileEntry, files_digest
 from reprotui.integrity.manifest import Identity, Manifest, build_manifest, manifest_path, read_manifest
 from reprotui.integrity.status import Finding, IntegrityError, Status
+from reprotui.regular import read_regular
 from reprotui.run_directory import write_json
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -140,7 +141,7 @@ def _signed(statement: dict[str, Any]) -> tuple[dict[str, str], str]:
 def _parse(path: Path) -> tuple[bytes, bytes, str]:
     if path.stat().st_size > MAXIMUM_SIZE:
         raise ValueError("too large")
-    bundle = json.loads(path.read_bytes())
+    bundle = json.loads(read_regular(path))
     envelope = bundle["dsseEnvelope"]
     if bundle["mediaType"] != MEDIA_TYPE or envelope["payloadType"] != PAYLOAD_TYPE:
         raise ValueError(f"media type {bundle['mediaType']}, payload {envelope['payloadType']}")
@@ -166,7 +167,7 @@ def _load(path: Path, password: bytes | None, *, private: bool) -> Any:
         raise BadInputError('signatures need the package cryptography: pip install "reprotui[sign]"') from None
     kind = "private" if private else "public"
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
         key = serialization.load_pem_private_key(raw, password) if private else serialization.load_pem_public_key(raw)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None

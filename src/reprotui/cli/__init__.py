@@ -1,6 +1,7 @@
 """The command line: arguments → one call; one file a command. Loads numpy, jax or textual only where a command runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ from reprotui.cli import (
     run,
     runs,
     seed_check,
+    unexpected,
 )
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
 
@@ -41,13 +43,14 @@ examples:
   reprotui race digits-cnn steps=500 --repeat 3  the noise floor of an experiment
   reprotui compare runs/x/a runs/x/b             two recorded runs
 
-exit codes: 0 same, 1 differs, 2 bad input, 3 cannot tell, 4 a worker failed, 130 interrupted
+exit codes: 0 same, 1 differs, 2 bad input, 3 cannot tell, 4 a worker or reprotui itself failed,
+130 interrupted
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    parser = argparse.ArgumentParser(
+    parser = common.Parser(
         prog="reprotui",
         description="Find the step, the leaf and the cause when two training runs that should be the same are not.",
         epilog=_EPILOG,
@@ -73,7 +76,8 @@ def _home(parsed: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code. Errors of the user's input are one line on stderr."""
+    """Run a command; return its exit code. Errors are one line on stderr, and only a difference is 1."""
+    unexpected.streams()
     code = SAME
     try:
         try:
@@ -83,23 +87,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         common.discard_stdout()
+    except OSError as error:
+        common.discard_stdout()
+        common.say(f"reprotui: the output cannot be written: {error.strerror or error}", stderr=True)
+        return USAGE
     return code
 
 
 def _run(arguments: list[str]) -> int:
-    parsed = build_parser().parse_args(arguments)
-    parsed.command_line = ["reprotui", *arguments]
     try:
+        parsed = build_parser().parse_args(arguments)
+        parsed.command_line = ["reprotui", *arguments]
         return parsed.call(parsed)
     except ReprotuiError as error:
-        print(f"reprotui: {error}", file=sys.stderr)
+        common.say(f"reprotui: {error}", stderr=True)
         return error.exit_code
     except BrokenPipeError:
         raise
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"reprotui: {place}{error.strerror or error}", file=sys.stderr)
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        common.say(f"reprotui: {place}{error.strerror or error}", stderr=True)
         return USAGE
     except KeyboardInterrupt:
-        print("reprotui: interrupted", file=sys.stderr)
+        common.say("reprotui: interrupted", stderr=True)
         return INTERRUPTED
+    except Exception as error:
+        return unexpected.tell(error, arguments)

@@ -6,6 +6,7 @@ from typing import Any
 
 from reprotui.cli import common
 from reprotui.errors import BadInputError
+from reprotui.foreign import visible_log
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,12 +59,12 @@ def _print(certificate: Any) -> None:
     style = "bold #009e73" if certificate.kind == "unchanged" else "bold #d55e00"
     console.print(f"{headline} · {certificate.sentence}", style=style, soft_wrap=True)
     for name in certificate.changed:
-        console.print(f"  changed     {name}", markup=False)
+        console.print(f"  changed     {name}")
     for trial in certificate.trials:
         how = "observed" if trial.observed else "plain"
         state = f"state {trial.state[:16]}" if trial.state else "no state"
         files = "".join(f"  {name} {digest[:12]}" for name, digest in trial.files.items())
-        console.print(f"  {how:<10}  {trial.seconds:6.2f} s  {state}{files}", markup=False, soft_wrap=True)
+        console.print(f"  {how:<10}  {trial.seconds:6.2f} s  {state}{files}", soft_wrap=True)
     if certificate.overhead is not None:
         steps = min(trial.steps for trial in certificate.trials)
         step = f"× {certificate.overhead:.3f} a step (of {steps}; {_sureness(certificate)})"
@@ -72,7 +73,7 @@ def _print(certificate: Any) -> None:
         console.print(f"  overhead    × {certificate.overhead_run:.2f} the run")
     if certificate.kind == "failed":
         for line in certificate.trials[-1].log:
-            console.print(f"  | {line}", markup=False, soft_wrap=True)
+            console.print(f"  | {visible_log(line)}", soft_wrap=True)
 
 
 def _sureness(certificate: Any) -> str:

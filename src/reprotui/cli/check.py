@@ -37,7 +37,7 @@ def call(parsed: argparse.Namespace) -> int:
             common.print_json(RULES)
         else:
             for rule, remedy in RULES.items():
-                print(f"{rule:<24} {remedy}")
+                common.say(f"{rule:<24} {remedy}")
         return SAME
     if parsed.directory is None:
         raise BadInputError("name a project's directory: reprotui check DIR")
@@ -46,12 +46,12 @@ def call(parsed: argparse.Namespace) -> int:
     if parsed.json:
         common.print_json({"exit_code": code, **found})
         return code
-    print(f"{'valid' if found['valid'] else 'not valid'}, score {found['score']} of 100")
+    common.say(f"{'valid' if found['valid'] else 'not valid'}, score {found['score']} of 100")
     differs = common.symbol("≠", "x")
     marks = {"ok": "=", "does not apply": "-"}
     for item in found["checklist"]:
-        print(f"  {marks.get(item['status'], differs if item['required'] else '?')} {item['name']:<26}{item['detail']}")
+        common.say(f"  {marks.get(item['status'], differs if item['required'] else '?')} {item['name']:<26}{item['detail']}")
     for finding in found["findings"]:
         note = "" if finding["severity"] == "error" else f"{finding['severity']}: "
-        print(f"{finding['file']}:{finding['line']}: {note}{finding['rule']}: {finding['message']}; {finding['remedy']}")
+        common.say(f"{finding['file']}:{finding['line']}: {note}{finding['rule']}: {finding['message']}; {finding['remedy']}")
     return code

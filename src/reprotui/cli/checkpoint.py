@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def _add_diff(subparsers: Any) -> None:
     )
     parser.add_argument("a", metavar="A", help="checkpoint, or with --step a run")
     parser.add_argument("b", metavar="B", help="checkpoint, or with --step a run")
-    parser.add_argument("--step", type=int, metavar="N", help="compare the checkpoints of this step of two runs")
+    parser.add_argument("--step", type=common.step, metavar="N", help="compare the checkpoints of this step of two runs")
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=diff)
@@ -144,7 +143,7 @@ def _add_damage(subparsers: Any) -> None:
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="CHECKPOINT|RUN", help="checkpoint, run directory, or name in the runs directory")
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step of the run")
+    parser.add_argument("--step", type=common.step, metavar="N", help="the checkpoint of this step of the run")
     common.add_runs_directory(parser)
 
 
@@ -163,7 +162,7 @@ def list_(parsed: argparse.Namespace) -> int:
     elif entries:
         show_checkpoint.show_list(entries)
     else:
-        print(f"no checkpoints in {common.short(path)}")
+        common.say(f"no checkpoints in {common.short(path)}")
     return SAME
 
 
@@ -237,7 +236,7 @@ def register(parsed: argparse.Namespace) -> int:
     with show_checkpoint.Meter("hashed") as meter:
         manifest = register_as_found(path, identity, meter)
     count = "1 file" if len(manifest.files) == 1 else f"{len(manifest.files)} files"
-    print(f"{common.short(manifest_path(path))}: {count}, {show_checkpoint.size(manifest.size)}")
+    common.say(f"{common.short(manifest_path(path))}: {count}, {show_checkpoint.size(manifest.size)}")
     return SAME
 
 
@@ -253,11 +252,11 @@ def sign(parsed: argparse.Namespace) -> int:
         result = verify_checkpoint(path, "content", progress=meter)
     if result.status is not Status.VALID:
         show_checkpoint.show_result(result)
-        print("reprotui: not signed: only a VALID checkpoint is", file=sys.stderr)
+        common.say("reprotui: not signed: only a VALID checkpoint is", stderr=True)
         return result.status.exit_code
     password = os.environ.get(PASSWORD_VARIABLE)
     bundle = sign_checkpoint(path, parsed.key, password.encode() if password else None)
-    print(f"signed: {common.short(bundle)}")
+    common.say(f"signed: {common.short(bundle)}")
     return SAME
 
 
@@ -272,11 +271,9 @@ def damage(parsed: argparse.Namespace) -> int:
     copy = path if parsed.in_place else harm.copy_checkpoint(path, parsed.out)
     for _ in range(parsed.count):
         kind = parsed.kind or generator.choice(harm.applicable(copy))
-        print(harm.damage(copy, kind, generator))
-    print(
-        f"damaged {common.short(copy)}; see: reprotui checkpoint verify {common.quote([str(common.short(copy))])}",
-        file=sys.stderr,
-    )
+        common.say(harm.damage(copy, kind, generator))
+    see = f"reprotui checkpoint verify {common.quote([str(common.short(copy))])}"
+    common.say(f"damaged {common.short(copy)}; see: {see}", stderr=True)
     return SAME
 
 

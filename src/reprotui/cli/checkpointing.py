@@ -8,7 +8,7 @@ from reprotui.cli import common
 from reprotui.errors import SAME, BadInputError, CannotTellError
 
 
-class Intermixed(argparse.ArgumentParser):
+class Intermixed(common.Parser):
     """Takes `RUN --step 100 lr=0.01`: argparse alone gives up on a `*` positional when an option stands before it."""
 
     _inside = False
@@ -82,13 +82,20 @@ def find_restore(parsed: argparse.Namespace) -> Any:
     if text.isdecimal():
         if parsed.checkpoint_dir is None:
             raise BadInputError(f"--restore-from {text}: of which run? Give RUN:{text}, or --checkpoint-dir DIR with it")
-        path, step = parsed.checkpoint_dir, int(text)
+        path, step = parsed.checkpoint_dir, _step(text)
     else:
         head, separator, tail = text.rpartition(":")
-        path, step = (Path(head), int(tail)) if separator and tail.isdecimal() else (Path(text), None)
-        path = common.find_run(str(path), common.runs_directory(parsed))
+        name, step = (head, _step(tail)) if separator and tail.isdecimal() else (text, None)
+        path = common.find_run(name, common.runs_directory(parsed))
     with Meter("verified") as meter:
         return find_origin(path, step, meter)
+
+
+def _step(text: str) -> int:
+    try:
+        return common.step(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise BadInputError(f"--restore-from: no step has a number of {len(text)} digits") from None
 
 
 def add_save(subparsers: Any) -> None:
@@ -121,7 +128,9 @@ def add_restore(subparsers: Any) -> None:
     parser.__class__ = Intermixed
     parser.add_argument("run", metavar="RUN", help="run, checkpoints directory, or one checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config that a branch has other than the old run")
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step (default: the newest that verifies)")
+    parser.add_argument(
+        "--step", type=common.step, metavar="N", help="the checkpoint of this step (default: the newest VALID one)"
+    )
     parser.add_argument("--name", help="name of the new run (default: the old one's, with -from-N)")
     common.add_runs_directory(parser)
     common.add_json(parser)
@@ -157,7 +166,7 @@ def save(parsed: argparse.Namespace) -> int:
         raise BadInputError(f"{run.path} is recorded in a script of its own, which saves in its own way: reprotui does not")
     before = _last_event(run)
     run.send("save")
-    print(_wait(run, before) if parsed.wait else f"save: {common.short(run.path)}")
+    common.say(_wait(run, before) if parsed.wait else f"save: {common.short(run.path)}")
     return SAME
 
 
@@ -228,8 +237,8 @@ def prune(parsed: argparse.Namespace) -> int:
     verb = "would remove" if parsed.dry_run else "removed"
     steps = f"steps {', '.join(map(str, done.steps))}" if done.steps else "no checkpoint"
     left = f" and {len(done.leftovers)} leftovers of crashes" if done.leftovers else ""
-    print(f"{verb} {steps}{left} ({size(done.size)}); steps {', '.join(map(str, done.kept)) or 'none'} stay")
+    common.say(f"{verb} {steps}{left} ({size(done.size)}); steps {', '.join(map(str, done.kept)) or 'none'} stay")
     for entry in done.left_alone:
         what = "register it or delete it yourself" if entry.problem is Status.UNREGISTERED else "verify it, then decide yourself"
-        print(f"left alone: {common.short(entry.path)} is {entry.problem}: {entry.message}; {what}")
+        common.say(f"left alone: {common.short(entry.path)} is {entry.problem}: {entry.message}; {what}")
     return SAME

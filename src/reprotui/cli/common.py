@@ -1,15 +1,22 @@
 """What several commands share: arguments, places, and output. Imports nothing heavy at the top."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reprotui.errors import BadInputError
+from reprotui.foreign import json_text, visible
 from reprotui.run_directory import RUNS_VARIABLE, RunDirectory, default_runs_directory
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments without obeying what stands in them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
 
 
 def command(
@@ -82,6 +89,14 @@ def positive(text: str) -> int:
     return value
 
 
+def step(text: str) -> int:
+    """Read the number of a step; a trace numbers them with 64 bits."""
+    value = int(text)
+    if abs(value) >= 1 << 63:
+        raise argparse.ArgumentTypeError("that is more steps than a trace can number")
+    return value
+
+
 def runs_directory(parsed: argparse.Namespace) -> Path:
     """Return the runs directory that was asked for."""
     return parsed.runs_dir or default_runs_directory()
@@ -101,7 +116,16 @@ def experiment_and_overrides(tokens: list[str]) -> tuple[str | None, list[str]]:
 
 def find_run(name: str, runs: Path) -> Path:
     """Return the directory or file that an argument means: a path, or a name in the runs directory."""
-    path = Path(name).expanduser()
+    if not name:
+        raise BadInputError("an empty name means no run and no file: name one")
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise BadInputError(f"{name}: {error}") from None
+    if path.name in ("", ".."):
+        path = path.resolve()  # `.` and `..` have names of their own
+    if not path.name:
+        raise BadInputError(f"{path} is the root of the file system: name a run, a race or a file")
     if not path.exists() and (runs / name).exists():
         return runs / name
     if not path.exists():
@@ -129,14 +153,38 @@ def refuse_bad_input(runs: Mapping[str, RunDirectory], path: Path) -> None:
 
 def print_json(value: Any) -> None:
     """Print a JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(value))
+
+
+def say(*lines: object, stderr: bool = False) -> None:
+    """Print lines; whatever names and values stand in them, each stays one line and nothing of it is obeyed."""
+    for line in lines:
+        print(visible(str(line)), file=sys.stderr if stderr else sys.stdout, flush=stderr)
+
+
+def say_over(text: str, end: str = "") -> None:
+    """Write a line of stderr's terminal anew."""
+    print(f"\r{visible(text):<60}", end=end, file=sys.stderr, flush=True)
+
+
+def styled(*parts: str | tuple[str, str]) -> Any:
+    """Return a line for a console that is made of texts, or of texts with their style."""
+    from rich.text import Text
+
+    return Text.assemble(*(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts))
 
 
 def console(stderr: bool = False) -> Any:
     """Return a rich console: colours on a terminal only, none under NO_COLOR, no wrapping in a pipe."""
     from rich.console import Console
+    from rich.text import Text
 
     class Output(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            # Every string on its way to the screen, those of tables too. None of it is markup, an emoji's name or a link.
+            chosen = {name: value for name, value in options.items() if name in ("style", "justify", "overflow")}
+            return Text(visible(text), **chosen)
+
         def on_broken_pipe(self) -> None:
             # rich would exit with 1, which says `differs` here.
             discard_stdout()

@@ -40,13 +40,13 @@ def call(parsed: argparse.Namespace) -> int:
     if parsed.example:
         if parsed.what != "show" or parsed.json:
             raise BadInputError("--example prints a settings file: use it with `show` alone, without --json")
-        print(example_settings(), end="")
+        common.say(*example_settings().splitlines())
         return SAME
     if parsed.what == "path":
         if parsed.json:
             common.print_json({"path": str(path), "exists": path.exists()})
         else:
-            print(path)
+            common.say(path)
         return SAME
     return _check(parsed, path) if parsed.what == "check" else _show(parsed, path)
 
@@ -61,10 +61,10 @@ def _check(parsed: argparse.Namespace, path: Any) -> int:
     if parsed.json:
         common.print_json({"path": str(path), "exists": path.exists(), "problems": problems})
     elif problems:
-        print(f"{path}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-        print("\n".join(f"  {problem}" for problem in problems))
+        common.say(f"{path}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        common.say(*(f"  {problem}" for problem in problems))
     else:
-        print(f"{path}: {'valid' if path.exists() else 'does not exist; the defaults hold'}")
+        common.say(f"{path}: {'valid' if path.exists() else 'does not exist; the defaults hold'}")
     return USAGE if problems else SAME
 
 
@@ -77,12 +77,12 @@ def _show(parsed: argparse.Namespace, path: Any) -> int:
         settings = {item.name: {"value": item.value, "source": item.source} for item in found}
         common.print_json({"path": str(path), "exists": path.exists(), "settings": settings, "environment": variables})
         return SAME
-    print(f"{path}{'' if path.exists() else ' (does not exist; the defaults hold)'}")
+    common.say(f"{path}{'' if path.exists() else ' (does not exist; the defaults hold)'}")
     sources = {"default": "default", "settings": "this file", "remembered": f"{state_directory() / 'layout.json'}"}
     rows = [(item.name, str(item.value).lower() if isinstance(item.value, bool) else str(item.value), sources[item.source])
             for item in found]  # fmt: skip
     rows += [(f"${name}", value, "environment") for name, value in variables.items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, source in rows:
-        print(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+        common.say(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
     return SAME

@@ -41,5 +41,5 @@ def call(parsed: argparse.Namespace) -> int:
             run.send(parsed.command)
         except OSError as error:
             raise BadInputError(f"{run.commands_path} cannot be written: {error.strerror}") from None
-        print(f"{parsed.command}: {common.short(run.path)}")
+        common.say(f"{parsed.command}: {common.short(run.path)}")
     return 0

@@ -55,9 +55,9 @@ def _diff(parsed: argparse.Namespace) -> int:
         rows = [{"name": item.name, "a": item.a, "b": item.b} for item in differences]
         common.print_json({"exit_code": code, "differences": rows})
         return code
-    print(f"{len(differences)} differences" if differences else "the environments are equal")
+    common.say(f"{len(differences)} differences" if differences else "the environments are equal")
     for item in differences:
-        print(f"  {item}")
+        common.say(f"  {item}")
     return code
 
 
@@ -79,10 +79,10 @@ def _print(value: dict[str, Any], indent: str) -> None:
     for name, entry in value.items():
         match entry:
             case dict() if entry:
-                print(f"{indent}{name}")
+                common.say(f"{indent}{name}")
                 _print(entry, indent + "  ")
             case [*items] if items:
-                print(f"{indent}{name}")
+                common.say(f"{indent}{name}")
                 _print({str(number): item for number, item in enumerate(items)}, indent + "  ")
             case _:
-                print(f"{indent}{name:<16} {'none' if entry is None or entry in ({}, []) else entry}")
+                common.say(f"{indent}{name:<16} {'none' if entry is None or entry in ({}, []) else entry}")

@@ -46,7 +46,7 @@ def call(parsed: argparse.Namespace) -> int:
         common.print_json({"exit_code": code, **result.to_json()})
         return code
     for difference in result.differences:
-        print(difference)
+        common.say(*str(difference).split("\n"))
     what = ", ".join(result.compared)
-    print(f"{'identical' if result.identical else 'DIFFERENT'} in {result.runs} runs: {what}")
+    common.say(f"{'identical' if result.identical else 'DIFFERENT'} in {result.runs} runs: {what}")
     return code

@@ -35,8 +35,8 @@ def call(parsed: argparse.Namespace) -> int:
         common.print_json({"directory": str(parsed.directory), "files": [str(path) for path in files]})
         return 0
     for path in files:
-        print(path)
+        common.say(path)
     script = next(path.name for path in files if path.name.startswith("train_"))
     where = common.quote([str(parsed.directory)])
-    print(f"\nnext: cd {where} && pip install -r requirements.txt && python {script} && pytest && reprotui check .")
+    common.say("", f"next: cd {where} && pip install -r requirements.txt && python {script} && pytest && reprotui check .")
     return 0

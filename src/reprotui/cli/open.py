@@ -65,7 +65,7 @@ def print_once(runs: list[tuple[str, Any]], as_json: bool = False) -> int:
     for verdict in status.verdicts if status.judged else ():
         print_verdict(console, verdict, f"{verdict.b} against {verdict.a}: " if len(status.verdicts) > 1 else "")
     for run in status.runs:
-        console.print(f"  {run.label:<3} {_line(run)}", markup=False, soft_wrap=True)
+        console.print(f"  {run.label:<3} {_line(run)}", soft_wrap=True)
     return code
 
 

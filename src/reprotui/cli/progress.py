@@ -63,13 +63,19 @@ def _until_refused(supervisor: Supervisor) -> Iterator[Snapshot]:
 
 
 def _watch_live(snapshots: Iterator[Snapshot], console: Any, react: Any) -> None:
+    from rich.console import Group
     from rich.live import Live
-    from rich.text import Text
 
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         for snapshot in snapshots:
             react(snapshot)
-            live.update(Text("\n").join(Text(describe(run), no_wrap=True, overflow="ellipsis") for run in snapshot.runs))
+            live.update(Group(*(_line(run) for run in snapshot.runs)))
+
+
+def _line(run: RunProgress) -> Any:
+    line = common.styled(describe(run))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
 
 
 def _watch_lines(snapshots: Iterator[Snapshot], console: Any, react: Any) -> None:

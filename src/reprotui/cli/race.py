@@ -99,7 +99,7 @@ def _dashboard(parsed: argparse.Namespace, prepare: Callable[[], tuple[Path, lis
     run_dashboard(runs, [started.path], parsed.symbols, started.processes, at_divergence)
     runs_of_it = members_of([started.path])
     code = print_once(runs_of_it)
-    print(f"  open again: reprotui open {common.short(started.path)}")
+    common.say(f"  open again: reprotui open {common.short(started.path)}")
     failed = [result for _, run in runs_of_it if (result := run.manifest().get("result") or {}).get("state") == "failed"]
     if failed:
         return USAGE if any(result.get("bad_input") for result in failed) else WORKER_FAILED

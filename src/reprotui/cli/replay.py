@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "under the run for a while. Not equal: the first step that is not, and what changed since.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help="run directory, or name in the runs directory; one or two")
-    parser.add_argument("--step", type=int, required=True, metavar="S", help="the step; 0 is the state after init")
+    parser.add_argument("--step", type=common.step, required=True, metavar="S", help="the step; 0 is the state after init")
     parser.add_argument(
         "--repeat", type=common.positive, default=1, metavar="N", help="take the step N times from the same state"
     )
@@ -96,7 +95,7 @@ def _replay(run: Any, parsed: argparse.Namespace) -> tuple[Any, Any]:
         nonlocal said
         if time.monotonic() - said >= LINE_SECONDS:
             said = time.monotonic()
-            print(f"  replaying {run.path.name}: {done} of {total} steps", file=sys.stderr, flush=True)
+            common.say(f"  replaying {run.path.name}: {done} of {total} steps", stderr=True)
 
     if parsed.repeat > 1:
         return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment)

@@ -63,9 +63,9 @@ def call(parsed: argparse.Namespace) -> int:
         common.print_json({"exit_code": report.exit_code, "verdicts": verdicts, "files": list(map(str, files))})
         return report.exit_code
     for comparison in report.comparisons:
-        print(f"{comparison.verdict.b} against {comparison.verdict.a}: {comparison.verdict.headline}", file=sys.stderr)
+        common.say(f"{comparison.verdict.b} against {comparison.verdict.a}: {comparison.verdict.headline}", stderr=True)
     for file in files:
-        print(common.short(file))
+        common.say(common.short(file))
     return report.exit_code
 
 

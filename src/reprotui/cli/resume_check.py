@@ -1,7 +1,6 @@
 """`reprotui resume-check`: is a resumed run the uninterrupted one, and would it show if it were not?"""
 
 import argparse
-import sys
 from typing import Any
 
 from reprotui.cli import common
@@ -60,7 +59,7 @@ def call(parsed: argparse.Namespace) -> int:
         return found.exit_code
     console = common.console()
     colour = "#0072b2" if found.exit_code == 0 else "#d55e00"
-    console.print(f"[bold {colour}]{found.verdict.upper()}[/]  resumed at step {found.at} of {found.steps}")
+    console.print(common.styled((found.verdict.upper(), f"bold {colour}"), f"  resumed at step {found.at} of {found.steps}"))
     console.print(f"  resumed      {found.headline}")
     console.print(f"  saving       {found.saving}")
     for control in found.controls:
@@ -71,4 +70,4 @@ def call(parsed: argparse.Namespace) -> int:
 
 
 def _say(run: str) -> None:
-    print(f"  training: {run}", file=sys.stderr, flush=True)
+    common.say(f"  training: {run}", stderr=True)

@@ -31,7 +31,7 @@ def call(parsed: argparse.Namespace) -> int:
         common.print_json({"runs_dir": str(directory), "runs": entries})
         return 0
     if not entries:
-        print(f"no runs in {directory}; start with: reprotui race")
+        common.say(f"no runs in {directory}; start with: reprotui race")
         return 0
     _print_table(entries, directory)
     return 0

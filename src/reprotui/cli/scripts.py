@@ -1,7 +1,6 @@
 """Scripts in the place of experiments: which runs a command line of `reprotui race` asks for, and how they end."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ class Scripts:
         made = [version for version in self._versions.values() if version.worktree]
         if made and any(run.state() in ("created", "running") for run in self._runs):
             places = ", ".join(str(version.worktree) for version in made)
-            print(f"the runs go on in {places}: afterwards, git worktree remove --force each", file=sys.stderr)
+            common.say(f"the runs go on in {places}: afterwards, git worktree remove --force each", stderr=True)
             return
         for version in made:
             versions.remove(version)

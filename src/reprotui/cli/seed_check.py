@@ -39,5 +39,5 @@ def call(parsed: argparse.Namespace) -> int:
     if parsed.json:
         common.print_json(report.to_json())
     else:
-        print(f"seed {parsed.seed}: {report}")
+        common.say(f"seed {parsed.seed}: {report}")
     return SAME if report.deterministic else DIFFERS

@@ -6,6 +6,7 @@ from typing import Any
 
 from reprotui.cli import common
 from reprotui.compare import LeafDifference, Verdict
+from reprotui.foreign import visible_log
 from reprotui.run_directory import RunDirectory
 
 STYLES = {
@@ -97,7 +98,7 @@ def print_failure(console: Any, label: str, run: RunDirectory) -> None:
     if result.get("bad_input"):
         return
     for line in run.log_tail(LOG_LINES):
-        console.print(f"  | {line}", markup=False, soft_wrap=True)
+        console.print(f"  | {visible_log(line)}", soft_wrap=True)
 
 
 def race_to_json(

@@ -34,13 +34,16 @@ class Meter:
         if now - self._said >= METER_SECONDS:
             self._said = now
             text = f"  {self._what} {size(self._done)}, {size(round(self._done / (now - self._started)))}/s"
-            print(f"\r{text:<60}" if self._live else text, end="" if self._live else "\n", file=sys.stderr, flush=True)
+            if self._live:
+                common.say_over(text)
+            else:
+                common.say(text, stderr=True)
             self._written = True
 
     def clear(self) -> None:
         """Take the line away, so that results begin on their own."""
         if self._live and self._written:
-            print(f"\r{'':<60}\r", end="", file=sys.stderr, flush=True)
+            common.say_over("", "\r")
             self._written = False
 
     def __enter__(self) -> Self:
@@ -62,7 +65,7 @@ def show_list(entries: list[ListedCheckpoint]) -> None:
         table.add_column(column, no_wrap=True)
     table.add_column("", overflow="fold")
     for entry in entries:
-        status = "not verified" if entry.problem is None else f"[{_colour(entry.problem)}]{entry.problem}[/]"
+        status = "not verified" if entry.problem is None else common.styled((entry.problem, _colour(entry.problem)))
         table.add_row(
             entry.path.name if entry.step is None else str(entry.step), size(entry.size), _age(entry.created_ns), status,
             (entry.content or "")[:16], "yes" if entry.signed else "", entry.message,
@@ -72,14 +75,13 @@ def show_list(entries: list[ListedCheckpoint]) -> None:
 
 def show_result(result: Result) -> None:
     """Print the outcome of a verification."""
-    from rich.markup import escape
 
     console = common.console()
     step = "" if result.step is None else f", step {result.step}"
-    place = escape(common.short(result.path))
-    console.print(f"[{_colour(result.status)}]{result.status}[/]  {place}  ({result.level}{step}, {size(result.size)} read)")
+    about = f"  {common.short(result.path)}  ({result.level}{step}, {size(result.size)} read)"
+    console.print(common.styled((result.status, _colour(result.status)), about))
     for finding in result.findings[:FINDINGS_SHOWN]:
-        console.print(f"  {finding.status:<12} {escape(str(finding))}")
+        console.print(f"  {finding.status:<12} {finding}")
     if len(result.findings) > FINDINGS_SHOWN:
         console.print(f"  and {len(result.findings) - FINDINGS_SHOWN} more; --json has them all")
     if result.files is not None:
@@ -87,35 +89,34 @@ def show_result(result: Result) -> None:
     if result.content is not None:
         console.print(f"  content      {result.content}", style="dim")
     for note in result.notes:
-        console.print(f"  note         {escape(note)}", style="dim")
+        console.print(f"  note         {note}", style="dim")
 
 
 def show_diff(found: CheckpointDifference) -> None:
     """Print which leaves differ and by how much."""
-    from rich.markup import escape
     from rich.table import Table
 
     console = common.console()
     total = found.equal + len(found.leaves)
     if found.same:
-        console.print(f"[{_COLOURS[Status.VALID]}]SAME[/]  {total} leaves are equal in dtype, shape and bits")
+        console.print(common.styled(("SAME", _COLOURS[Status.VALID]), f"  {total} leaves are equal in dtype, shape and bits"))
     else:
-        console.print(f"[{_DAMAGE_COLOUR}]DIFFERENT[/]  {len(found.leaves)} of {total} leaves")
+        console.print(common.styled(("DIFFERENT", _DAMAGE_COLOUR), f"  {len(found.leaves)} of {total} leaves"))
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("leaf", overflow="fold")
         table.add_column("difference", overflow="fold")
         for column in ("elements", "first", "max |Δ|", "max relative", "max ulp"):
             table.add_column(column, justify="right", no_wrap=True)
         for leaf in found.leaves:
-            table.add_row(escape(leaf.path), escape(_what(leaf)), *map(escape, _numbers(leaf)))
+            table.add_row(leaf.path, _what(leaf), *_numbers(leaf))
         console.print(table)
         histogram = _ulps(found)
         if histogram:
             console.print(f"  ulp          {'   '.join(f'{label}: {count:,}' for label, count in histogram)}", style="dim")
     for a, b in found.renamed:
-        console.print(f"  note         {escape(a)} and {escape(b)} are taken for one leaf", style="dim")
+        console.print(f"  note         {a} and {b} are taken for one leaf", style="dim")
     for finding in found.unread:
-        console.print(f"  {finding.status:<12} {escape(str(finding))}")
+        console.print(f"  {finding.status:<12} {finding}")
 
 
 def _what(leaf: LeafDifference) -> str:

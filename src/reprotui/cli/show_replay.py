@@ -8,6 +8,7 @@ from reprotui.replay import LeafDelta, RepeatOutcome, ReplayedState, StateDiffer
 
 LEAVES_SHOWN = 12
 """Leaves a table in the terminal; `--json` has them all."""
+_GOOD, _BAD = "bold #0072b2", "bold #d55e00"
 ROWS, COLUMNS = 8, 48
 """Size of the picture of where the first differing leaf differs."""
 
@@ -38,26 +39,23 @@ def to_json(found: ReplayedState | Unfaithful, repeats: RepeatOutcome | None) ->
 
 def show_state(found: ReplayedState | Unfaithful, repeats: RepeatOutcome | None) -> None:
     """Print what one replay found."""
-    from rich.markup import escape
-
     console = common.console()
     start = "init" if found.started_from is None else f"the checkpoint of step {found.started_from}"
-    place = escape(common.short(found.run.path))
+    place = common.short(found.run.path)
     if isinstance(found, ReplayedState):
-        console.print(
-            f"[bold #0072b2]EXACT[/]  {place} step {found.step}: replayed from {start}, {found.compared} recorded steps equal"
-        )
-        console.print(f"  state        {escape(common.short(found.directory))}", style="dim")
+        about = f"  {place} step {found.step}: replayed from {start}, {found.compared} recorded steps equal"
+        console.print(common.styled(("EXACT", _GOOD), about))
+        console.print(f"  state        {common.short(found.directory)}", style="dim")
         console.print(f"  content      {found.content.root}", style="dim")
         for note in found.notes:
-            console.print(f"  note         {escape(note)}", style="dim")
+            console.print(f"  note         {note}", style="dim")
     else:
-        console.print(f"[bold #d55e00]NOT FAITHFUL[/]  {place}: {escape(found.headline)}")
+        console.print(common.styled(("NOT FAITHFUL", _BAD), f"  {place}: {found.headline}"))
         console.print(f"  replayed     from {start}; {found.compared} recorded steps equal before")
         for phase, path in found.leaves[:LEAVES_SHOWN]:
-            console.print(f"  differs      {phase:<8} {escape(path)}")
+            console.print(f"  differs      {phase:<8} {path}")
         for reason in found.reasons:
-            console.print(f"  changed      {escape(reason)}")
+            console.print(f"  changed      {reason}")
         if not found.reasons:
             console.print("  nothing known changed since: the computation is not deterministic; try --repeat 20")
     if repeats is not None:
@@ -66,22 +64,21 @@ def show_state(found: ReplayedState | Unfaithful, repeats: RepeatOutcome | None)
 
 def show_difference(found: StateDifference) -> None:
     """Print how two states differ, leaf by leaf in causal order, and where in the first leaf."""
-    from rich.markup import escape
     from rich.table import Table
 
     console = common.console()
     total = found.equal + len(found.leaves)
     if found.same:
-        console.print(f"[bold #0072b2]SAME[/]  {total} leaves are equal in dtype, shape and bits")
+        console.print(common.styled(("SAME", _GOOD), f"  {total} leaves are equal in dtype, shape and bits"))
         return
-    console.print(f"[bold #d55e00]DIFFERENT[/]  {len(found.leaves)} of {total} leaves")
+    console.print(common.styled(("DIFFERENT", _BAD), f"  {len(found.leaves)} of {total} leaves"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("phase", "leaf", "difference"):
         table.add_column(column, overflow="fold")
     for column in ("elements", "first", "max |Δ|", "max relative", "max ulp"):
         table.add_column(column, justify="right", no_wrap=True)
     for leaf in found.leaves[:LEAVES_SHOWN]:
-        table.add_row(leaf.phase, escape(leaf.path), *map(escape, _row(leaf)))
+        table.add_row(leaf.phase, leaf.path, *_row(leaf))
     console.print(table)
     if len(found.leaves) > LEAVES_SHOWN:
         console.print(f"  and {len(found.leaves) - LEAVES_SHOWN} more; --json has them all")
@@ -89,9 +86,9 @@ def show_difference(found: StateDifference) -> None:
     if first is not None and first.elements is not None:
         for name, histogram in (("ulp", first.elements.ulp_histogram), ("log10 |Δ|", first.elements.log_histogram)):
             if counts := "   ".join(f"{label}: {count:,}" for label, count in histogram if count):
-                console.print(f"  {name:<12} {escape(counts)}   ({escape(first.path)})", style="dim")
+                console.print(f"  {name:<12} {counts}   ({first.path})", style="dim")
         for line in _picture(found, first):
-            console.print(f"  {line}", style="dim", markup=False)
+            console.print(f"  {line}", style="dim")
 
 
 def _row(leaf: LeafDelta) -> list[str]:

@@ -104,7 +104,7 @@ def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifferenc
     if batch_found_at is not None:
         evidence.append(f"B's batch of step {first.step} is A's batch of step {batch_found_at}")
     if not first.exact:
-        evidence.append(f"steps between {first.previous} and {first.step} were not recorded: it began in one of them or here")
+        evidence.append(_unrecorded(first))
     return Cause(kind, sentence, explained_by, tuple(evidence), unrelated, advice)
 
 
@@ -140,7 +140,8 @@ def _judge(
         return "config", f"the trees differ ({', '.join(sorted(structural))}), {why}", ""
     if began_unseen(first) and listed:
         kind = "optimizer" if _OPTIMIZER & names else "computation"
-        what = f"the runs came to differ after step {first.previous}, because of {listed}"
+        when = f"before step {first.step}" if first.previous is None else f"after step {first.previous}"
+        what = f"the runs came to differ {when}, because of {listed}"
         return kind, what, "to see where it began, race again with --every 1"
     match phase:
         case "init":
@@ -176,6 +177,12 @@ def _judge(
             if not listed and _only_state(first):
                 return _corruption_or_nondeterminism(a, b, first)
             return _because("computation", "equal inputs give different results", listed, a, b, first)
+
+
+def _unrecorded(first: FirstDifference) -> str:
+    if first.previous is None:
+        return f"nothing before step {first.step} was recorded, not even the state after init: it began before it or here"
+    return f"steps between {first.previous} and {first.step} were not recorded: it began in one of them or here"
 
 
 def _because(

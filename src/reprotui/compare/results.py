@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprotui.errors import BadInputError
+from reprotui.errors import BadInputError, CannotTellError
 from reprotui.run_directory import RunDirectory, read_json
 
 SETTINGS = ("experiment", "steps", "batch_size", "seed", "lr", "backend")
@@ -20,19 +20,24 @@ class ResultComparison:
 
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a run's result summary: hash (content digest of the final parameters), settings, final metrics."""
-    config, result = manifest["config"], manifest["result"]
-    final = result["final"]
-    evaluation, metrics = final.get("evaluation") or {}, final.get("metrics") or {}
+    config, result = manifest.get("config") or {}, manifest.get("result") or {}
+    final = _object(result.get("final"))
+    evaluation, metrics = _object(final.get("evaluation")), _object(final.get("metrics"))
     return {
-        "hash": (result.get("digests") or {}).get("params"),
-        "experiment": manifest["experiment"]["name"],
-        "steps": result["last_step"],
-        "batch_size": config["batch_size"],
-        "seed": config["seed"],
-        "lr": config["lr"],
+        "hash": _object(result.get("digests")).get("params"),
+        "experiment": (manifest.get("experiment") or {}).get("name"),
+        "steps": result.get("last_step"),
+        "batch_size": config.get("batch_size"),
+        "seed": config.get("seed"),
+        "lr": config.get("lr"),
         "backend": (manifest.get("devices") or {}).get("backend"),
-        "final": {"loss": final["loss"], "acc": evaluation.get("test_accuracy", metrics.get("accuracy"))},
+        "final": {"loss": final.get("loss"), "acc": evaluation.get("test_accuracy", metrics.get("accuracy"))},
     }
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Return what should be a JSON object; a script that records itself, or a file of others, may have something else there."""
+    return value if isinstance(value, dict) else {}
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -45,7 +50,10 @@ def read_result(path: Path) -> dict[str, Any]:
         manifest = RunDirectory(path).manifest()
         if not (manifest.get("result") or {}).get("digests"):
             raise BadInputError(f"{path} has no result: the run has not ended well")
-        return summary(manifest)
+        found = summary(manifest)
+        if found["hash"] is None:
+            raise CannotTellError(f"{path} has no digest of its parameters: compare its run directory with another one")
+        return found
     result = read_json(path)
     if not isinstance(result.get("hash"), str):
         raise BadInputError(f"{path} is not a result file: it has no hash; write one with reprotui run --out FILE.json")
@@ -64,7 +72,7 @@ def compare_results(a: dict[str, Any], b: dict[str, Any], metrics: bool) -> Resu
 
 def metric_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """Return the final metrics that differ, by exact value; two NaN are equal here, their bits are in the trace."""
-    of_a, of_b = a.get("final") or {}, b.get("final") or {}
+    of_a, of_b = _object(a.get("final")), _object(b.get("final"))
     return [
         f"{name}: {of_a.get(name)} → {of_b.get(name)}"
         for name in dict.fromkeys([*of_a, *of_b])

@@ -14,6 +14,7 @@ from reprotui.errors import BadInputError
 from reprotui.experiments.config import DigitsConfig, ExperimentConfig
 from reprotui.experiments.random import purpose_key, root_key
 from reprotui.integrity import content_digest
+from reprotui.regular import read_regular
 
 TRAIN_DIGITS = 1437
 """The first 80 % of the digits train, the rest test: a fixed split, in the order of the published file."""
@@ -58,7 +59,7 @@ def load_text(path: str) -> tuple[np.ndarray, str]:
     """
     file = Path(path).expanduser()
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = read_regular(file).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInputError(f"text={path} is not UTF-8: byte {error.start} cannot be decoded; convert it first") from None
     except OSError as error:

@@ -3,12 +3,11 @@
 import functools
 from typing import Any
 
+from reprotui.foreign import plain, visible
 from reprotui.report.chart import BOTTOM, HEIGHT, LANE, LEFT, RIGHT, TOP, WIDTH, picture
 from reprotui.report.document import Block, Chart, Table
-from reprotui.report.json_form import plain
 from reprotui.report.model import Report
 from reprotui.report.sections import cards, sections
-from reprotui.report.text import clean
 
 
 def render_html(report: Report) -> str:
@@ -45,4 +44,4 @@ def _finalize(value: Any) -> Any:
     """Take from every text what a page must not hold; markup that the template made is left alone."""
     from markupsafe import Markup
 
-    return clean(plain(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(plain(value)) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,17 +1,15 @@
 """The report as JSON: for scripts, and the source of what the other forms print. Described by schema/report-v1.json."""
 
-import json
-import math
-from collections.abc import Mapping
 from typing import Any
 
+from reprotui.foreign import json_text, plain
 from reprotui.report.model import SCHEMA_VERSION, Comparison, Report, RunReport, StepLine, StepSide
 from reprotui.report.text import timestamp
 
 
 def render_json(report: Report) -> str:
     """Return the report as JSON text. NaN and infinities are the strings `nan`, `inf` and `-inf`, never bare tokens."""
-    return json.dumps(to_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(to_json(report)) + "\n"
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -31,23 +29,6 @@ def to_json(report: Report) -> dict[str, Any]:
             "commands": [{"purpose": purpose, "command": command} for purpose, command in report.commands],
         }
     )
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it and UTF-8 can encode it; what JSON has no form for becomes text."""
-    match value:
-        case None | bool() | int():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case str():
-            # A file name that is not UTF-8 reaches Python with lone surrogates, which no encoder takes.
-            return value.encode("utf-8", "backslashreplace").decode("utf-8")
-        case Mapping():
-            return {plain(str(key)): plain(entry) for key, entry in value.items()}
-        case list() | tuple():
-            return [plain(entry) for entry in value]
-    return plain(str(value))
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The report as Markdown, for a pull request or a lab book: tables, and the losses as rows of blocks."""
 
+from reprotui.foreign import plain
 from reprotui.report.chart import sparklines
 from reprotui.report.document import Block, Card, Cell, Chart, Section, Table
-from reprotui.report.json_form import plain
 from reprotui.report.model import Report
 from reprotui.report.sections import cards, sections
 from reprotui.report.text import markdown_block, markdown_code, markdown_text
@@ -41,9 +41,9 @@ def _content(section: Section, report: Report) -> list[str]:
             case Table():
                 parts.append(_table(item))
             case Block():
-                parts.append(markdown_block(plain("\n".join(item.lines))))
+                parts.append(markdown_block(item.lines))
             case Chart():
-                parts.append(markdown_block(plain("\n".join(sparklines(report)))))
+                parts.append(markdown_block(sparklines(report)))
             case str():
                 parts.append(_text(item))
     return parts

@@ -1,16 +1,21 @@
 """The application: which screen, theme, signs, keys; everything else is in the screens."""
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
 
+from reprotui.errors import WORKER_FAILED
+from reprotui.foreign import visible
 from reprotui.settings import Settings, load_settings, remember, remembered
 from reprotui.tui.actions import ACTIONS, EVERYWHERE
-from reprotui.tui.ascii_filter import AsciiFilter
+from reprotui.tui.filters import AsciiFilter, UnseenFilter
 from reprotui.tui.screens.base import ActionScreen, _binding
 from reprotui.tui.symbols import choose
 from reprotui.tui.theme import NAMES, THEMES
@@ -52,7 +57,7 @@ class DashboardApp(App[int]):
         self.runs_directory = runs
         self.settings = load_settings() if settings is None else settings
         self.symbols = choose(symbols or self.settings.symbols)
-        self._ascii_filters = [AsciiFilter()] if self.symbols.ascii else []
+        self._last_filters = [UnseenFilter(), *([AsciiFilter()] if self.symbols.ascii else [])]
         self.keymap_settings = dict(self.settings.keys)
         self._paths = list(paths)
         self._processes = dict(processes or {})
@@ -69,7 +74,7 @@ class DashboardApp(App[int]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return what every line passes on its way to the terminal."""
-        return [*super().get_line_filters(), *self._ascii_filters]
+        return [*super().get_line_filters(), *self._last_filters]
 
     def on_mount(self) -> None:
         if self._paths:
@@ -90,7 +95,7 @@ class DashboardApp(App[int]):
         try:
             runs = members(paths)
         except ReprotuiError as error:
-            self.notify(str(error), severity="error", timeout=8, markup=False)
+            self.notify(str(error), severity="error", timeout=8)
             return
         at_divergence = at_divergence or ("stop" if self.settings.stop_at_divergence else None)
         self.push_screen(RaceScreen(runs, processes or {}, at_divergence))
@@ -105,9 +110,9 @@ class DashboardApp(App[int]):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            self.notify(f"{what} sent to the terminal's clipboard; {path} cannot be written: {error.strerror}", markup=False)
+            self.notify(f"{what} sent to the terminal's clipboard; {path} cannot be written: {error.strerror}")
             return
-        self.notify(f"{what} copied to the terminal's clipboard, and to {path}", timeout=4, markup=False)
+        self.notify(f"{what} copied to the terminal's clipboard, and to {path}", timeout=4)
 
     async def action_back(self) -> None:
         """Peel one layer: inside the screen first, then the screen; Home stays."""
@@ -137,6 +142,32 @@ class DashboardApp(App[int]):
         remember("theme", self.theme)
         self.notify(f"theme: {self.theme}", timeout=2)
 
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:  # fmt: skip
+        """Notify; whatever stands in the message is shown as it is, never read as markup."""
+        super().notify(visible(message), title=title, severity=severity, timeout=timeout, markup=False)
+
+    def _handle_exception(self, error: Exception) -> None:
+        # Called by textual for every error that nobody foresaw. Its own way is a traceback on the terminal and exit code 1,
+        # which says `differs` here: `run_dashboard` raises the error instead, and the command line tells.
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._return_code = WORKER_FAILED
+        self._close_messages_no_wait()
+
+    def end_with(self, error: Exception) -> None:
+        """End because of an error that nobody foresaw."""
+        self._handle_exception(error)
+
+    def thread_failed(self, arguments: threading.ExceptHookArgs) -> None:
+        """End because of an error in a thread, as with one here."""
+        if isinstance(arguments.exc_value, Exception):
+            with suppress(RuntimeError):  # it ends already
+                self.call_from_thread(self.end_with, arguments.exc_value)
+
     async def action_quit(self) -> None:
         """Leave; runs go on."""
         self.exit(0)
@@ -153,10 +184,20 @@ def run_dashboard(
     runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: Mapping[str, Any] | None = None,
     at_divergence: str | None = None,
 ) -> int:  # fmt: skip
-    """Open the dashboard and return its exit code; it gives way to the runs that it watches."""
+    """Open the dashboard and return its exit code; it gives way to the runs that it watches.
+
+    Raises:
+        Exception: an error that nobody foresaw, of whatever thread, once the terminal is as it was.
+    """
     from reprotui.race.priority import give_way
 
     give_way()
     app = DashboardApp(runs, paths, symbols=symbols, processes=processes, at_divergence=at_divergence)
-    code = app.run()
+    before, threading.excepthook = threading.excepthook, app.thread_failed
+    try:
+        code = app.run()
+    finally:
+        threading.excepthook = before
+    if app._exception is not None:
+        raise app._exception
     return int(code or 0) or int(app.return_code or 0)

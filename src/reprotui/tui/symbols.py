@@ -4,6 +4,8 @@ import locale
 import os
 from dataclasses import dataclass
 
+from reprotui.foreign import visible
+
 
 @dataclass(frozen=True)
 class Symbols:
@@ -46,7 +48,11 @@ def choose(setting: str) -> Symbols:
 
 
 def plain(text: str, symbols: Symbols) -> str:
-    """Return a text with the signs of verdicts and messages in their plain forms where `symbols` are."""
+    """Return a text for the screen, on one line: nothing of it is obeyed, and signs are in their plain forms where `symbols` are.
+
+    Every text of the runs passes here on its way to a widget.
+    """
+    text = visible(text)
     if not symbols.ascii:
         return text
     for fancy, simple in (("≠", "!="), ("·", "-"), ("→", "->"), ("–", "-"), ("−", "-"), ("×", "x"), ("…", "..."), ("Δ", "d")):

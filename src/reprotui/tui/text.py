@@ -1,7 +1,6 @@
 """Texts cut and filled to columns: names, ages, counts, losses. No textual here."""
 
 import math
-import unicodedata
 
 from rich.cells import cell_len, set_cell_size
 
@@ -10,18 +9,11 @@ from reprotui.tui.symbols import Symbols, plain
 
 def fit(text: str, width: int, symbols: Symbols, right: bool = False) -> str:
     """Return a text that is exactly so many cells wide; what is cut off ends in an ellipsis."""
-    text = plain(printable(text), symbols)
+    text = plain(text, symbols)
     length = cell_len(text)
     if length > width:
         return set_cell_size(text, max(0, width - 1)) + ("." if symbols.ascii else "…") if width > 0 else ""
     return " " * (width - length) + text if right else text + " " * (width - length)
-
-
-def printable(text: str) -> str:
-    """Return a text without control characters: names on disk may hold any byte, and a terminal obeys some of them."""
-    if text.isprintable():
-        return text
-    return "".join("?" if unicodedata.category(character).startswith("C") else character for character in text)
 
 
 def age(seconds: float) -> str:

@@ -6,8 +6,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
+
+from reprotui.foreign import visible
 
 
 class AskScreen(ModalScreen[str | None]):
@@ -21,11 +24,11 @@ class AskScreen(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="ask"):
-            yield Static(self._explanation, markup=False)
+            yield Static(Content(self._explanation))
             yield Input(placeholder=self._placeholder)
 
     def on_mount(self) -> None:
-        self.query_one("#ask").border_title = self._title
+        self.query_one("#ask").border_title = Content(visible(self._title))
         self.query_one("#ask").border_subtitle = "enter goes on · esc closes"
         self.query_one(Input).focus()
 

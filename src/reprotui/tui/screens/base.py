@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static
+from textual.worker import Worker, WorkerState
 
+from reprotui.errors import ReprotuiError
 from reprotui.tui.actions import BY_ID, Action, of_screen
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.keybar import KeyBar
@@ -28,6 +30,8 @@ class ActionScreen(Screen[None]):
     """A screen whose actions stand in `actions.ACTIONS` under its `NAME`; each is done by a method `do_<name>`."""
 
     NAME: ClassVar[str] = ""
+    ANSWERED: ClassVar[frozenset[str]] = frozenset()
+    """Groups of threads whose errors this screen itself shows where they belong; those of others end the dashboard."""
     LEAST: ClassVar[tuple[int, int]] = (40, 12)
     """Columns and lines below which nothing sensible fits."""
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (120, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -53,7 +57,7 @@ class ActionScreen(Screen[None]):
     def action_do(self, action: str) -> None:
         """Do an action of the table, or say why not; keys, footer and palette all come through here."""
         if reason := self.why_not(action):
-            self.notify(reason, severity="warning", timeout=4, markup=False)
+            self.notify(reason, severity="warning", timeout=4)
             return
         item = BY_ID[action]
         method = getattr(self, f"do_{item.method}")
@@ -79,6 +83,20 @@ class ActionScreen(Screen[None]):
         for note in notes.results(Static):
             note.update(f"{width}x{height} is too small: at least {self.LEAST[0]}x{self.LEAST[1]}")
         self.set_class(small, "-too-small")
+
+    def say_error(self, error: BaseException | None) -> None:
+        """Show an error as a sentence, never as a traceback."""
+        text = str(error) if isinstance(error, ReprotuiError | OSError) else f"{type(error).__name__}: {error}"
+        self.notify(text, severity="error", timeout=10)
+
+    @on(Worker.StateChanged)
+    def _thread_failed(self, event: Worker.StateChanged) -> None:
+        if event.state == WorkerState.ERROR and event.worker.group not in self.ANSWERED:
+            error = event.worker.error
+            if isinstance(error, Exception) and not isinstance(error, ReprotuiError | OSError):
+                self.dashboard.end_with(error)
+            else:
+                self.say_error(error)
 
     def go_back(self) -> bool:
         """Peel one layer inside this screen; return False where none is left and the screen itself should go."""

@@ -133,7 +133,7 @@ class CheckpointsScreen(CheckpointReading):
         try:
             run.send("save")
         except (OSError, ReprotuiError) as error:
-            self.notify(str(error), severity="error", markup=False)
+            self.notify(str(error), severity="error")
             return
         self.notify(f"run {label} saves after its step", timeout=4)
 

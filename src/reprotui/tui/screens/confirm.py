@@ -10,6 +10,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from reprotui.foreign import visible
+
 
 class ConfirmScreen(ModalScreen[bool]):
     """Ask; `y` and the second button mean yes, everything else no.
@@ -44,9 +46,9 @@ class ConfirmScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="confirm"):
-            yield Static(Content.styled(self._question, "bold"))
+            yield Static(Content.styled(visible(self._question), "bold"))
             with VerticalScroll(id="names", can_focus=False):
-                yield Static(Content("\n").join(Content.styled(f"  {name}", "$differs") for name in self._names))
+                yield Static(Content("\n").join(Content.styled(visible(f"  {name}"), "$differs") for name in self._names))
             yield Static(Content.styled(self._consequence, "$muted"))
             with Horizontal(id="buttons"):
                 yield Button("keep  (n, esc)", id="no", compact=True)

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, Static
-from textual.worker import get_current_worker
+from textual.worker import Worker, WorkerState, get_current_worker
 
 from reprotui.errors import ReprotuiError
 
@@ -99,6 +99,11 @@ class ExportScreen(ModalScreen[None]):
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._done, written)
 
+    @on(Worker.StateChanged)
+    def _failed(self, event: Worker.StateChanged) -> None:
+        if event.state == WorkerState.ERROR and isinstance(error := event.worker.error, Exception):
+            self.app.end_with(error)  # ty: ignore[missing-attribute]
+
     def _ask(self, text: str, existing: list[Path]) -> None:
         self._asked = text
         names = ", ".join(path.name for path in existing)
@@ -108,5 +113,5 @@ class ExportScreen(ModalScreen[None]):
         self.query_one("#export-message", Static).update(text)
 
     def _done(self, written: list[Path]) -> None:
-        self.app.notify("written: " + ", ".join(str(path) for path in written), timeout=8, markup=False)
+        self.app.notify("written: " + ", ".join(str(path) for path in written), timeout=8)
         self.dismiss()

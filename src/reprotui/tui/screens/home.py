@@ -107,7 +107,7 @@ class HomeScreen(HomeActions):
             self.say_error(event.worker.error)
             self.listing.look_now()
         elif event.worker.group == DELETE and event.state == WorkerState.SUCCESS:
-            self.notify(f"deleted: {event.worker.result}", timeout=4, markup=False)
+            self.notify(f"deleted: {event.worker.result}", timeout=4)
             self.listing.look_now()
 
     def show_all(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.widgets import Input
 
@@ -28,6 +28,8 @@ DELETE = "delete"
 
 class HomeActions(StartingScreen):
     """The actions of `home.*`; `HomeScreen` lays out and shows."""
+
+    ANSWERED: ClassVar[frozenset[str]] = StartingScreen.ANSWERED | {DELETE}
 
     def __init__(self, runs: Path, listing: ListingWatch) -> None:
         super().__init__()
@@ -149,7 +151,7 @@ class HomeActions(StartingScreen):
         for entry in chosen:
             # The list may be older than the disk; what decides is asked once more when it is deleted.
             if reason := why_not_delete(self.runs_directory, entry.path):
-                self.notify(f"{entry.name}: {reason}", severity="warning", timeout=6, markup=False)
+                self.notify(f"{entry.name}: {reason}", severity="warning", timeout=6)
                 return
         names = [f"{entry.path}" + (f"  ({len(entry.members)} runs)" if entry.race else "") for entry in chosen]
         what = f"{len(chosen)} entries" if len(chosen) > 1 else "this race" if chosen[0].race else "this run"

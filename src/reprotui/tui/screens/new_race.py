@@ -6,7 +6,7 @@ import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -39,6 +39,8 @@ class NewRaceScreen(CellEditing):
         runs: the runs directory in which it will lie.
     """
 
+    ANSWERED: ClassVar[frozenset[str]] = CellEditing.ANSWERED | {_DESCRIBE, _CHECK}
+
     NAME = "new"
     BINDINGS = bindings("new")
     CSS_PATH = "new_race.tcss"
@@ -70,10 +72,11 @@ class NewRaceScreen(CellEditing):
         runs = f"{len(self.form.runs)} runs of {self.form.experiment}"
         what = "1 field differs" if differing == 1 else f"{differing} fields differ" if differing else "the same config in each"
         dot = self.symbols.dot
-        self.query_one("#head", Static).update(Content.assemble(("new race", "bold"), f"  {dot}  {runs}  {dot}  {what}"))
+        head = plain(f"  {dot}  {runs}  {dot}  {what}", self.symbols)
+        self.query_one("#head", Static).update(Content.assemble(("new race", "bold"), head))
         if self.form.fields:
             command = shlex.join(self.form.command(self.runs_directory))
-            self.query_one("#command", Static).update(Content.assemble(("$ ", "$muted"), command))
+            self.query_one("#command", Static).update(Content.assemble(("$ ", "$muted"), plain(command, self.symbols)))
         self._show_about()
         self.refresh_keys()
 
@@ -85,7 +88,7 @@ class NewRaceScreen(CellEditing):
         text = forms.about(row, BUILT_IN)
         label = "" if row.race or found is None or len(self.form.runs) < 2 else f"{'ABCDEFGH'[found[0]]}: "
         problem = Content.styled(plain(f"{label}{found[1]}", self.symbols), "bold $differs") if found else Content("")
-        about = Content.assemble((row.name, "bold"), f"  {plain(text, self.symbols)}")
+        about = Content.assemble((plain(row.name, self.symbols), "bold"), f"  {plain(text, self.symbols)}")
         self.query_one("#about", Static).update(Content("\n").join([about, problem]), layout=False)
 
     def _describe(self) -> None:

@@ -60,6 +60,7 @@ class RaceScreen(RaceActions):
         self._newest: RaceStatus | None = None
         self._pointing = False
         self._told = False
+        self._steps_title = ""
 
     def compose(self) -> ComposeResult:
         symbols = self.symbols
@@ -156,23 +157,28 @@ class RaceScreen(RaceActions):
     def show_titles(self) -> None:
         chart, table = self.query_one(LossChart), self.query_one(StepTable)
         status, symbols = self.status, self.symbols
-        values = ""
+        values: list[str | tuple[str, str]] = []
         step = table.step
         if status is not None and step is not None:
             losses = [_loss_at(line, step) for line in status.timeline.runs]
             pairs = zip(status.runs, "abcdefgh", losses, strict=False)
-            values = "  ".join(f"[$run-{letter}]{run.label} {short(loss, 6)}[/]" for run, letter, loss in pairs)
-            values = f" {symbols.dot} step {step}  {values}"
+            values = [f" {symbols.dot} step {step}"]
+            values += [
+                part
+                for run, letter, loss in pairs
+                for part in ("  ", (plain(f"{run.label} {short(loss, 6)}", symbols), f"$run-{letter}"))
+            ]
         scale = "log" if chart.log_scale else "linear"
         zoomed = f" {symbols.dot} zoomed" if chart.zoomed else ""
-        self.query_one(PaneTitle).show(Content.from_markup(plain(f"1 loss, {scale}{zoomed}{values}", symbols)))
+        self.query_one(PaneTitle).show(Content.assemble(plain(f"1 loss, {scale}{zoomed}", symbols), *values))
         against = f" {status.runs[self.pair + 1].label} against {status.runs[0].label}" if status and len(status.runs) > 2 else ""
         reading = "" if status is None or status.timeline.complete else f" {symbols.dot} reading …"
         follow = f" {symbols.dot} following" if table.follow and status and status.alive else ""
         unseen = f" {symbols.dot} {table.unseen:,} new" if not table.follow and status and status.alive and table.unseen else ""
         title = plain(f"3 steps{against}{follow}{unseen}{reading}", symbols)
-        if title != table.border_title:
-            table.border_title = title
+        if title != self._steps_title:
+            self._steps_title = title
+            table.border_title = Content(title)  # text alone would be read as markup
 
     # What widgets say
 

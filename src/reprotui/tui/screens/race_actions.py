@@ -87,7 +87,7 @@ class RaceActions(ActionScreen):
             try:
                 run.send(command)
             except (OSError, ReprotuiError) as error:
-                self.notify(f"{label}: {run.commands_path} cannot be written: {error}", severity="error", markup=False)
+                self.notify(f"{label}: {run.commands_path} cannot be written: {error}", severity="error")
 
     def do_pause(self) -> None:
         targets = self._targets()

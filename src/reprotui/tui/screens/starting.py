@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.worker import Worker, WorkerState
 
-from reprotui.errors import ReprotuiError
 from reprotui.tui.screens.base import ActionScreen
 from reprotui.tui.symbols import plain
 
@@ -21,13 +20,14 @@ _GROUP = "start"
 class StartingScreen(ActionScreen):
     """A screen that starts races."""
 
+    ANSWERED: ClassVar[frozenset[str]] = frozenset({_GROUP})
     starting: str = ""
     """What is being started now, empty where nothing is."""
 
     def start_race(self, what: str, call: Callable[[], Started]) -> None:
         """Start a race without waiting: configs are validated and processes made in a thread."""
         self.starting = what
-        self.notify(plain(f"starting {what} …", self.symbols), timeout=3, markup=False)
+        self.notify(plain(f"starting {what} …", self.symbols), timeout=3)
         self.run_worker(call, group=_GROUP, thread=True, exit_on_error=False)
         self.refresh_keys()
 
@@ -46,8 +46,3 @@ class StartingScreen(ActionScreen):
             self.opened(event.worker.result)
         else:
             self.say_error(event.worker.error)
-
-    def say_error(self, error: BaseException | None) -> None:
-        """Show an error as a sentence, never as a traceback."""
-        text = str(error) if isinstance(error, ReprotuiError | OSError) else f"{type(error).__name__}: {error}"
-        self.notify(plain(text, self.symbols), severity="error", timeout=10, markup=False)

@@ -7,7 +7,6 @@ from textual.widgets import Static
 from reprotui.race.monitor import RunStatus
 from reprotui.tui.plot import short
 from reprotui.tui.symbols import Symbols, plain
-from reprotui.tui.text import printable
 
 BAR, NARROW_BAR = 16, 8
 STATE_COLOURS = {
@@ -45,13 +44,13 @@ class RunCard(Static):
         colour = f"$run-{'abcdefgh'[self.index]}"
         pointer = self.symbols.pointer if target else " "
         # Records and symbols come from files of others: none of it is read as markup.
-        name = Content.assemble((pointer, "bold"), (f"{run.label} ", f"bold {colour}"))
-        state = Content.styled(run.state, f"bold {STATE_COLOURS.get(run.state, '$foreground')}")
+        name = Content.assemble((pointer, "bold"), (plain(f"{run.label} ", self.symbols), f"bold {colour}"))
+        state = Content.styled(plain(run.state, self.symbols), f"bold {STATE_COLOURS.get(run.state, '$foreground')}")
         plainly = "reference" if self.index == 0 else "same as A" if narrow else "same config as A"
         differs = self._text(" ".join(run.differs) or plainly)
         progress = self._progress(run, NARROW_BAR if narrow else BAR)
         tail = "  ".join(part for part in (run.backend, f"{run.threads} threads" if run.threads else "") if part)
-        problem = " ".join(printable((run.problem or _last_words(run)).replace("\n", " ")).split())
+        problem = " ".join((run.problem or _last_words(run)).split())
         if narrow:
             middle = self._text(problem) if problem else Content(" ").join([progress, differs])
             self.update(Content(" ").join([name + state, middle]), layout=False)
@@ -59,7 +58,7 @@ class RunCard(Static):
         lines = [
             Content.assemble(name, differs.stylize("bold"), "  ", state),
             progress,
-            Content.styled(self._text(problem).plain if problem else tail, "$differs" if problem else "$muted"),
+            Content.styled(plain(problem or tail, self.symbols), "$differs" if problem else "$muted"),
         ]
         self.update(Content("\n   ").join(lines), layout=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from reprotui.tui.symbols import Symbols, plain
-from reprotui.tui.text import fit, loss, printable, progress
+from reprotui.tui.text import fit, loss, progress
 from reprotui.tui.widgets.entries import sign_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ def describe_entry(entry: Entry, symbols: Symbols) -> Content:
     """Return verdict, members and command of an entry."""
     sign, colour = sign_of(entry.outcome, symbols)
     if entry.trouble:
-        first = Content.styled(f"{symbols.unknown} {plain(printable(entry.trouble), symbols)}", "$unknown")
+        first = Content.styled(f"{symbols.unknown} {plain(entry.trouble, symbols)}", "$unknown")
     elif entry.outcome:
         first = Content.styled(plain(f"{sign} {entry.outcome.headline}", symbols), f"bold ${colour}")
     else:
-        first = Content.styled(f"{entry.name} {symbols.dot} {entry.state}", "bold")
+        first = Content.styled(plain(f"{entry.name} {symbols.dot} {entry.state}", symbols), "bold")
     lines = [first]
     for member in entry.members[:MEMBERS_SHOWN]:
         label = member.label.upper() or "A"
@@ -35,16 +35,16 @@ def describe_entry(entry: Entry, symbols: Symbols) -> Content:
         far = progress(member.step, member.steps)
         lines.append(
             Content.assemble(
-                (f"{label:<2}", f"bold $run-{label[0].lower() if label[0] in 'ABCDEFGH' else 'a'}"),
+                (plain(f"{label:<2}", symbols), f"bold $run-{label[0].lower() if label[0] in 'ABCDEFGH' else 'a'}"),
                 f"{fit(member.state, 11, symbols)}{fit(f'step {far}' if far else '', 18, symbols)}",
                 fit(f"loss {loss(member.loss)}" if member.loss is not None else "", 20, symbols),
-                (plain(printable(member.problem or differs), symbols), "$unknown" if member.problem else "$muted"),
+                (plain(member.problem or differs, symbols), "$unknown" if member.problem else "$muted"),
             )
         )
     if len(entry.members) > MEMBERS_SHOWN:
         lines.append(Content.styled(f"and {len(entry.members) - MEMBERS_SHOWN} more", "$muted"))
     if entry.command:
-        lines.append(Content.styled(plain(f"$ {printable(shlex.join(entry.command))}", symbols), "$muted"))
+        lines.append(Content.styled(plain(f"$ {shlex.join(entry.command)}", symbols), "$muted"))
     return Content("\n").join(lines)
 
 
@@ -54,7 +54,7 @@ def describe_preset(preset: Preset, runs: Path, symbols: Symbols) -> Content:
         Content.styled(preset.name, "bold"),
         Content(plain(preset.sentence, symbols)),
         Content(""),
-        Content.styled(f"$ {shlex.join(preset.command(runs))}", "$muted"),
+        Content.styled(plain(f"$ {shlex.join(preset.command(runs))}", symbols), "$muted"),
     ]
     return Content("\n").join(lines)
 
@@ -62,9 +62,9 @@ def describe_preset(preset: Preset, runs: Path, symbols: Symbols) -> Content:
 def invitation(runs: Path, problem: str, searched: str, symbols: Symbols, width: int) -> Content:
     """Return what stands in the middle of an empty list: how to begin, or why nothing is shown."""
     if searched:
-        return Content.assemble(("nothing contains ", ""), (searched, "bold"), ("\n\nesc shows all", "$muted"))
+        return Content.assemble(("nothing contains ", ""), (plain(searched, symbols), "bold"), ("\n\nesc shows all", "$muted"))
     if problem:
-        return Content.assemble((plain(printable(problem), symbols), "bold $unknown"), ("\n\nr looks again", "$muted"))
+        return Content.assemble((plain(problem, symbols), "bold $unknown"), ("\n\nr looks again", "$muted"))
     keys = (
         ("f", "first", "start the first race", "the same training twice, compared to the bit"),
         ("n", "new", "set up a race", "experiment, configs, what differs"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from reprotui.foreign import visible
 from reprotui.tui.leaves import Branch, Leaf, LeafTree, Side, StepLeaves
 from reprotui.tui.plot import short
 from reprotui.tui.symbols import Symbols
@@ -126,7 +127,7 @@ class LeafTable(Rows):
         }[differs]  # fmt: skip
         if self._alone:
             sign, colour = " ", ""
-        name = f"{'  ' * depth}  {leaf.path.removeprefix(prefix)}"
+        name = visible(f"{'  ' * depth}  {leaf.path.removeprefix(prefix)}")
         if len(name) > path - 1:
             name = name[: path - 2] + ("~" if self.symbols.ascii else "…")
         sides = [("a", leaf.a)] if self._alone else [("a", leaf.a), ("b", leaf.b)]

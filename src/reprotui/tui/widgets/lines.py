@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from reprotui.tui.symbols import Symbols, plain
-from reprotui.tui.text import printable
 from reprotui.tui.widgets.rows import Cell, Rows
 
 
@@ -29,4 +28,4 @@ class Lines(Rows):
         self.refresh()
 
     def cells(self, index: int, width: int) -> list[Cell]:
-        return [Cell(plain(printable(cell.text), self.symbols), cell.colour) for cell in self._lines[index]]
+        return [Cell(plain(cell.text, self.symbols), cell.colour) for cell in self._lines[index]]

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from reprotui.foreign import visible
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.styles import Styles
 
@@ -146,7 +147,8 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         # Neighbours of one colour are one segment, and so are blanks with what is before them, where no background tells
         # them apart: a segment costs 40 bytes of colour on the wire, which was most of what following sends.
         segments: list[Segment] = []
-        for text, colour in cells:
+        for raw, colour in cells:
+            text = visible(raw)  # a row of foreign names is one row
             style = self._style(emphasis, colour)
             before = segments[-1] if segments else None
             blank = before and before.style and not text.strip() and style.bgcolor == before.style.bgcolor

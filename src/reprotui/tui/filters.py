@@ -1,15 +1,32 @@
-"""The last door before the terminal in ASCII mode: borders, bars and whatever else a widget draws become ASCII."""
+"""The last doors before the terminal: nothing is obeyed, and in ASCII mode whatever a widget draws becomes ASCII."""
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
+from reprotui.foreign import unseen
+
 _SIGNS = {
     "-": "─━╌╍═╴╶▔–−", "_": "▁", "|": "│┃║▊▎▐▌▏▕▋▍▉", "+": "╭╮╰╯┌┐└┘├┤┬┴┼╔╗╚╝┏┓┗┛╋", " ": "▂▃▄▅▆▇▀\u00a0",
     "#": "█▓▒░≠■", "*": "•●○◉", ".": "…·", ">": "→▸▶❯", "<": "←◂◀❮", "v": "↓▾▼", "^": "↑▴▲", "x": "×✕", "d": "Δ",
 }  # fmt: skip
 _TABLE = {ord(sign): plain for plain, signs in _SIGNS.items() for sign in signs}
+
+
+class UnseenFilter(LineFilter):
+    """Leave out what a terminal would obey: widgets show it as escapes, and a text that is pasted comes another way."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return segments of the same width: what is left out takes no cell."""
+        return [
+            segment if segment.control or segment.text.isprintable() else Segment(_seen(segment.text), segment.style)
+            for segment in segments
+        ]
+
+
+def _seen(text: str) -> str:
+    return "".join(character for character in text if not unseen(character))
 
 
 class AsciiFilter(LineFilter):
