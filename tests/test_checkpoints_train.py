@@ -243,6 +243,15 @@ def test_a_directory_of_checkpoints_serves_one_run_after_the_other(saved_once: P
     assert statuses["status"] == "VALID"
 
 
+def test_what_was_never_registered_takes_the_place_of_no_checkpoint_that_is_kept(reprotui: Cli) -> None:
+    shared = reprotui.directory / "shared"
+    (shared / "100").mkdir(parents=True)
+    (shared / "registry.jsonl").touch()
+    reprotui("run", *MLP, "--save-every", 5, "--keep", 1, "--checkpoint-dir", "shared", "--name", "r")
+    found = {entry.path.name: entry.problem for entry in list_checkpoints(reprotui.runs / "r")}
+    assert found == {"20": None, "100": Status.INCOMPLETE}
+
+
 # Equivalence, with controls
 
 
