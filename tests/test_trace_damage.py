@@ -179,15 +179,24 @@ def test_every_lost_form_is_damage_to_whoever_verifies(race: Path) -> None:
 def test_no_row_that_was_passed_over_makes_two_runs_identical(tmp_path: Path) -> None:
     """A join finds by step: a record on a page out of its place is compared with nothing."""
     steps = history(400)
-    paths = [write(tmp_path / "a.db", steps), write(tmp_path / "b.db", changed(steps, 120, "update:params/w"))]
-    pages = children(paths[1], "steps")
-    swap_pages(paths[1], pages[1], pages[-2])
+    paths = [write(tmp_path / "a.db", steps), write(tmp_path / "b.db", changed(steps, 50, "update:params/w", until=51))]
     with Trace(paths[0]) as a, Trace(paths[1]) as b:
-        try:
-            first = compare_traces(a, b).first
-        except CannotTellError:
-            return
-        assert first is not None
+        first = compare_traces(a, b).first
+        assert first is not None and first.step == 50
+    pages = children(paths[1], "steps")
+    with closing(sqlite3.connect(paths[1])) as connection:
+        total = connection.execute("SELECT count(*) FROM steps").fetchone()[0]
+    number = 50 * len(pages) // total  # the page of step 50, or one beside it
+    for page in (number - 1, number, number + 1):
+        whole = paths[1].read_bytes()
+        swap_pages(paths[1], pages[page], pages[-2])
+        with Trace(paths[0]) as a, Trace(paths[1]) as b:
+            try:
+                found = compare_traces(a, b).first
+                assert found is not None and found.step == 50
+            except CannotTellError as error:
+                assert "can be read" in str(error)
+        paths[1].write_bytes(whole)
 
 
 def test_the_command_line_says_what_can_still_be_read(sample: Any, tmp_path: Path, bare_environment: dict[str, str]) -> None:
