@@ -343,7 +343,7 @@ MOUNTED = """\
     ],
 )  # fmt: skip
 def test_where_several_hosts_may_write_the_journal_is_no_shared_memory(tmp_path, monkeypatch, root, kind, other, mode):
-    """The innermost mount counts, and `runs2` is none that `runs` lies in."""
+    """The innermost mount counts, and `my runs3` does not lie in `my runs`."""
     place = tmp_path / "my runs"
     (place / "x").mkdir(parents=True)
     mounts = tmp_path / "mountinfo"
@@ -351,6 +351,7 @@ def test_where_several_hosts_may_write_the_journal_is_no_shared_memory(tmp_path,
     monkeypatch.setattr(schema, "MOUNTS", mounts)
     monkeypatch.delenv("REPROTUI_JOURNAL", raising=False)
     assert (schema.file_system(place / "x"), schema.journal_mode(place / "x")) == (kind, mode)
+    assert (schema.file_system(tmp_path / "my runs2"), schema.file_system(tmp_path / "my runs3")) == (other, root)
     trace_writer = TraceWriter(place / "x" / "trace.db")
     put(trace_writer, record(0))
     trace_writer.flush()

@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -101,28 +102,35 @@ class _Campaign:
         self._counts["faults"] += 1
         whole = proven(harmed.trace_path) == before
         sealed = harmed.manifest().get("seal") is not None
-        matches = compare_verified(pair / "a", pair / "b")
+        matches = self._call(said, "compare --verify", compare_verified, pair)
         self._counts["harmed"] += sealed and not whole
         self._counts["found"] += sealed and not whole and not matches
         if matches and not whole:
             self.notes.append(f"{said}: compare --verify says MATCH")
         if self._kind == "none" and sealed and not matches:
             self.notes.append(f"{said}: compare --verify doubts a whole trace")
-        begun = time.perf_counter()
-        readers = READERS | ({"commands": run_commands} if number % COMMANDS_EVERY == COMMANDS_EVERY - 1 else {})
-        for name, reader in readers.items():
-            self._counts["calls"] += 1
-            try:
-                reader(pair / "a", pair / "b")
-            except ReprotuiError as error:
-                self._counts["refused"] += 1
-                if "\n" in str(error):
-                    self.notes.append(f"{said}: {name} says more than a line: {error}")
-            except Exception as error:  # what no reader may let out is what is looked for
-                self._counts["failed"] += 1
-                self.notes.append(f"{said}: {name}: {type(error).__name__}: {error}")
-        self._seconds += time.perf_counter() - begun
+        for name, reader in READERS.items():
+            self._call(said, name, reader, pair)
+        if number % COMMANDS_EVERY == COMMANDS_EVERY - 1:
+            self._call(said, "commands", run_commands, pair)
         shutil.rmtree(runs)
+
+    def _call(self, said: str, name: str, reader: Callable[[Path, Path], Any], pair: Path) -> Any:
+        """Read, count how that ends, and return what it gives."""
+        self._counts["calls"] += 1
+        begun = time.perf_counter()
+        try:
+            return reader(pair / "a", pair / "b")
+        except ReprotuiError as error:
+            self._counts["refused"] += 1
+            if "\n" in str(error):
+                self.notes.append(f"{said}: {name} says more than a line: {error}")
+        except Exception as error:  # what no reader may let out is what is looked for
+            self._counts["failed"] += 1
+            self.notes.append(f"{said}: {name}: {type(error).__name__}: {error}")
+        finally:
+            self._seconds += time.perf_counter() - begun
+        return None
 
 
 def proven(path: Path) -> list[Any] | None:
