@@ -23,6 +23,7 @@ from reprotui.checkpoints.prune import clear_unregistered, remove
 from reprotui.checkpoints.register import register
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import jax_form
+from reprotui.disk import with_disk
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.integrity import IntegrityError, content_to_json, digest_state, identity_of_run
 from reprotui.integrity.formats.orbax import INTEGRITY_ITEM, TEMPORARY
@@ -105,7 +106,11 @@ class Saver:
         if self._error is not None:
             step, error = self._error
             self._error = None
-            what = str(error) if isinstance(error, BadInputError | IntegrityError) else f"{type(error).__name__}: {error}"
+            what = (
+                str(error)
+                if isinstance(error, BadInputError | IntegrityError)
+                else f"{type(error).__name__}: {with_disk(error, self._place)}"
+            )
             raise WorkerFailedError(f"the checkpoint of step {step} was not saved into {self._place}: {what}") from error
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from reprotui.disk import mount_of
+
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x52505455
 """`RPTU`: tells a trace from any other SQLite file."""
@@ -43,19 +45,7 @@ _NETWORK = {
 
 def file_system(path: Path) -> str:
     """Return the type of the file system that holds a path (`ext4`, `nfs4`), or `unknown` where /proc does not tell."""
-    resolved = str(path.resolve())
-    best, kind = "", "unknown"
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return kind
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mount = before.split()[4].replace("\\040", " ")
-        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, after.split()[0]
-    return kind
+    return mount_of(path).kind
 
 
 def journal_mode(path: Path) -> str:
