@@ -29,10 +29,22 @@ from reprotui.integrity import IntegrityError, content_to_json, digest_state, id
 from reprotui.integrity.formats.orbax import INTEGRITY_ITEM, TEMPORARY
 from reprotui.integrity.status import Status
 from reprotui.run_directory import RunDirectory
+from reprotui.trust import MARK
 
 META_ITEM = "meta"
 """The JSON item that says whose state it is, so that a checkpoint that was moved can still be resumed."""
-META_ENTRIES = ("manifest_version", "name", "created_ns", "experiment", "config", "config_phases", "recording", "checkpointing")
+META_ENTRIES = (
+    "manifest_version",
+    "name",
+    "created_ns",
+    "experiment",
+    "config",
+    "config_phases",
+    "recording",
+    "checkpointing",
+    "working_directory",
+    MARK,
+)
 """Entries of run.json that stand in it."""
 
 

@@ -26,7 +26,7 @@ from reprotui.cli import (
     runs,
     seed_check,
 )
-from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
+from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
     race, open, run, compare, replay, report, runs, control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
@@ -93,6 +93,8 @@ def _run(arguments: list[str]) -> int:
         return parsed.call(parsed)
     except ReprotuiError as error:
         print(f"reprotui: {error}", file=sys.stderr)
+        if isinstance(error, UntrustedError):
+            print(f"  {common.quote([*parsed.command_line, '--trust'])}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         raise

@@ -36,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
         "--current-environment", action="store_true", help="replay in the environment of this shell, not in the recorded one"
     )
     parser.add_argument("--fresh", action="store_true", help="replay even where the state is still kept")
+    common.add_trust(parser)
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=call)
@@ -99,5 +100,6 @@ def _replay(run: Any, parsed: argparse.Namespace) -> tuple[Any, Any]:
             print(f"  replaying {run.path.name}: {done} of {total} steps", file=sys.stderr, flush=True)
 
     if parsed.repeat > 1:
-        return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment)
-    return replay_step(run, parsed.step, progress, environment=environment, fresh=parsed.fresh or environment is not None), None
+        return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment, trusted=parsed.trust)
+    fresh = parsed.fresh or environment is not None
+    return replay_step(run, parsed.step, progress, environment=environment, fresh=fresh, trusted=parsed.trust), None

@@ -81,7 +81,7 @@ def _resumed(parsed: argparse.Namespace, name: str | None, overrides: dict[str, 
     checkpointing.refuse_used_directory(parsed.checkpoint_dir, origin.step)
     return prepare_resumed(
         common.runs_directory(parsed), parsed.name, origin, overrides, parsed.command_line, checkpointing=policy,
-        recording=recording,
+        recording=recording, trusted=parsed.trust,
     )  # fmt: skip
 
 
