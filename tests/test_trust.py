@@ -225,15 +225,15 @@ def test_the_dashboard_asks_before_it_replays_a_run_of_others(
     async def look() -> None:
         async with dashboard(reprotui.runs / "own", reprotui.runs / "second") as driven:
             await driven.press("enter", "x")
-            await driven.until(lambda: isinstance(driven.app.screen, ConfirmScreen))
-            asked = str(driven.app.screen.query_one("#names").query("Static").first().render())
+            await driven.until("a question", lambda: isinstance(driven.app.screen, ConfirmScreen))
+            asked = driven.text()
             assert "experiment.py" in asked
             assert "sha256" in asked
             await driven.press("n")
             assert was_run(reprotui) == []
             await driven.press("x")
-            await driven.until(lambda: isinstance(driven.app.screen, ConfirmScreen))
+            await driven.until("a question", lambda: isinstance(driven.app.screen, ConfirmScreen))
             await driven.press("y")
-            await driven.until(lambda: was_run(reprotui) == ["was-run"])
+            await driven.until("it is run", lambda: was_run(reprotui) == ["was-run"])
 
-    drive(look)
+    drive(look())
