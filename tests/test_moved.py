@@ -46,6 +46,15 @@ def test_a_run_named_by_a_relative_path_replays_from_another_folder_than_it_was_
     elsewhere("report", "kept/a", "runs/on", "--out", "report")
 
 
+def test_a_path_with_parent_folders_in_it_is_read_and_written(elsewhere: Cli) -> None:
+    below = Cli(elsewhere.directory / "below", elsewhere.environment)
+    below.directory.mkdir()
+    said = json.loads(below("replay", "../kept/a", "--step", 7, "--json").stdout)["runs"][0]
+    assert (said["faithful"], said["started_from"]) == (True, 5)
+    below("run", *MLP, "--save-at", 5, "--checkpoint-dir", "../saved", "--name", "up")
+    assert "VALID" in below("checkpoint", "verify", "../saved/5").stdout
+
+
 def test_a_branch_that_was_moved_with_its_parent_finds_its_checkpoint_and_its_parent_there(
     recorded: Path, elsewhere: Cli, tmp_path: Path
 ) -> None:

@@ -51,11 +51,6 @@ class Difference:
         return f"{self.name}: {self.a} → {self.b}"
 
 
-def is_relevant(variable: str) -> bool:
-    """Say whether an environment variable can change the numbers, and is therefore recorded."""
-    return _VARIABLES.match(variable) is not None
-
-
 def capture_environment(directory: Path | None = None) -> dict[str, Any]:
     """Describe this process: Python, packages and their builds, OS, CPU, GPUs and driver, relevant variables, git state.
 

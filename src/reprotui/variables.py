@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from reprotui.environment import cpu_model, is_relevant, package_versions
+from reprotui.environment import cpu_model, package_versions
 
 _WORD = r"[A-Za-z0-9_,:;.@+-]*"
 """A value that names no path and no command: numbers, switches, names of types, lists of them."""
@@ -69,21 +69,21 @@ def unknown_flags(flags: object) -> list[str]:
 
 
 def recorded_environment(manifest: Mapping[str, object]) -> dict[str, str]:
-    """Return the environment that a run recorded, on top of what is here and cannot change the numbers.
+    """Return the environment of this process with the variables that change numbers as a run recorded them, set or not.
 
     The size of the CPU backend's thread pool is set even where the run took it from its machine.
     """
     captured, devices = manifest.get("environment"), manifest.get("devices")
     recorded = captured.get("variables") if isinstance(captured, Mapping) else None
-    environment = {name: value for name, value in os.environ.items() if not is_relevant(name)}
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS" and not _TAKEN.fullmatch(name)}
     environment |= taken_over(recorded if isinstance(recorded, Mapping) else {})
     threads = devices.get("cpu_threads") if isinstance(devices, Mapping) else None
     if isinstance(threads, int) and "NPROC" not in environment and threads != _cores():
         environment["NPROC"] = str(threads)
     # The cache is that of here: what lies in one is machine code, and a manifest must not say where it comes from.
-    same_threads = environment.get("NPROC") == os.environ.get("NPROC")
-    mine = {name: os.environ[name] for name in (CACHE, *_CACHE_LIMITS) if name in os.environ}
-    return with_cache({**environment, **(mine if same_threads else {})})
+    if environment.get("NPROC") != os.environ.get("NPROC"):
+        environment.pop(CACHE, None)  # it holds programs for another number of threads
+    return with_cache(environment)
 
 
 def with_cache(environment: Mapping[str, str]) -> dict[str, str]:
