@@ -163,7 +163,9 @@ def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     shared = _shared_directory(tmp_path_factory)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_INHERITED)}
     platforms = os.environ.get("JAX_PLATFORMS", "cpu")  # `cuda,cpu` runs the tests on a GPU
-    return {**inherited, "JAX_PLATFORMS": platforms, "XDG_CACHE_HOME": str(shared / "home-cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    homes = {"XDG_CACHE_HOME": str(shared / "home-cache"), "XDG_STATE_HOME": str(shared / "home-state")}
+    os.environ["XDG_STATE_HOME"] = homes["XDG_STATE_HOME"]  # what tests do in this process is done by the same user
+    return {**inherited, **homes, "JAX_PLATFORMS": platforms, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -338,7 +338,8 @@ def test_runs_lists_what_is_there_with_verdicts(reprotui: Any, sample: Any) -> N
     entries = {entry["name"]: entry for entry in found["runs"]}
     assert found["runs_dir"] == "runs"
     assert len(entries) == 6
-    assert set(entries["killed/b"]) == {"name", "path", "created_ns", "experiment", "state", "step", "steps", "loss", "verdict"}
+    keys = {"name", "path", "created_ns", "experiment", "state", "step", "steps", "loss", "verdict", "why"}
+    assert set(entries["killed/b"]) == keys
     assert entries["killed/b"]["state"] in ("killed", "elsewhere")
     assert entries["identical/a"]["state"] == "finished"
 

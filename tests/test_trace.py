@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reprotui import run_directory
+from reprotui import disk, run_directory
 from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
 from reprotui.run_directory import CommandFeed, RunDirectory, create_directory, process_alive, read_json, this_process, write_json
@@ -348,7 +348,7 @@ def test_where_several_hosts_may_write_the_journal_is_no_shared_memory(tmp_path,
     (place / "x").mkdir(parents=True)
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTED.format(root=root, place=str(place).replace(" ", "\\040"), kind=kind, other=other))
-    monkeypatch.setattr(schema, "MOUNTS", mounts)
+    monkeypatch.setattr(disk, "MOUNTS", mounts)
     monkeypatch.delenv("REPROTUI_JOURNAL", raising=False)
     assert (schema.file_system(place / "x"), schema.journal_mode(place / "x")) == (kind, mode)
     assert (schema.file_system(tmp_path / "my runs2"), schema.file_system(tmp_path / "my runs3")) == (other, root)
@@ -362,7 +362,7 @@ def test_where_several_hosts_may_write_the_journal_is_no_shared_memory(tmp_path,
 
 
 def test_a_file_system_that_nobody_names_gets_the_journal_of_a_local_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "MOUNTS", tmp_path / "missing")
+    monkeypatch.setattr(disk, "MOUNTS", tmp_path / "missing")
     monkeypatch.delenv("REPROTUI_JOURNAL", raising=False)
     assert (schema.file_system(tmp_path), schema.journal_mode(tmp_path)) == ("unknown", "WAL")
 

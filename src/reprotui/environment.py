@@ -23,7 +23,10 @@ _VARIABLES = re.compile(
     r"^(XLA_|JAX_|NPROC$|OMP_|MKL_|OPENBLAS_|KMP_|CUDA_|CUBLAS_|CUDNN_|NCCL_|NVIDIA_|TF_|TORCH_|PYTORCH_|HIP_|ROCR_|TPU_|"
     r"LIBTPU_|ENABLE_PJRT|PYTHONHASHSEED$|MALLOC_|LD_PRELOAD$|TZ$|LANG$|LC_ALL$)"
 )
-_NEUTRAL_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+_NEUTRAL_VARIABLES = (
+    "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES",
+    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
+)  # fmt: skip
 """Recorded, but where the cache lies is not a difference between two runs."""
 
 LATER_ENTRIES = ("os", "gpus", "builds")
@@ -46,11 +49,6 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.a} → {self.b}"
-
-
-def is_relevant(variable: str) -> bool:
-    """Say whether an environment variable can change the numbers, and is therefore recorded."""
-    return _VARIABLES.match(variable) is not None
 
 
 def capture_environment(directory: Path | None = None) -> dict[str, Any]:
@@ -158,7 +156,8 @@ def git_state(directory: Path) -> dict[str, Any] | None:
     """Return commit, dirty flag and the SHA-256 of the uncommitted difference, or None outside a repository."""
 
     def git(*arguments: str) -> bytes:
-        command = ["git", "-C", str(directory), *arguments]
+        # Settings of a repository can name programs that git runs: what is only described must start none.
+        command = ["git", "-c", "core.fsmonitor=false", "-C", str(directory), *arguments]
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
         result = subprocess.run(
             command, capture_output=True, timeout=GIT_SECONDS, check=True, stdin=subprocess.DEVNULL, env=environment
@@ -168,7 +167,7 @@ def git_state(directory: Path) -> dict[str, Any] | None:
     try:
         commit = git("rev-parse", "HEAD").decode().strip()
         status = git("status", "--porcelain", "--untracked-files=normal")
-        difference = git("diff", "HEAD") if status else b""
+        difference = git("diff", "--no-ext-diff", "--no-textconv", "HEAD") if status else b""
     except (OSError, subprocess.SubprocessError):
         return None
     digest = hashlib.sha256(status + difference).hexdigest() if status else None

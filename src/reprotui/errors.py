@@ -20,6 +20,10 @@ class CannotTellError(ReprotuiError):
     exit_code = CANNOT_TELL
 
 
+class UntrustedError(CannotTellError):
+    """The answer would take code that comes with a run of somebody else, and nobody said that it may be run."""
+
+
 class WorkerFailedError(ReprotuiError):
     """A worker process failed for a reason that is not the user's input."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reprotui.disk import full_disk
 from reprotui.errors import BadInputError, CannotTellError
 from reprotui.foreign import plain
 from reprotui.names import entry_of
@@ -218,6 +219,13 @@ class RunDirectory:
         if process.get("host") != socket.gethostname():
             return "elsewhere"
         return "running" if process_alive(process) else "killed"
+
+    def why(self, state: str, manifest: dict[str, Any]) -> str:
+        """Say in one line why a run ended badly: what it said itself, or the disk that is full now; empty where nobody knows."""
+        if state == "failed":
+            lines = str((manifest.get("result") or {}).get("error") or "").strip().splitlines()
+            return lines[0] if lines else ""
+        return (full_disk(self.path) or "") if state == "killed" else ""
 
 
 def planned_steps(manifest: dict[str, Any]) -> int | None:

@@ -27,6 +27,8 @@ def write(path: Path, arrays: Mapping[str, Any], items: Mapping[str, Any]) -> No
     Raises:
         OSError, ValueError: Orbax's own.
     """
+    # Its parent exists, and TensorStore takes no path with `..` in it.
+    path = path.parent.resolve() / path.name
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         json_items = {name: ocp.args.JsonSave(value) for name, value in items.items()}
-        checkpointer.save(path.absolute(), args=ocp.args.Composite(**{STATE: ocp.args.StandardSave(arrays)}, **json_items))
+        checkpointer.save(path, args=ocp.args.Composite(**{STATE: ocp.args.StandardSave(arrays)}, **json_items))

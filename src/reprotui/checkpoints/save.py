@@ -22,15 +22,28 @@ from reprotui.checkpoints.prune import clear_unregistered, remove
 from reprotui.checkpoints.register import register, registered_steps
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import jax_form
+from reprotui.disk import with_disk
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.integrity import IntegrityError, content_to_json, digest_state, identity_of_run
 from reprotui.integrity.formats.orbax import INTEGRITY_ITEM, TEMPORARY
 from reprotui.integrity.status import Status
 from reprotui.run_directory import RunDirectory
+from reprotui.trust import MARK
 
 META_ITEM = "meta"
 """The JSON item that says whose state it is, so that a checkpoint that was moved can still be resumed."""
-META_ENTRIES = ("manifest_version", "name", "created_ns", "experiment", "config", "config_phases", "recording", "checkpointing")
+META_ENTRIES = (
+    "manifest_version",
+    "name",
+    "created_ns",
+    "experiment",
+    "config",
+    "config_phases",
+    "recording",
+    "checkpointing",
+    "working_directory",
+    MARK,
+)
 """Entries of run.json that stand in it."""
 
 
@@ -104,7 +117,11 @@ class Saver:
         if self._error is not None:
             step, error = self._error
             self._error = None
-            what = str(error) if isinstance(error, BadInputError | IntegrityError) else f"{type(error).__name__}: {error}"
+            what = (
+                str(error)
+                if isinstance(error, BadInputError | IntegrityError)
+                else f"{type(error).__name__}: {with_disk(error, self._place)}"
+            )
             raise WorkerFailedError(f"the checkpoint of step {step} was not saved into {self._place}: {what}") from error
 
     def close(self) -> None:

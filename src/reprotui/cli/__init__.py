@@ -28,7 +28,7 @@ from reprotui.cli import (
     seed_check,
     unexpected,
 )
-from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError
+from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
     race, open, run, compare, replay, report, runs, control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
@@ -101,6 +101,8 @@ def _run(arguments: list[str]) -> int:
         return parsed.call(parsed)
     except ReprotuiError as error:
         common.say(f"reprotui: {error}", stderr=True)
+        if isinstance(error, UntrustedError):
+            common.say(f"  {common.quote([*parsed.command_line, '--trust'])}", stderr=True)
         return error.exit_code
     except BrokenPipeError:
         raise

@@ -67,6 +67,7 @@ def _add_verify(subparsers: Any) -> None:
     parser.add_argument("--all", action="store_true", help="every checkpoint of the run")
     parser.add_argument("--level", choices=LEVELS, default="content", help="how deep to look, see above")
     parser.add_argument("--key", type=Path, metavar="PEM", help="public key: the checkpoint must be signed with its private key")
+    common.add_trust(parser)
     common.add_json(parser)
     parser.set_defaults(call=verify)
 
@@ -175,7 +176,9 @@ def verify(parsed: argparse.Namespace) -> int:
     from reprotui.integrity.status import Status, worst
 
     if parsed.level == "replay":
-        import reprotui.replay.level  # noqa: F401  (registers the level)
+        from reprotui.replay.level import register as register_replay
+
+        register_replay(parsed.trust)
     path = common.find_run(parsed.target, common.runs_directory(parsed))
     if parsed.all:
         if parsed.step is not None or not is_run(path):

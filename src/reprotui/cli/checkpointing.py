@@ -42,6 +42,7 @@ def add_schedule(parser: argparse.ArgumentParser, *, single: bool) -> None:
         "--restore-from", metavar="N|RUN[:N]|PATH",
         help="go on from a checkpoint: step N in --checkpoint-dir, the newest or step N of a run, or the path of one",
     )  # fmt: skip
+    common.add_trust(parser)
 
 
 def schedule(parsed: argparse.Namespace) -> Any:
@@ -132,6 +133,7 @@ def add_restore(subparsers: Any) -> None:
         "--step", type=common.step, metavar="N", help="the checkpoint of this step (default: the newest VALID one)"
     )
     parser.add_argument("--name", help="name of the new run (default: the old one's, with -from-N)")
+    common.add_trust(parser)
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=restore)
@@ -209,7 +211,9 @@ def restore(parsed: argparse.Namespace) -> int:
     overrides = parse_overrides(parsed.overrides)
     with Meter("verified") as meter:
         origin = find_origin(path, parsed.step, meter)
-    run = prepare_resumed(common.runs_directory(parsed), parsed.name, origin, overrides, parsed.command_line)
+    run = prepare_resumed(
+        common.runs_directory(parsed), parsed.name, origin, overrides, parsed.command_line, trusted=parsed.trust
+    )
     return follow(parsed, run)
 
 

@@ -65,6 +65,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust`."""
+    parser.add_argument(
+        "--trust", action="store_true", help="run the experiment file of a run that was not recorded here: you have read it"
+    )
+
+
 def add_recording(parser: argparse.ArgumentParser) -> None:
     """Add what a worker records."""
     group = parser.add_argument_group("recording")

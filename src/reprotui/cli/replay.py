@@ -35,6 +35,7 @@ def add_parser(subparsers: Any) -> None:
         "--current-environment", action="store_true", help="replay in the environment of this shell, not in the recorded one"
     )
     parser.add_argument("--fresh", action="store_true", help="replay even where the state is still kept")
+    common.add_trust(parser)
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=call)
@@ -98,5 +99,6 @@ def _replay(run: Any, parsed: argparse.Namespace) -> tuple[Any, Any]:
             common.say(f"  replaying {run.path.name}: {done} of {total} steps", stderr=True)
 
     if parsed.repeat > 1:
-        return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment)
-    return replay_step(run, parsed.step, progress, environment=environment, fresh=parsed.fresh or environment is not None), None
+        return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment, trusted=parsed.trust)
+    fresh = parsed.fresh or environment is not None
+    return replay_step(run, parsed.step, progress, environment=environment, fresh=fresh, trusted=parsed.trust), None

@@ -81,7 +81,7 @@ def _resumed(parsed: argparse.Namespace, name: str | None, overrides: dict[str, 
     checkpointing.refuse_used_directory(parsed.checkpoint_dir, origin.step)
     return prepare_resumed(
         common.runs_directory(parsed), parsed.name, origin, overrides, parsed.command_line, checkpointing=policy,
-        recording=recording,
+        recording=recording, trusted=parsed.trust,
     )  # fmt: skip
 
 
@@ -107,7 +107,9 @@ def follow(parsed: argparse.Namespace, run: Any, out: Path | None = None) -> int
         except OSError as error:
             raise BadInputError(f"--out {out} cannot be written: {error.strerror}") from None
     if parsed.json:
-        common.print_json({"run": str(run.path), "exit_code": code, "state": run.state(manifest), "result": result})
+        state = run.state(manifest)
+        why = run.why(state, manifest)
+        common.print_json({"run": str(run.path), "exit_code": code, "state": state, "why": why, "result": result})
         return code
     console = common.console()
     console.print(run_line(run))

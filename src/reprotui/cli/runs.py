@@ -49,7 +49,7 @@ def _print_table(entries: list[dict[str, Any]], directory: Path) -> None:
         loss = entry["loss"]
         table.add_row(
             entry["name"], entry["experiment"], entry["state"], _step(entry),
-            "" if loss is None else f"{loss:.6g}" if isinstance(loss, float) else str(loss), entry["verdict"] or "",
+            "" if loss is None else f"{loss:.6g}" if isinstance(loss, float) else str(loss), entry["verdict"] or entry["why"],
         )  # fmt: skip
     console.print(table)
 

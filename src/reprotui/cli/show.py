@@ -6,8 +6,10 @@ from typing import Any
 
 from reprotui.cli import common
 from reprotui.compare import LeafDifference, Verdict
+from reprotui.errors import ReprotuiError
 from reprotui.foreign import visible_log
 from reprotui.run_directory import RunDirectory
+from reprotui.trace import Trace
 
 STYLES = {
     "identical": "bold #009e73",
@@ -93,12 +95,23 @@ def print_failure(console: Any, label: str, run: RunDirectory) -> None:
     state, result = run.state(manifest), manifest.get("result") or {}
     if state not in ("failed", "killed", "created"):
         return
-    error = result.get("error")
+    # Called when every process has ended: what is only created died before it could write its own name.
+    error = result.get("error") or run.why("killed", manifest)
+    if error and not result.get("bad_input") and (last := _last_record(run)) is not None:
+        error = f"{error}; its trace goes to step {last}"
     console.print(f"{label} {state}" + (f": {error}" if error else ""), style="bold #d55e00", soft_wrap=True)
     if result.get("bad_input"):
         return
     for line in run.log_tail(LOG_LINES):
         console.print(f"  | {visible_log(line)}", soft_wrap=True)
+
+
+def _last_record(run: RunDirectory) -> int | None:
+    try:
+        with Trace(run.trace_path) as trace:
+            return trace.last_step()
+    except ReprotuiError:
+        return None
 
 
 def race_to_json(
@@ -114,7 +127,8 @@ def race_to_json(
         "runs": {
             label: {
                 "path": str(runs[label].path),
-                "state": runs[label].state(manifest),
+                "state": (state := runs[label].state(manifest)),
+                "why": runs[label].why(state, manifest),
                 "config": manifest["config"],
                 "result": manifest.get("result"),
             }

@@ -175,7 +175,10 @@ def _has_trace(view: RunView) -> bool:
 
 
 def _why(unfinished: list[RunView]) -> str:
-    return " and ".join(f"{view.label} {_UNFINISHED.get(view.state, view.state)}" for view in unfinished)
+    whys = [(view, view.run.why(view.state, view.manifest)) for view in unfinished]
+    return " and ".join(
+        f"{view.label} {_UNFINISHED.get(view.state, view.state)}" + (f" ({why})" if why else "") for view, why in whys
+    )
 
 
 def _same_batch_in_a(trace_a: Trace, trace_b: Trace, first: FirstDifference) -> int | None:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,32 @@ def find_experiment(name: str | None) -> ExperimentReference:
     close = difflib.get_close_matches(name, BUILT_IN, n=1)
     hint = f"did you mean {close[0]}?" if close else f"built in are {', '.join(BUILT_IN)}; or give the path of a .py file"
     raise BadInputError(f"there is no experiment {name!r}: {hint}")
+
+
+def recorded_experiment(manifest: Mapping[str, Any]) -> ExperimentReference:
+    """Return the experiment that a run's manifest names.
+
+    Raises:
+        BadInputError: it names none that can be found here.
+    """
+    named = manifest.get("experiment") or {}
+    name, path = str(named.get("name")), named.get("path")
+    if path is None:
+        if name not in BUILT_IN:
+            raise BadInputError(f"its manifest names the experiment {name!r}, which is not built in, and no file")
+        return ExperimentReference(name, None)
+    if not Path(str(path)).is_absolute():
+        raise BadInputError(f"its manifest names the experiment file {path}, expected an absolute path: it was edited")
+    return ExperimentReference(name, Path(str(path)))
+
+
+def python_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the Python that trains a run, with its options.
+
+    What trains a built-in experiment imports nothing from the folder that it stands in: that may be anybody's. A file's may:
+    it may import what lies where its run was started.
+    """
+    return [sys.executable, *([] if (manifest.get("experiment") or {}).get("path") else ["-P"])]
 
 
 def resolve_configs(reference: ExperimentReference, overrides: list[dict[str, Any]]) -> list[ResolvedConfig]:

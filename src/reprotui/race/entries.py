@@ -12,7 +12,8 @@ ALIVE = ("created", "running")
 class RunEntry:
     """One run: `loss` is its last one, None where it has none, NaN where it is NaN.
 
-    `differs` are its config differences from the reference, as `name=value`; `problem` says why it cannot be read.
+    `differs` are its config differences from the reference, as `name=value`; `problem` says why it cannot be read, `why` in one
+    line why it ended badly.
     """
 
     label: str
@@ -25,6 +26,7 @@ class RunEntry:
     loss: float | None = None
     differs: tuple[str, ...] = ()
     problem: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)

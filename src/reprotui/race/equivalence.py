@@ -164,7 +164,9 @@ def _finish(run: RunDirectory) -> None:
             process.wait()
     result = run.manifest().get("result") or {}
     if result.get("state") != "finished":
-        error = result.get("error") or " / ".join(run.log_tail(3)) or "it ended without a word"
+        error = (
+            result.get("error") or run.why("killed", run.manifest()) or " / ".join(run.log_tail(3)) or "it ended without a word"
+        )
         raise (BadInputError if result.get("bad_input") else WorkerFailedError)(f"{run.path.name}: {error}")
 
 

@@ -1,17 +1,16 @@
 """Start one worker process with its environment complete: what XLA reads must be set before jax is imported."""
 
-import hashlib
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from reprotui.environment import cpu_model, package_versions
+from reprotui.experiments.discovery import python_of
 from reprotui.race.priority import at_full_priority
 from reprotui.run_directory import RunDirectory
+from reprotui.trust import directory_of
+from reprotui.variables import with_cache
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,7 @@ def launch_environment(config: Mapping[str, Any], inherited: Mapping[str, str]) 
         environment["NPROC"] = str(config["threads"])
     environment.setdefault("PYTHONHASHSEED", "0")
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    if "JAX_COMPILATION_CACHE_DIR" not in environment:
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache(environment))
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    return environment
-
-
-def compilation_cache(environment: Mapping[str, str]) -> Path:
-    """Return the directory of compiled programs that the runs of a race share.
-
-    XLA's CPU backend compiles for the processor and for the number of threads, and the number is not part of jax's
-    cache key: a run with one thread would load the program of a run with two. So both are part of the directory.
-    """
-    import platformdirs
-
-    threads = environment.get("NPROC") or str(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    versions = package_versions()
-    identity = [cpu_model(), threads, versions.get("jax", ""), versions.get("jaxlib", "")]
-    key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-    return platformdirs.user_cache_path("reprotui") / "xla" / key
+    return with_cache(environment)
 
 
 def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -83,9 +61,10 @@ def _start_worker(run: RunDirectory, environment: Mapping[str, str] | None) -> s
         from reprotui.race.scripts import start_script
 
         return start_script(run, manifest["launch"], os.environ if environment is None else environment)
+    config, inherited = manifest["config"], os.environ if environment is None else environment
     with run.log_path.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "reprotui.worker", str(run.path.absolute())],
+            [*python_of(manifest), "-m", "reprotui.worker", str(run.path.absolute())],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env=launch_environment(manifest["config"], os.environ if environment is None else environment),
+            cwd=directory_of(manifest), env=launch_environment(config, inherited),
         )  # fmt: skip

@@ -78,7 +78,8 @@ class Listing:
         self._settled.pop(path, None)
         files = (f"{path}/race.json", f"{path}/run.json")
         entry = self._entry(Path(path))
-        if entry is not None and not entry.alive:
+        # What a dead run's full disk says may end without a change of its files.
+        if entry is not None and not entry.alive and not any(run.why and run.state == "killed" for run in entry.members):
             files += tuple(f"{member.path}/{name}" for member in entry.members for name in _FILES)
             self._settled[path] = files, _stamp(*files), entry
         return entry
@@ -135,9 +136,10 @@ class Listing:
             return RunEntry(label, path, problem=known.problem)
         other = self._runs[reference].manifest if reference else manifest
         differs = () if other is manifest else _differs(other.get("config") or {}, manifest.get("config") or {})
+        state = run.state(manifest)
         return RunEntry(
             label, path, manifest.get("created_ns") or 0, (manifest.get("experiment") or {}).get("name", "?"),
-            run.state(manifest), known.step, planned_steps(manifest), known.loss, differs,
+            state, known.step, planned_steps(manifest), known.loss, differs, why=run.why(state, manifest),
         )  # fmt: skip
 
     def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:
@@ -200,7 +202,7 @@ def _json(name: str, run: RunEntry, outcome: Outcome | None) -> dict[str, Any]:
     return {
         "name": name, "path": str(run.path), "created_ns": run.created_ns, "experiment": run.experiment,
         "state": f"unreadable: {run.problem}" if run.problem else run.state, "step": run.step, "steps": run.steps, "loss": loss,
-        "verdict": outcome.headline if outcome else None,
+        "verdict": outcome.headline if outcome else None, "why": run.why,
     }  # fmt: skip
 
 

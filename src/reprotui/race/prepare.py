@@ -12,6 +12,7 @@ from reprotui.errors import BadInputError
 from reprotui.experiments.discovery import ExperimentReference, ResolvedConfig, resolve_configs
 from reprotui.race.launch import Recording
 from reprotui.run_directory import MANIFEST_VERSION, RunDirectory, create_directory, write_json
+from reprotui.trust import MARK, mark_of
 
 RACE_VERSION = 1
 
@@ -89,17 +90,18 @@ def prepare_run(
 
 def prepare_resolved(
     runs: Path, name: str | None, stem: str, reference: ExperimentReference, config: ResolvedConfig, recording: Recording,
-    command: list[str], checkpointing: Checkpointing, restore: dict[str, Any] | None,
+    command: list[str], checkpointing: Checkpointing, restore: dict[str, Any] | None, working: str | None = None,
 ) -> RunDirectory:  # fmt: skip
     """Create the directory of a single run whose config is validated.
 
     Args:
         stem: what its name is made of where `name` is None.
         restore: the manifest's entry of a run that goes on from a checkpoint, see `reprotui.race.resume`.
+        working: the folder to which paths in its config are relative; None for this one.
     """
     directory = RunDirectory(create_directory(runs, name, stem))
     try:
-        _write_manifest(directory, reference, config, recording, command, None, checkpointing, restore)
+        _write_manifest(directory, reference, config, recording, command, None, checkpointing, restore, working)
     except OSError as error:
         shutil.rmtree(directory.path, ignore_errors=True)
         raise BadInputError(f"{directory.path} cannot be written: {error.strerror}") from None
@@ -109,6 +111,7 @@ def prepare_resolved(
 def _write_manifest(
     directory: RunDirectory, reference: ExperimentReference, config: ResolvedConfig, recording: Recording, command: list[str],
     race: dict[str, str] | None, checkpointing: Checkpointing, restore: dict[str, Any] | None,
+    working: str | None = None,
 ) -> None:  # fmt: skip
     manifest = {
         "manifest_version": MANIFEST_VERSION,
@@ -117,7 +120,7 @@ def _write_manifest(
         "race": race,
         "created_ns": time.time_ns(),
         "command": command,
-        "working_directory": str(Path.cwd()),
+        "working_directory": working or str(Path.cwd()),
         "experiment": reference.to_json(),
         "config": config.values,
         "config_phases": config.phases,
@@ -126,4 +129,4 @@ def _write_manifest(
     }
     if restore is not None:
         manifest["restore"] = restore
-    write_json(directory.manifest_path, manifest)
+    write_json(directory.manifest_path, {**manifest, MARK: mark_of(manifest)})

@@ -14,12 +14,13 @@ from reprotui.checkpoints.origin import Origin, find_origin
 from reprotui.checkpoints.policy import Checkpointing
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.experiments.config import Perturbation
-from reprotui.experiments.discovery import ExperimentReference, resolve_configs
+from reprotui.experiments.discovery import recorded_experiment, resolve_configs
 from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import identity_of_run
 from reprotui.race.launch import Recording, start_worker
 from reprotui.race.prepare import prepare_resolved
 from reprotui.run_directory import RunDirectory
+from reprotui.trust import directory_of, made_here, need_trust
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def prepare_resumed(
     checkpointing: Checkpointing | None = None,
     recording: Recording | None = None,
     omit: Sequence[str] = (),
+    trusted: bool = False,
 ) -> RunDirectory:
     """Create the directory of a run that goes on from a checkpoint.
 
@@ -51,13 +53,15 @@ def prepare_resumed(
         command: the command line that repeats this.
         checkpointing, recording: None for those of the old run (with a directory of checkpoints of its own).
         omit: components of the state that are deliberately not restored, see `reprotui.worker.start.COMPONENTS`.
+        trusted: what was not recorded here may be run, see `reprotui.trust`.
 
     Raises:
+        UntrustedError: it would run code of somebody else's, and is not `trusted`.
         BadInputError: a config, the name or the place is unfit, or no step is left to train.
     """
     old, step = origin.manifest, origin.step
-    named = old["experiment"]
-    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
+    reference = recorded_experiment(old)
+    need_trust(origin.checkpoint, old, trusted)
     config = resolve_configs(reference, [{**old["config"], **overrides}])[0]
     changed = sorted(key for key, value in config.values.items() if old["config"].get(key) != value)
     steps = config.values["steps"]
@@ -77,10 +81,13 @@ def prepare_resumed(
         "checkpoint": str(origin.checkpoint), "step": step, "content": origin.content, "name": old.get("name"),
         "run": None if origin.run is None else str(origin.run.path.absolute()),
         "run_id": identity_of_run(old, step).run_id, "history": str(trace.absolute()) if with_history and trace else None,
-        "changed": changed, "omit": list(omit), "source_changed": reference.source_digest != named.get("source_digest"),
+        "changed": changed, "omit": list(omit),
+        "source_changed": reference.source_digest != old["experiment"].get("source_digest"),
     }  # fmt: skip
     stem = f"{str(old.get('name') or reference.name).replace('/', '-')}-from-{step}"
-    return prepare_resolved(runs, name, stem, reference, config, recording, command, checkpointing, restore)
+    # A relative path in the config was relative to where the old run was started; one that is given now, to here.
+    working = directory_of(old) if made_here(old) and "text" not in overrides else None
+    return prepare_resolved(runs, name, stem, reference, config, recording, command, checkpointing, restore, working)
 
 
 def start_resumed(
@@ -91,18 +98,22 @@ def start_resumed(
     overrides: Mapping[str, Any],
     command: list[str],
     progress: Progress | None = None,
+    *,
+    trusted: bool = False,
 ) -> Resumed:
     """Verify a checkpoint and start a run that goes on from it; the run outlives this process.
 
     Args:
         path, step: see `find_origin`.
         progress: called with bytes hashed or read.
+        trusted: see `prepare_resumed`.
 
     Raises:
-        BadInputError, CannotTellError, IntegrityError: see `find_origin` and `prepare_resumed`; nothing is left behind.
+        BadInputError, UntrustedError, CannotTellError, IntegrityError: see `find_origin` and `prepare_resumed`; nothing is
+            left behind.
         WorkerFailedError: the system refuses another process.
     """
-    run = prepare_resumed(runs, name, find_origin(path, step, progress), overrides, command)
+    run = prepare_resumed(runs, name, find_origin(path, step, progress), overrides, command, trusted=trusted)
     try:
         return Resumed(run.path, start_worker(run))
     except OSError as error:

@@ -43,7 +43,7 @@ class WatchedRun:
             if stamp != self.stamp:
                 self.manifest, self.stamp = self.run.manifest(), stamp
             self.state = self.run.state(self.manifest)
-            self.problem = str((self.manifest.get("result") or {}).get("error") or "")
+            self.problem = str((self.manifest.get("result") or {}).get("error") or self.run.why(self.state, self.manifest))
         except (ReprotuiError, OSError) as error:
             self.problem = str(error)
             if not self.run.path.exists():
@@ -71,6 +71,7 @@ class WatchedRun:
         """Tell apart what a running process is at, from its events; after both looks."""
         if self.process is not None and self.process.poll() is not None and self.state == "created":
             self.state = "killed"  # it died before it could write its own name
+            self.problem = self.problem or self.run.why(self.state, self.manifest)
         if self.state == "elsewhere" and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
             self.state = "running"  # on another host, with the directory in common
         if self.state != "running":

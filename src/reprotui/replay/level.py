@@ -1,7 +1,9 @@
 """The level `replay` of verification: resume from the checkpoint and hold what follows against the recorded trace."""
 
+from functools import partial
+
 from reprotui.checkpoints.verify import Level, Subject, register_level
-from reprotui.errors import ReprotuiError
+from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.integrity.status import Finding, Status
 from reprotui.replay.plan import Plan
 from reprotui.replay.replay import Unfaithful, check_forward
@@ -12,7 +14,7 @@ STEPS = 10
 _FILE = "trace.db"
 
 
-def _check(subject: Subject) -> list[Finding]:
+def _check(subject: Subject, *, trusted: bool) -> list[Finding]:
     run, manifest = subject.run, subject.manifest
     if run is None or manifest is None or manifest.identity.step is None:
         return [Finding(Status.UNCHECKED, _FILE, "the checkpoint lies in no run, so there is nothing that followed it")]
@@ -23,7 +25,9 @@ def _check(subject: Subject) -> list[Finding]:
         if not following:
             return [Finding(Status.UNCHECKED, _FILE, f"no step after {step} was recorded: nothing to hold a replay against")]
         restore = {"checkpoint": str(subject.path.absolute()), "step": step}
-        found = check_forward(Plan(run, run.manifest(), following[-1], following[-1], restore))
+        found = check_forward(Plan(run, run.manifest(), following[-1], following[-1], restore), trusted=trusted)
+    except UntrustedError as error:
+        return [Finding(Status.UNCHECKED, _FILE, str(error))]
     except ReprotuiError as error:
         return [Finding(Status.UNREADABLE, subject.path.name, f"cannot be resumed: {error}")]
     if isinstance(found, Unfaithful):
@@ -34,4 +38,9 @@ def _check(subject: Subject) -> list[Finding]:
     return []
 
 
-register_level(Level("replay", ("files", "content", "trace"), _check))
+def register(trusted: bool = False) -> None:
+    """Make the level known; with `trusted`, code that comes with a run of somebody else's may be run."""
+    register_level(Level("replay", ("files", "content", "trace"), partial(_check, trusted=trusted)))
+
+
+register()

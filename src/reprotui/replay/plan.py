@@ -7,9 +7,15 @@ from typing import Any
 from reprotui.checkpoints.listing import latest_good
 from reprotui.errors import BadInputError, CannotTellError
 from reprotui.integrity.files import Progress
-from reprotui.integrity.manifest import identity_of_run
+from reprotui.integrity.manifest import identity_of_run, manifest_path, read_manifest
+from reprotui.integrity.status import IntegrityError
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Trace
+
+MOVED_TOGETHER = 2
+"""Folders above a run in which what was moved along with it is looked for: the race or the runs directory, and what holds it."""
+LONGEST_END = 5
+"""Parts of a recorded path that are looked for there: `runs/race/a/checkpoints/5`."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,11 @@ def _plan(run: RunDirectory, manifest: dict[str, Any], step: int, until: int, pr
         found, passed = latest_good(run.path, at_least=begins + 1, at_most=step - 1, progress=progress)
     skipped = tuple(f"{result.path.name}: {result.findings[0].status} {result.findings[0]}" for result in passed)
     if found is not None:
-        return Plan(run, manifest, step, until, {"checkpoint": str(found.path), "step": found.step}, skipped)
+        return Plan(run, manifest, step, until, {"checkpoint": str(found.path.absolute()), "step": found.step}, skipped)
     if restore is None:
         return Plan(run, manifest, step, until, None, skipped)
-    if Path(restore["checkpoint"]).is_dir():
-        return Plan(run, manifest, step, until, restore, skipped)
+    if (checkpoint := _moved_checkpoint(run, restore)) is not None:
+        return Plan(run, manifest, step, until, {**restore, "checkpoint": str(checkpoint)}, skipped)
     if restore["changed"] or restore["omit"]:
         raise CannotTellError(
             f"{run.path} went on from {restore['checkpoint']}, which is gone, with another config: no way to it"
@@ -101,11 +107,33 @@ def _from_parent(
     """Plan a step that a resumed run inherited, with what the run it came from has; None where that is gone."""
     if restore["run"] is None:
         return None
-    parent = RunDirectory(Path(restore["run"]))
-    if not parent.manifest_path.is_file():
-        return None
-    of_parent = parent.manifest()
-    if identity_of_run(of_parent, 0).run_id != restore["run_id"]:
+    for place in _places(run, Path(restore["run"])):
+        parent = RunDirectory(place)
+        if parent.manifest_path.is_file():
+            of_parent = parent.manifest()
+            if identity_of_run(of_parent, 0).run_id == restore["run_id"]:
+                break
+    else:
         return None
     found = _plan(parent, of_parent, step, step if until > restore["step"] else until, progress)
     return Plan(run, found.manifest, step, found.until, found.restore, found.passed_over)
+
+
+def _moved_checkpoint(run: RunDirectory, restore: dict[str, Any]) -> Path | None:
+    """Return where the checkpoint that a run went on from lies now: the very one, by its content; None where it is gone."""
+    for place in _places(run, Path(restore["checkpoint"])):
+        try:
+            manifest, _ = read_manifest(manifest_path(place))
+        except IntegrityError:
+            continue
+        if place.is_dir() and manifest.content is not None and manifest.content.root == restore.get("content"):
+            return place
+    return None
+
+
+def _places(run: RunDirectory, recorded: Path) -> list[Path]:
+    """Return where something that a run names may lie: where it did, or beside the run, where both were moved together."""
+    beside = run.path.absolute().parents[:MOVED_TOGETHER]
+    parts = [part for part in recorded.parts if part != recorded.anchor]
+    ends = [Path(*parts[-count:]) for count in range(1, min(len(parts), LONGEST_END) + 1)]
+    return [recorded.absolute(), *(folder / end for folder in beside for end in reversed(ends))]

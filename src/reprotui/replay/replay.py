@@ -2,29 +2,27 @@
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprotui.environment import compare_environments, is_relevant
+from reprotui.environment import compare_environments
 from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
-from reprotui.experiments.discovery import ExperimentReference
+from reprotui.experiments.discovery import python_of, recorded_experiment
 from reprotui.integrity.manifest import identity_of_run
 from reprotui.replay.plan import Plan, plan_replay
 from reprotui.replay.stored import DIRECTORY, VERSION, ReplayedState, find_cached, keep, open_state
 from reprotui.run_directory import RunDirectory, read_json, write_json
 from reprotui.trace import Trace
+from reprotui.trust import directory_of, made_here, need_trust
+from reprotui.variables import recorded_environment
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps to do; what it raises cancels the replay."""
-NEVER_INHERITED = ("LD_PRELOAD",)
-"""Recorded variables that a manifest from elsewhere must not set here."""
 LOG_LINES = 3
 
 
@@ -85,6 +83,7 @@ def replay_step(
     *,
     environment: Mapping[str, str] | None = None,
     fresh: bool = False,
+    trusted: bool = False,
 ) -> ReplayedState | Unfaithful:
     """Rebuild the exact state at a step.
 
@@ -96,9 +95,11 @@ def replay_step(
         progress: see `Progress`.
         environment: of the replaying process; None for the one that the run recorded.
         fresh: replay even where the state is kept.
+        trusted: what was not recorded here may be run, see `reprotui.trust`.
 
     Raises:
         BadInputError: there is no such step, or the experiment cannot be found any more.
+        UntrustedError: it would run code of somebody else's, and is not `trusted`.
         CannotTellError: nothing to check against, or nothing to begin with.
         IntegrityError: the checkpoint to begin with was damaged in the meantime.
         WorkerFailedError: the process failed; the message ends its log.
@@ -107,11 +108,18 @@ def replay_step(
     proof = _proof(plan)
     if not fresh and (cached := find_cached(run, step, proof)) is not None:
         return cached
+    need_trust(run.path, plan.manifest, trusted)
     return _replay(plan, proof, progress, environment, 1)[0]
 
 
 def repeat_step(
-    run: RunDirectory, step: int, count: int, progress: Progress | None = None, *, environment: Mapping[str, str] | None = None
+    run: RunDirectory,
+    step: int,
+    count: int,
+    progress: Progress | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    trusted: bool = False,
 ) -> tuple[ReplayedState | Unfaithful, RepeatOutcome | None]:
     """Replay to a step and take it many times from the same state; of an unfaithful replay, the step that first differs.
 
@@ -119,16 +127,18 @@ def repeat_step(
 
     Args:
         count: repetitions, 2 or more.
-        run, step, progress, environment: see `replay_step`, which also says what is raised; step 0 cannot be repeated.
+        run, step, progress, environment, trusted: see `replay_step`, which also says what is raised; step 0 cannot be repeated.
     """
     plan = plan_replay(run, step)
     if step == 0:
         raise BadInputError("--repeat takes a training step again and again: step 0 is none")
+    need_trust(run.path, plan.manifest, trusted)
     return _replay(plan, _proof(plan), progress, environment, count)
 
 
-def check_forward(plan: Plan, progress: Progress | None = None) -> Unfaithful | int:
+def check_forward(plan: Plan, progress: Progress | None = None, *, trusted: bool = False) -> Unfaithful | int:
     """Replay a plan without keeping the state; return how many recorded steps agreed, or what did not."""
+    need_trust(plan.run.path, plan.manifest, trusted)
     with _workspace(None) as directory:
         result = _run(plan, directory, progress, None, 1)
         return result["compared"] if result["faithful"] else _unfaithful(plan, result, None)
@@ -191,13 +201,12 @@ def _run(
     }  # fmt: skip
     write_json(directory / "request.json", request)
     environment = recorded_environment(plan.manifest) if environment is None else environment
-    working = plan.manifest.get("working_directory")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "reprotui.replay.process", str(directory.absolute())],
+            [*python_of(plan.manifest), "-m", "reprotui.replay.process", str(directory.absolute())],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=dict(environment), start_new_session=True,
-            # Relative paths in the config (text=...) were relative to there.
-            cwd=working if working and Path(working).is_dir() else None,
+            # Another's manifest must not say where this process stands: git would be asked about that folder.
+            cwd=directory_of(plan.manifest) if made_here(plan.manifest) else None,
         )  # fmt: skip
         try:
             assert process.stdout is not None
@@ -233,21 +242,6 @@ def _result(plan: Plan, directory: Path) -> dict[str, Any]:
     return result
 
 
-def recorded_environment(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment that a run recorded, on top of what is here and cannot change the numbers.
-
-    The size of the CPU backend's thread pool is set even where the run took it from its machine.
-    """
-    recorded = dict((manifest.get("environment") or {}).get("variables") or {})
-    environment = {name: value for name, value in os.environ.items() if not is_relevant(name)}
-    environment |= {name: value for name, value in recorded.items() if name not in NEVER_INHERITED}
-    threads = (manifest.get("devices") or {}).get("cpu_threads")
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if threads and "NPROC" not in environment and threads != here:
-        environment["NPROC"] = str(threads)
-    return environment
-
-
 def _unfaithful(plan: Plan, result: dict[str, Any], repeats: RepeatOutcome | None) -> Unfaithful:
     found = result["difference"]
     return Unfaithful(
@@ -260,9 +254,8 @@ def _unfaithful(plan: Plan, result: dict[str, Any], repeats: RepeatOutcome | Non
 def _reasons(manifest: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """Say in what the replay's surroundings are not those of the run, what matters most first."""
     named = manifest["experiment"]
-    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
     reasons = []
-    if named.get("source_digest") != reference.source_digest:
+    if named.get("source_digest") != recorded_experiment(manifest).source_digest:
         reasons.append(f"the source of {named['name']} was changed since")
     if manifest.get("data_digest") != result["data_digest"]:
         reasons.append("the data are other ones")

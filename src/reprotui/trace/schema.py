@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from reprotui.disk import mount_of
+
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x52505455
 """`RPTU`: tells a trace from any other SQLite file."""
@@ -34,8 +36,6 @@ CREATE VIEW roots AS SELECT step,
     FROM steps;
 """
 
-MOUNTS = Path("/proc/self/mountinfo")
-"""Where Linux says which file system lies where."""
 _NETWORK = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "ncpfs", "panfs",
     "orangefs", "pvfs2", "wekafs", "virtiofs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "fuse.gcsfuse",
@@ -46,19 +46,7 @@ _NETWORK = {
 
 def file_system(path: Path) -> str:
     """Return the type of the file system that holds a path (`ext4`, `nfs4`), or `unknown` where /proc does not tell."""
-    resolved = str(path.resolve())
-    best, kind = "", "unknown"
-    try:
-        lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return kind
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mount = before.split()[4].replace("\\040", " ")
-        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, after.split()[0]
-    return kind
+    return mount_of(path).kind
 
 
 def journal_mode(path: Path) -> str:

@@ -1,5 +1,7 @@
 """The one writer of a trace: a thread that resolves records as the device finishes them, and commits them in batches."""
 
+import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.checksum import NAME
+from reprotui.disk import ROOM, with_disk
 from reprotui.errors import WorkerFailedError
 from reprotui.trace.former import ROOTS
 from reprotui.trace.history import History, copy_history
@@ -24,6 +27,10 @@ FOLD_SECONDS = 2.0
 """How long the seal waits for readers that look at the trace just then: each look takes milliseconds."""
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
+
+RESERVE_SUFFIX = "-reserve"
+"""Of a file beside the trace while it is written: room that is given back at the end. On a disk that another, or the trace
+itself, has filled, a run can thus still write down why it ended."""
 
 _SIGN = 1 << 63
 _WRAP = 1 << 64
@@ -42,12 +49,17 @@ class TraceWriter:
 
     def __init__(self, path: Path, history: tuple[Path, int] | None = None) -> None:
         before = History()
+        self._reserve = path.with_name(path.name + RESERVE_SUFFIX)
         try:
+            # Bytes that no file system can leave out; an empty file of that length would reserve nothing.
+            self._reserve.write_bytes(os.urandom(ROOM))
             self._connection = connect_writer(path, {"checksum": NAME, "roots": ROOTS, "created_ns": str(time.time_ns())})
             if history is not None:
                 before = copy_history(self._connection, *history)
-        except sqlite3.Error as error:
-            raise WorkerFailedError(f"{path} cannot be created: {error}") from None
+        except (sqlite3.Error, OSError) as error:
+            with contextlib.suppress(OSError):
+                self._reserve.unlink()
+            raise WorkerFailedError(f"{path} cannot be created: {with_disk(error, path)}") from None
         self._path = path
         self._queue: queue.Queue[Callable[[], Record] | tuple[str, str, int] | threading.Event | None] = queue.Queue(
             PENDING_RECORDS
@@ -90,7 +102,7 @@ class TraceWriter:
         self._finish()
         self._check()
         journal = self._folded()
-        self._connection.close()
+        self._end()
         return {
             "last_step": self._last_step,
             "records": self._count,
@@ -116,7 +128,13 @@ class TraceWriter:
     def close(self) -> None:
         """Commit what can be committed and close, without a seal: the trace stays readable and says incomplete."""
         self._finish()
+        self._end()
+
+    def _end(self) -> None:
+        """Close; then, and not before, give the reserve back: closing would take it for the journal."""
         self._connection.close()
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
 
     def _finish(self) -> None:
         if self._thread.is_alive():
@@ -126,7 +144,7 @@ class TraceWriter:
 
     def _check(self) -> None:
         if self._error is not None:
-            raise WorkerFailedError(f"{self._path} cannot be written: {self._error}") from self._error
+            raise WorkerFailedError(f"{self._path} cannot be written: {with_disk(self._error, self._path)}") from self._error
 
     def _run(self) -> None:
         while True:

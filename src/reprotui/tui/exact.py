@@ -5,7 +5,7 @@ from threading import Event
 
 from textual.content import Content
 
-from reprotui.errors import ReprotuiError
+from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.replay import ReplayedState, StateDifference, compare_states, replay_step
 from reprotui.run_directory import RunDirectory
 from reprotui.tui import elements
@@ -18,8 +18,12 @@ MAP_ROWS, MAP_COLUMNS = 12, 48
 
 
 def replay_pair(
-    pair: Sequence[tuple[str, RunDirectory]], step: int, say: Callable[[str], object], cancel: Event
-) -> StateDifference | str:
+    pair: Sequence[tuple[str, RunDirectory]],
+    step: int,
+    say: Callable[[str], object],
+    cancel: Event,
+    trusted: bool = False,
+) -> StateDifference | UntrustedError | str:
     """Replay a step of both runs and compare the states; text where that is not possible, which may be a finding itself.
 
     Args:
@@ -27,6 +31,7 @@ def replay_pair(
         step: the step.
         say: called with what is being done.
         cancel: set by a person who does not want to wait; the replay ends at its next step.
+        trusted: a person said that what was not recorded here may be run; without that, the error that asks is returned.
     """
     states: list[ReplayedState] = []
     for label, run in pair:
@@ -38,9 +43,11 @@ def replay_pair(
 
         say(f"replaying {label}: starting")
         try:
-            found = replay_step(run, step, progress)
+            found = replay_step(run, step, progress, trusted=trusted)
         except CancelledError:
             return "cancelled"
+        except UntrustedError as error:
+            return error
         except ReprotuiError as error:
             return f"{label} cannot be replayed: {error}"
         if not isinstance(found, ReplayedState):

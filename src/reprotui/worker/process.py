@@ -1,5 +1,6 @@
 """A worker's life: announce itself, train, and leave a sealed or at least a readable trace whatever happens."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from reprotui.disk import with_disk
 from reprotui.environment import capture_environment
 from reprotui.errors import SAME, USAGE, WORKER_FAILED, BadInputError, ReprotuiError
 from reprotui.record.control import Control
@@ -28,8 +30,9 @@ def run_worker(run: RunDirectory) -> int:
         manifest = run.update_manifest(process=this_process(), environment=capture_environment())
         writer = TraceWriter(run.trace_path, history_of(manifest.get("restore")))
     except (ReprotuiError, OSError) as error:
-        print(f"reprotui: {error}", file=sys.stderr)
-        _write_result(run, {"state": "failed", "error": str(error), "bad_input": False}, None)
+        text = with_disk(error, run.path)
+        _say(f"reprotui: {text}")
+        _write_result(run, {"state": "failed", "error": text, "bad_input": False}, None)
         return WORKER_FAILED
     try:
         writer.event("started", f"process {manifest['process']['pid']} on {manifest['process']['host']}")
@@ -52,19 +55,17 @@ def history_of(restore: dict[str, Any] | None) -> tuple[Path, int] | None:
 
 def _fail(run: RunDirectory, writer: TraceWriter, error: Exception) -> int:
     bad_input = isinstance(error, BadInputError)
-    if bad_input:
-        print(f"reprotui: {error}", file=sys.stderr)
-        text = str(error)
-    else:
-        traceback.print_exc()
-        text = str(error) if isinstance(error, ReprotuiError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, ReprotuiError) else f"{type(error).__name__}: {with_disk(error, run.path)}"
     try:
         writer.event("failed", text)
         seal = writer.seal()
     except ReprotuiError as second:
-        print(f"reprotui: {second}", file=sys.stderr)
         writer.close()
         seal = None
+        if str(second) != text:
+            _say(f"reprotui: {second}")
+    # Behind the end of the trace, which gives back the room that a full disk has for these words.
+    _say(f"reprotui: {text}" if bad_input else "".join(traceback.format_exception(error)).rstrip())
     _write_result(run, {"state": "failed", "error": text, "bad_input": bad_input}, seal)
     return USAGE if bad_input else WORKER_FAILED
 
@@ -73,7 +74,13 @@ def _write_result(run: RunDirectory, result: dict[str, Any], seal: dict[str, Any
     try:
         run.update_manifest(result={**result, "ended_ns": time.time_ns()}, seal=seal)
     except (ReprotuiError, OSError) as error:
-        print(f"reprotui: the result cannot be written to {run.manifest_path}: {error}", file=sys.stderr)
+        _say(f"reprotui: the result cannot be written to {run.manifest_path}: {with_disk(error, run.path)}")
+
+
+def _say(text: str) -> None:
+    """Write into the log, which a full disk may not take; that must not keep the result from being written."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _stop_on_signals(control: Control) -> None:

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from reprotui.checkpoints.save import Saver
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.experiments.config import ExperimentConfig, Perturbation
-from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
+from reprotui.experiments.discovery import load_experiment_class, recorded_experiment
 from reprotui.experiments.protocol import State, StepOutput
 from reprotui.integrity import content_digest
 from reprotui.record.control import Control
@@ -59,9 +58,7 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
 
 def load_program(manifest: dict[str, Any]) -> tuple[Program, ExperimentConfig]:
     """Return the compiled experiment that a run's manifest names, and its config."""
-    named = manifest["experiment"]
-    reference = ExperimentReference(named["name"], Path(named["path"]) if named["path"] else None)
-    experiment_class = load_experiment_class(reference)
+    experiment_class = load_experiment_class(recorded_experiment(manifest))
     config = experiment_class.Config(**manifest["config"])
     if config.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)

@@ -67,15 +67,17 @@ def _open_item(item: Path, place: str, prefix: str) -> list[StoredLeaf]:
         arrays = [(names, value) for names, value in entries if not value.get("skip_deserialize")]
     except (KeyError, TypeError, AttributeError) as error:
         raise _finding(Status.CORRUPT, f"{place}/{TREE}", f"does not describe a tree ({error})") from None
+    # TensorStore takes no path with `..` in it; folders above links are those that the system finds, so links are followed.
+    real = item.resolve()
     opening = []
     for names, value in arrays:
         if value.get("value_type") == "string":
             raise _finding(Status.UNCHECKED, place, "holds text, which Orbax keeps apart from arrays", "/".join(names))
         name = ".".join(names)
         store: dict[str, Any] = (
-            {"driver": "ocdbt", "base": {"driver": "file", "path": f"{item.absolute()}/"}, "path": f"{name}/"}
+            {"driver": "ocdbt", "base": {"driver": "file", "path": f"{real}/"}, "path": f"{name}/"}
             if ocdbt
-            else {"driver": "file", "path": f"{item.absolute() / name}/"}
+            else {"driver": "file", "path": f"{real / name}/"}
         )
         future = tensorstore.open({"driver": driver, "kvstore": store}, open=True, read=True, context=context)
         opening.append((names, name, value.get("write_shape"), future))

@@ -1,5 +1,6 @@
 """What all screens share: bindings from the table of actions, one door for every action, room for a footer."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -8,7 +9,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
-from reprotui.errors import ReprotuiError
+from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.tui.actions import BY_ID, Action, of_screen
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.keybar import KeyBar
@@ -97,6 +98,19 @@ class ActionScreen(Screen[None]):
                 self.dashboard.end_with(error)
             else:
                 self.say_error(error)
+
+    def ask_trust(self, error: UntrustedError, go_on: Callable[[], None]) -> None:
+        """Ask whether code that comes with somebody else's run may be run, saying which; do so after a yes alone."""
+        from reprotui.tui.screens.confirm import ConfirmScreen
+        from reprotui.tui.symbols import plain
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                go_on()
+
+        what = [plain(part, self.symbols) for part in str(error).split("; ")[0].split(", and ")]
+        consequence = "Nothing was run yet. Read that file first: it can do whatever you can do."
+        self.app.push_screen(ConfirmScreen("Run what was not recorded here?", what, consequence, "run it"), answered)
 
     def go_back(self) -> bool:
         """Peel one layer inside this screen; return False where none is left and the screen itself should go."""

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.message import Message
 from textual.widgets import Static
 
-from reprotui.errors import ReprotuiError
+from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.run_directory import RunDirectory
 from reprotui.tui.reading import CancelledError
 from reprotui.tui.screens.base import bindings
@@ -171,7 +171,7 @@ class CheckpointsScreen(CheckpointReading):
         self.app.push_screen(AskScreen(f"restore step {item.step} of {item.label}", what, "key=value …"), go_on)
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
-    def _restore(self, item: Item, answer: str) -> None:
+    def _restore(self, item: Item, answer: str, trusted: bool = False) -> None:
         from reprotui.experiments.config import parse_overrides
         from reprotui.race.resume import resume_command, start_resumed
 
@@ -183,10 +183,14 @@ class CheckpointsScreen(CheckpointReading):
             overrides = parse_overrides(answer.split())
             started = start_resumed(
                 self.dashboard.runs_directory, None, run, item.step, overrides, resume_command(run, item.step, overrides),
-                self.counter(what, item.size * 2),
+                self.counter(what, item.size * 2), trusted=trusted,
             )  # fmt: skip
         except CancelledError:
             self.end("cancelled")
+            return
+        except UntrustedError as error:
+            self.end(f"{what}: not recorded here")
+            self.app.call_from_thread(self.ask_trust, error, lambda: self._restore_trusted(item, answer))
             return
         except ReprotuiError as error:
             self.post_message(self.Progress(f"{what}: refused", None, [str(error)]))
@@ -195,6 +199,10 @@ class CheckpointsScreen(CheckpointReading):
         self.end(f"{what}: goes on in {started.path}")
         # Beside the run that it comes from: whether they stay equal is the question.
         self.app.call_from_thread(self.dashboard.open_runs, [run, started.path], {"B": started.process})
+
+    def _restore_trusted(self, item: Item, answer: str) -> None:
+        self.begin()
+        self._restore(item, answer, trusted=True)
 
     def do_copy_value(self) -> None:
         if (item := self._item) is not None:

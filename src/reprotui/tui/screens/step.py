@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from reprotui.compare.timeline import PairLine, index_of
+from reprotui.errors import UntrustedError
 from reprotui.tui.leaves import Leaf, LeafTree, StepLeaves, history, read_step
 from reprotui.tui.screens.base import ActionScreen, bindings
 from reprotui.tui.widgets.keybar import KeyBar
@@ -38,7 +39,7 @@ class StepScreen(ActionScreen):
     class Replayed(Message):
         """A replay goes on, in words, or ended: with a difference, or with words that say why there is none."""
 
-        def __init__(self, found: "StateDifference | str", ended: bool = False) -> None:
+        def __init__(self, found: "StateDifference | UntrustedError | str", ended: bool = False) -> None:
             super().__init__()
             self.found, self.ended = found, ended
 
@@ -138,15 +139,18 @@ class StepScreen(ActionScreen):
         if self._replaying:
             self._cancel.set()
             return
+        self._begin_replay(trusted=False)
+
+    def _begin_replay(self, trusted: bool) -> None:
         self._replaying = True
         self._cancel.clear()
-        self._replay(self._step)
+        self._replay(self._step, trusted)
 
     @work(thread=True, exclusive=True, group="replay", exit_on_error=False)
-    def _replay(self, step: int) -> None:
+    def _replay(self, step: int, trusted: bool) -> None:
         from reprotui.tui.exact import replay_pair
 
-        found = replay_pair(self._pair, step, lambda text: self.post_message(self.Replayed(text)), self._cancel)
+        found = replay_pair(self._pair, step, lambda text: self.post_message(self.Replayed(text)), self._cancel, trusted)
         self.post_message(self.Replayed(found, ended=True))
 
     @on(Replayed)
@@ -154,7 +158,10 @@ class StepScreen(ActionScreen):
         found = event.found
         if event.ended:
             self._replaying = False
-        if isinstance(found, str):
+        if isinstance(found, UntrustedError):
+            self._said = "not replayed: the run was not recorded here"
+            self.ask_trust(found, lambda: self._begin_replay(trusted=True))
+        elif isinstance(found, str):
             self._said = found
         elif found.a.step == self._step:
             self._exact = found

@@ -31,14 +31,14 @@ def describe_entry(entry: Entry, symbols: Symbols) -> Content:
     lines = [first]
     for member in entry.members[:MEMBERS_SHOWN]:
         label = member.label.upper() or "A"
-        differs = "  ".join(member.differs)
+        said, differs = member.problem or member.why, "  ".join(member.differs)
         far = progress(member.step, member.steps)
         lines.append(
             Content.assemble(
                 (plain(f"{label:<2}", symbols), f"bold $run-{label[0].lower() if label[0] in 'ABCDEFGH' else 'a'}"),
                 f"{fit(member.state, 11, symbols)}{fit(f'step {far}' if far else '', 18, symbols)}",
                 fit(f"loss {loss(member.loss)}" if member.loss is not None else "", 20, symbols),
-                (plain(member.problem or differs, symbols), "$unknown" if member.problem else "$muted"),
+                (plain(said or differs, symbols), "$unknown" if said else "$muted"),
             )
         )
     if len(entry.members) > MEMBERS_SHOWN:
