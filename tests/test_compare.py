@@ -111,6 +111,21 @@ def former(path: Path, steps: History, leaves_every: int = 1, noted: bool = Fals
     return path
 
 
+# Runs of which the state after init was not shown
+
+
+@pytest.mark.parametrize("config", [{}, {"lr": 0.1}])
+def test_a_difference_in_the_first_record_is_said_without_a_step_before_it(compare: Any, config: dict[str, Any]) -> None:
+    steps = {step: leaves for step, leaves in history(5).items() if step}
+    first = compare(steps, changed(steps, 1, "forward:loss", "grads:grads/w")).first
+    cause = find_cause({"config": config}, {"config": {}}, first)
+    said = [cause.sentence, *cause.evidence, cause.advice]
+    assert "None" not in " ".join(said)
+    assert any("nothing before step 1 was recorded" in line for line in said)
+    with_init = compare(history(5), changed(history(5), 1, "forward:loss")).first
+    assert "nothing before" not in " ".join(find_cause({}, {}, with_init).evidence)
+
+
 # Traces of a former version
 
 
