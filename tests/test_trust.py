@@ -77,7 +77,8 @@ def meddle_with_variables(run: Path, folder: Path) -> None:
     """Let a manifest set variables that run code."""
     planted = {
         "PYTHONPATH": str(folder), "PYTHONSTARTUP": str(folder / "sitecustomize.py"), "LD_LIBRARY_PATH": str(folder),
-        "LD_PRELOAD": str(folder / "x.so"), CACHE: str(folder / "cache"), "XLA_FLAGS": f"{QUICK_COMPILATION} --xla_dump_to={folder / 'dump'}",
+        "LD_PRELOAD": str(folder / "x.so"), CACHE: str(folder / "cache"),
+        "XLA_FLAGS": f"{QUICK_COMPILATION} --xla_dump_to={folder / 'dump'}",
         "OMP_TOOL_LIBRARIES": str(folder / "x.so"),
     }  # fmt: skip
     edit_manifest(
