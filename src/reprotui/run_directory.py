@@ -17,6 +17,8 @@ from reprotui.errors import BadInputError, CannotTellError
 
 MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
+PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
+"""Holds the password of an encrypted key: on a command line everybody could read it."""
 COMMANDS = ("pause", "resume", "advance", "save", "stop")
 
 _OBJECTS = (

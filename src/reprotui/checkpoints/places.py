@@ -37,6 +37,19 @@ def run_of(path: Path) -> RunDirectory | None:
     return RunDirectory(path) if (path / "run.json").is_file() else None
 
 
+def named(path: Path) -> Path:
+    """Return a checkpoint's path so that it ends in a name: what lies beside it is called after that.
+
+    Raises:
+        BadInputError: it is the root of the file system, which lies beside nothing.
+    """
+    if path.name in ("", ".."):
+        path = path.resolve()
+    if not path.name:
+        raise BadInputError(f"{path} is the root of the file system, and no checkpoint")
+    return path
+
+
 def step_of(name: str) -> int | None:
     """Return the step that a directory's name says, None where it is no plain number."""
     return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else None
@@ -56,7 +69,7 @@ def find_checkpoint(path: Path, step: int | None = None) -> Path:
     if step is None:
         return path
     checkpoint = checkpoints_directory(path) / str(step)
-    if not checkpoint.exists():
+    if not checkpoint.exists() and not manifest_path(checkpoint).exists():
         steps = sorted(number for entry in candidates(path) if (number := step_of(entry.name)) is not None)
         there = f"there is {', '.join(map(str, steps))}" if steps else "it has no checkpoint"
         raise BadInputError(f"{path} has no checkpoint of step {step}: {there}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reprotui.checkpoints.places import owner
+from reprotui.checkpoints.places import named, owner
 from reprotui.checkpoints.registry import REMOVED, SAVED, Entry, append, read_registry, registry_path
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest
@@ -51,6 +51,7 @@ def register_as_found(checkpoint: Path, identity: Identity, progress: Progress |
         BadInputError: it is registered already.
         IntegrityError: it is damaged or incomplete.
     """
+    checkpoint = named(checkpoint)
     if manifest_path(checkpoint).exists():
         raise BadInputError(f"{manifest_path(checkpoint)} exists: the checkpoint is registered already; verify it instead")
     content: ContentDigest | None = None

@@ -6,7 +6,7 @@ The file is canonical JSON and carries the digest of itself, so any other byte i
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -163,10 +163,18 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     return manifest, hashlib.sha256(raw).hexdigest()
 
 
-def check_files(checkpoint: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[list[Finding], int]:
-    """Hold the files of a checkpoint against its manifest; return the findings and the number of bytes hashed."""
+def check_files(
+    checkpoint: Path, manifest: Manifest, progress: Progress | None = None, beside: Collection[str] = ()
+) -> tuple[list[Finding], int]:
+    """Hold the files of a checkpoint against its manifest; return the findings and the number of bytes hashed.
+
+    What is named `beside` may lie there unrecorded: a signature that somebody put inside.
+    """
     tree = walk(checkpoint)
-    findings = [*tree.findings, *_missing_and_extra(tree, manifest)]
+    findings = [
+        *tree.findings,
+        *(found for found in _missing_and_extra(tree, manifest) if found.status is not Status.EXTRA or found.path not in beside),
+    ]
     expected = {entry.path: entry for entry in manifest.files}
     size = 0
     for found in hash_files(checkpoint, [name for name in tree.files if name in expected], progress):
