@@ -38,6 +38,11 @@ def load_chain(paths: Sequence[Path]) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def holds_certificates(path: Path) -> bool:
+    """Say whether a file is one of certificates, rather than of a key."""
+    return b"-----BEGIN CERTIFICATE-----" in read_small(path)
+
+
 def trusted_key(bundle: Bundle, chain: Sequence[Any]) -> Any:
     """Return the key of a bundle's certificate, once that leads to a certificate of the chain.
 

@@ -25,12 +25,14 @@ class Trust:
         chain: certificates that the signer's must lead to; empty where signatures by certificate do not count.
         signature: the bundle; None for the one in its usual place.
         allow_symlinks: read files that symbolic links point to.
+        flags: the same on a command line.
     """
 
     key: Any = None
     chain: tuple[Any, ...] = ()
     signature: Path | None = None
     allow_symlinks: bool = False
+    flags: tuple[str, ...] = ()
 
     @property
     def given(self) -> bool:
@@ -54,7 +56,9 @@ def load_trust(
     if signature is not None and not (signature.is_file() or signature.is_symlink()):
         raise BadInputError(f"{signature} is not a file: --signature names the signature's file")
     key = None if public_key is None else load_key(public_key, None, private=False)
-    return Trust(key, load_chain(certificate_chain), signature, allow_symlinks)
+    flags = [] if public_key is None else ["--key", str(public_key)]
+    flags += [part for path in certificate_chain for part in ("--certificate-chain", str(path))]
+    return Trust(key, load_chain(certificate_chain), signature, allow_symlinks, tuple(flags))
 
 
 def load_key(path: Path, password: bytes | None, *, private: bool) -> Any:
