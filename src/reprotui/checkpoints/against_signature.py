@@ -21,8 +21,10 @@ from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import Manifest
 from reprotui.integrity.status import Finding, IntegrityError, SignatureInfo, Status
 
-WRONG = (Status.TAMPERED, Status.CORRUPT, Status.MISSING, Status.EXTRA, Status.UNREADABLE, Status.INCOMPLETE)
+WRONG = (Status.TAMPERED, Status.CORRUPT, Status.MISSING, Status.EXTRA)
 """Statuses with which what was signed is not what lies there."""
+UNREAD = (Status.UNREADABLE, Status.INCOMPLETE)
+"""Statuses with which nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,9 @@ def settled(info: SignatureInfo | None, findings: list[Finding]) -> SignatureInf
     """Return what to show of a signature in the end: verified is only one whose checkpoint is what was signed."""
     if info is None or info.state != "verified":
         return info
-    if any(found.status in WRONG for found in findings):
-        return replace(info, state="broken", not_signed=())
+    statuses = {found.status for found in findings}
+    if statuses & {*WRONG, *UNREAD}:
+        return replace(info, state="broken" if statuses & {*WRONG} else "unchecked", not_signed=())
     return info
 
 

@@ -81,22 +81,28 @@ def hold_files(
 def not_signed(checkpoint: Path, statement: Statement, beside: Collection[str], *, follow: bool = False) -> tuple[str, ...]:
     """Return what a signature leaves out of what lies there, in words for people."""
     tree = walk(checkpoint, follow=follow)
-    left_out = [name for name in (*tree.files, *tree.directories) if covers(statement.ignored, name)]
-    left_out = [name for name in left_out if not any(covers([other], name) for other in left_out if other != name)]
+    left_out = _topmost([name for name in (*tree.files, *tree.directories) if covers(statement.ignored, name)])
     filled = {"/".join(parts[:end]) for name in tree.files for parts in [name.split("/")] for end in range(1, len(parts))}
     empty = [name for name in tree.directories if name not in filled and not covers(statement.ignored, name)]
-    without_piece = [name for name in tree.files if name not in statement.files and name not in (*beside, *left_out)]
-    without_piece = [name for name in without_piece if not covers(statement.ignored, name)]
+    unnamed = [name for name in tree.files if name not in statement.files and name not in beside]
+    unnamed = [name for name in unnamed if not covers(statement.ignored, name)]
     said = ["the time"]
     if left_out := [name for name in left_out if name not in beside]:
         said.append(f"what the signer left out: {some(left_out)}")
     if empty:
-        said.append(f"empty folders: {some(empty)}")
-    if statement.shard_size is not None and without_piece:
-        said.append(f"empty files: {some(without_piece)}")
+        said.append(f"empty folders: {some(_topmost(empty))}")
+    if statement.shard_size is not None and unnamed:
+        said.append(f"empty files: {some(unnamed)}")
     if not statement.ours:
         said.append("the step and the run")
     return tuple(said)
+
+
+def _topmost(names: list[str]) -> list[str]:
+    """Return the names without those that lie below another."""
+    found = set(names)
+    above = ((name, ("/".join(name.split("/")[:end]) for end in range(1, name.count("/") + 1))) for name in names)
+    return [name for name, folders in above if found.isdisjoint(folders)]
 
 
 def ours(manifest: Manifest) -> dict[str, Any]:
