@@ -1,8 +1,6 @@
 """What the tests share: the command line as a process, a warm compilation cache, and races that are run once."""
 
-import contextlib
 import fcntl
-import io
 import json
 import os
 import shutil
@@ -220,45 +218,6 @@ def race_once(once: Any, environment: dict[str, str]) -> Callable[..., tuple[Pat
         return path / "runs" / "race", json.loads((path / "race.json").read_text())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def saved(once: Any, bare_environment: dict[str, str]) -> Path:
-    """Return a directory with checkpoints of states 0 to 3 in every format, written by the frameworks' own savers."""
-
-    from reprotui.bench import checkpoint_samples as samples
-
-    def build(path: Path) -> None:
-        options = json.dumps({"count": 4, "directory": str(path), "formats": list(samples.FORMATS)})
-        command = [sys.executable, "-m", "reprotui.bench", "checkpoint_samples", options]
-        done = subprocess.run(command, env=bare_environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    return once("checkpoints-of-all-formats", build)
-
-
-class InProcess(Cli):
-    """The command line without a process for each call: these tests make a hundred, and nothing here trains."""
-
-    def __call__(self, *arguments: object, exit_code: int | None = 0, **_: Any) -> subprocess.CompletedProcess[str]:
-        from reprotui.cli import main
-
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.chdir(self.directory), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                code = main([str(argument) for argument in arguments])
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = f"{arguments}\n{out.getvalue()}\n{err.getvalue()}"
-        assert exit_code is None or code == exit_code, f"exit code {code}: {said}"
-        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture
-def cli(tmp_path: Path, bare_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Return the command line in the test's own directory."""
-    monkeypatch.delenv("REPROTUI_RUNS", raising=False)
-    return InProcess(tmp_path, bare_environment)
 
 
 @pytest.fixture

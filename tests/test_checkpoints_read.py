@@ -1,5 +1,7 @@
 """Checkpoints of a run through the command line: verify, list, diff, register, sign, damage, and the campaign of faults."""
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -22,6 +24,7 @@ from reprotui.checkpoints.register import announce_removal, register
 from reprotui.checkpoints.registry import read_registry, registry_path
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import LeafSpec, numpy_form
+from reprotui.cli import main
 from reprotui.integrity import Identity, Status, build_manifest, identity_of_run, manifest_path, write_manifest
 from reprotui.trace import LeafTable, Record, TraceWriter
 from reprotui.trace.verify import roots_of
@@ -29,6 +32,41 @@ from reprotui.trace.verify import roots_of
 STEPS = (1, 2, 3)
 EXPERIMENT = {"name": "e", "source_digest": "00"}
 MANIFEST = {"manifest_version": 1, "name": "r", "created_ns": 5, "config": {"seed": 0}, "experiment": EXPERIMENT}
+
+
+@pytest.fixture(scope="module")
+def saved(once: Any, bare_environment: dict[str, str]) -> Path:
+    """Return a directory with checkpoints of states 0 to 3 in every format, written by the frameworks' own savers."""
+
+    def build(path: Path) -> None:
+        options = json.dumps({"count": 4, "directory": str(path), "formats": list(samples.FORMATS)})
+        command = [sys.executable, "-m", "reprotui.bench", "checkpoint_samples", options]
+        done = subprocess.run(command, env=bare_environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return once("checkpoints-of-all-formats", build)
+
+
+class InProcess(Cli):
+    """The command line without a process for each call: these tests make a hundred, and nothing here trains."""
+
+    def __call__(self, *arguments: object, exit_code: int | None = 0, **_: Any) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(self.directory), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main([str(argument) for argument in arguments])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = f"{arguments}\n{out.getvalue()}\n{err.getvalue()}"
+        assert exit_code is None or code == exit_code, f"exit code {code}: {said}"
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def cli(tmp_path: Path, bare_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Return the command line in the test's own directory."""
+    monkeypatch.delenv("REPROTUI_RUNS", raising=False)
+    return InProcess(tmp_path, bare_environment)
 
 
 def record(writer: TraceWriter, step: int, leaves: bool) -> None:

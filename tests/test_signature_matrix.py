@@ -2,6 +2,7 @@
 
 The official tool runs in this process, through its own command line: a process for each of its calls takes a second.
 """
+# ruff: noqa: F811  (fixtures of another module)
 
 import base64
 import json
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from conftest import Cli
+from test_checkpoints_read import cli, saved  # noqa: F401
 
 pytest.importorskip("model_signing", reason="the extra dev brings it")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "signatures.md"

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Cli
 from reprotui.checkpoints.signature import keys as signature_keys
-from test_checkpoints_read import keys  # noqa: F401
+from test_checkpoints_read import cli, keys, saved  # noqa: F401
 from test_signatures import FILES, model, official, pair, said, status  # noqa: F401
 
 OLDER = Path(__file__).resolve().parent / "signatures"

@@ -8,7 +8,7 @@ from reprotui.checkpoints.places import owner
 from reprotui.checkpoints.registry import read_registry
 from reprotui.checkpoints.signature import (
     Checked,
-    Trust,
+    Signers,
     check_signature,
     hold_files,
     hold_manifest,
@@ -49,19 +49,19 @@ class AgainstSignature:
 
 
 def hold_against_signature(
-    path: Path, manifest: Manifest | None, trust: Trust, progress: Progress | None = None
+    path: Path, manifest: Manifest | None, signers: Signers, progress: Progress | None = None
 ) -> AgainstSignature:
     """Say whether those who are trusted signed what lies there.
 
     With a manifest, what was signed is held against the manifest, which the level `files` holds against the files; without
     one, and where the signature is by another hash, against the files themselves.
     """
-    inside = signatures_inside(path, trust.signature)
-    checked = check_signature(path, trust)
+    inside = signatures_inside(path, signers.signature)
+    checked = check_signature(path, signers)
     statement = checked.statement
     if statement is None:
         return AgainstSignature(
-            checked.info, () if checked.finding is None else (checked.finding,), _unchecked(path, checked, trust, inside),
+            checked.info, () if checked.finding is None else (checked.finding,), _unchecked(path, checked, signers, inside),
             inside=inside,
         )  # fmt: skip
     assert checked.info is not None
@@ -69,12 +69,12 @@ def hold_against_signature(
     if manifest is not None:
         findings = hold_manifest(statement, manifest, checked.info.path.name, inside)
     if manifest is None or not statement.plain:
-        held, size = hold_files(path, statement, inside, progress, follow=trust.allow_symlinks)
+        held, size = hold_files(path, statement, inside, progress, follow=signers.allow_symlinks)
         findings += held
     state = "verified"
     if any(found.status is Status.UNCHECKED for found in findings):
         state = "unchecked"
-    info = replace(checked.info, state=state, not_signed=not_signed(path, statement, inside, follow=trust.allow_symlinks))
+    info = replace(checked.info, state=state, not_signed=not_signed(path, statement, inside, follow=signers.allow_symlinks))
     alone = manifest is None and not findings and not statement.ours and not _was_registered(path)
     return AgainstSignature(
         info, tuple(findings), ("it was never registered: its signature alone says what it is",) if alone else (), size, inside,
@@ -82,16 +82,16 @@ def hold_against_signature(
     )  # fmt: skip
 
 
-def hold_listed(path: Path, manifest: Manifest | None, trust: Trust) -> SignatureInfo | None:
+def hold_listed(path: Path, manifest: Manifest | None, signers: Signers) -> SignatureInfo | None:
     """Say what a signature is without reading the files: held against the manifest alone, it is `signed` at best."""
-    checked = check_signature(path, trust)
+    checked = check_signature(path, signers)
     if checked.info is None or checked.statement is None:
         return checked.info
-    inside = signatures_inside(path, trust.signature)
+    inside = signatures_inside(path, signers.signature)
     if manifest is not None and hold_manifest(checked.statement, manifest, checked.info.path.name, inside):
         return replace(checked.info, state="broken")
     return replace(
-        checked.info, state="signed", not_signed=not_signed(path, checked.statement, inside, follow=trust.allow_symlinks)
+        checked.info, state="signed", not_signed=not_signed(path, checked.statement, inside, follow=signers.allow_symlinks)
     )
 
 
@@ -117,8 +117,8 @@ def settled(info: SignatureInfo | None, findings: list[Finding]) -> SignatureInf
     return info
 
 
-def _unchecked(path: Path, checked: Checked, trust: Trust, inside: tuple[str, ...]) -> tuple[str, ...]:
-    if checked.info is None or trust.given:
+def _unchecked(path: Path, checked: Checked, signers: Signers, inside: tuple[str, ...]) -> tuple[str, ...]:
+    if checked.info is None or signers.given:
         return ()
     if checked.info.method == "none":
         return (f"{checked.info.path.name} is no signature",)

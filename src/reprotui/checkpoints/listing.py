@@ -15,7 +15,7 @@ from reprotui.checkpoints.places import (
 )
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import read_registry
-from reprotui.checkpoints.signature import Trust
+from reprotui.checkpoints.signature import Signers
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import SUFFIX, Manifest, manifest_path, read_manifest
@@ -61,7 +61,7 @@ class ListedCheckpoint:
         }  # fmt: skip
 
 
-def list_checkpoints(run: Path, trust: Trust | None = None) -> list[ListedCheckpoint]:
+def list_checkpoints(run: Path, signers: Signers | None = None) -> list[ListedCheckpoint]:
     """List the checkpoints of a run (or of a checkpoints directory), by step; what is no step comes last.
 
     What a crash left behind (temporary directories, empty ones, those without state) is INCOMPLETE, and what the
@@ -71,7 +71,7 @@ def list_checkpoints(run: Path, trust: Trust | None = None) -> list[ListedCheckp
     # Whoever lists a run that trains meets names that are renamed or removed a moment later.
     listed = [
         entry
-        for entry in (_describe(path, trust or Trust()) for path in candidates(run))
+        for entry in (_describe(path, signers or Signers()) for path in candidates(run))
         if entry.path.exists() or entry.path.is_symlink()
     ]
     directory = checkpoints_directory(run)
@@ -130,7 +130,7 @@ def latest_good(
     return None, passed
 
 
-def _describe(path: Path, trust: Trust) -> ListedCheckpoint:
+def _describe(path: Path, signers: Signers) -> ListedCheckpoint:
     manifest: Manifest | None = None
     problem, message = (incompleteness(path) if path.is_dir() else None) or (None, "")
     if problem is None:
@@ -145,5 +145,5 @@ def _describe(path: Path, trust: Trust) -> ListedCheckpoint:
         created_ns=None if manifest is None else manifest.created_ns,
         files=None if manifest is None else manifest.files_digest,
         content=None if manifest is None or manifest.content is None else manifest.content.root,
-        signature=hold_listed(path, manifest, trust),
+        signature=hold_listed(path, manifest, signers),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reprotui.checkpoints.registry import registry_path
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.integrity.files import locate, walk
+from reprotui.integrity.files import locate, named, walk
 from reprotui.integrity.formats.orbax import TEMPORARY, TREE
 from reprotui.integrity.manifest import manifest_path
 from reprotui.integrity.status import Status
@@ -35,19 +35,6 @@ def owner(checkpoint: Path) -> RunDirectory | None:
 def run_of(path: Path) -> RunDirectory | None:
     """Return the run that a path is, None where it is something else."""
     return RunDirectory(path) if (path / "run.json").is_file() else None
-
-
-def named(path: Path) -> Path:
-    """Return a checkpoint's path so that it ends in a name: what lies beside it is called after that.
-
-    Raises:
-        BadInputError: it is the root of the file system, which lies beside nothing.
-    """
-    if path.name in ("", ".."):
-        path = path.resolve()
-    if not path.name:
-        raise BadInputError(f"{path} is the root of the file system, and no checkpoint")
-    return path
 
 
 def step_of(name: str) -> int | None:
@@ -118,4 +105,5 @@ def size_of(checkpoint: Path) -> int:
 
 def signature_path(checkpoint: Path) -> Path:
     """Return where the signature of a checkpoint lies: beside it, like its manifest."""
+    checkpoint = named(checkpoint)
     return checkpoint.with_name(checkpoint.name + SIGNATURE_SUFFIX)

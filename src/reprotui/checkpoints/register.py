@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from reprotui.checkpoints.places import named, owner
+from reprotui.checkpoints.places import owner
 from reprotui.checkpoints.registry import REMOVED, SAVED, Entry, append, read_registry, registry_path
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest
-from reprotui.integrity.files import Progress, sync_tree
+from reprotui.integrity.files import Progress, named, sync_tree
 from reprotui.integrity.formats import digest_stored, open_checkpoint
 from reprotui.integrity.manifest import Identity, Manifest, build_manifest, manifest_path, read_manifest, write_manifest
 from reprotui.integrity.status import Finding, IntegrityError, Status
@@ -32,6 +32,7 @@ def register(
     Raises:
         IntegrityError, BadInputError: see `build_manifest`.
     """
+    checkpoint = named(checkpoint)
     sync_tree(checkpoint)
     manifest = build_manifest(checkpoint, identity, content, progress)
     digest = write_manifest(manifest_path(checkpoint), manifest)
@@ -51,7 +52,6 @@ def register_as_found(checkpoint: Path, identity: Identity, progress: Progress |
         BadInputError: it is registered already.
         IntegrityError: it is damaged or incomplete.
     """
-    checkpoint = named(checkpoint)
     if manifest_path(checkpoint).exists():
         raise BadInputError(f"{manifest_path(checkpoint)} exists: the checkpoint is registered already; verify it instead")
     content: ContentDigest | None = None

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from reprotui.checkpoints.against_signature import hold_listed
-from reprotui.checkpoints.places import named, signature_path
+from reprotui.checkpoints.places import signature_path
 from reprotui.checkpoints.signature.bundle import MAXIMUM_SIZE, read_bundle, size_of_bundle, write_bundle
 from reprotui.checkpoints.signature.check import signatures_inside
 from reprotui.checkpoints.signature.hold import ours
-from reprotui.checkpoints.signature.keys import Trust, fingerprint, load_key, signed
+from reprotui.checkpoints.signature.keys import Signers, fingerprint, load_key, signed
 from reprotui.checkpoints.signature.statement import GIT_PATHS, covers, inside, write_statement
 from reprotui.checkpoints.signature.strict import MalformedError, UnsupportedError
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.errors import BadInputError
-from reprotui.integrity.files import FileEntry, Progress, hash_files, names_problem, walk
+from reprotui.integrity.files import FileEntry, Progress, hash_files, named, names_problem, walk
 from reprotui.integrity.manifest import manifest_path, read_manifest
 from reprotui.integrity.status import IntegrityError, Result, Status
 from reprotui.run_directory import PASSWORD_VARIABLE, write_json
@@ -44,17 +44,17 @@ def sign_verified(
     key = load_key(private_key, password, private=True).public_key()
     signed_as_it_is = allow_symlinks and _has_links(checkpoint)
     if not signed_as_it_is:
-        result = verify_checkpoint(checkpoint, None, trust=Trust(signature=signature), progress=progress)
+        result = verify_checkpoint(checkpoint, None, signers=Signers(signature=signature), progress=progress)
         if result.status is not Status.VALID:
             return result
     path = sign_checkpoint(
         checkpoint, private_key, password, signature=signature, ignore=ignore, allow_symlinks=allow_symlinks, force=force,
         progress=progress,
     )  # fmt: skip
-    trust = Trust(key, signature=path, allow_symlinks=allow_symlinks)
+    signers = Signers(key, signature=path, allow_symlinks=allow_symlinks)
     if signed_as_it_is:
-        return verify_checkpoint(checkpoint, None, trust=trust, progress=progress)
-    return replace(result, signature=hold_listed(checkpoint, read_manifest(manifest_path(checkpoint))[0], trust))
+        return verify_checkpoint(checkpoint, None, signers=signers, progress=progress)
+    return replace(result, signature=hold_listed(checkpoint, read_manifest(manifest_path(checkpoint))[0], signers))
 
 
 def sign_checkpoint(

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.checkpoints.against_signature import AgainstSignature, hold_against_signature, hold_content, settled
-from reprotui.checkpoints.places import incompleteness, named, owner, step_of
+from reprotui.checkpoints.places import incompleteness, owner, step_of
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import registry_path
-from reprotui.checkpoints.signature import Trust, load_trust
+from reprotui.checkpoints.signature import Signers, load_signers
 from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.content import ContentDigest, compare_digests, compare_specs
-from reprotui.integrity.files import SINGLE_FILE, Progress, walk
+from reprotui.integrity.files import SINGLE_FILE, Progress, named, walk
 from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, digest_stored, open_checkpoint
 from reprotui.integrity.formats.orbax import TEMPORARY
 from reprotui.integrity.manifest import Manifest, check_files, identity_of_run, manifest_path, read_manifest
@@ -84,7 +84,7 @@ def verify_checkpoint(
     *,
     run: RunDirectory | None = None,
     public_key: Path | None = None,
-    trust: Trust | None = None,
+    signers: Signers | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Verify a checkpoint: an Orbax step directory, a `.pt`, a safetensors or an npz file, or with a signature any folder.
@@ -94,7 +94,7 @@ def verify_checkpoint(
         level: a name in `levels()`; None for the deepest that it has something recorded for: `content`, else `files`.
         run: the run that it must be of; None for the one in whose `checkpoints/` it lies.
         public_key: a PEM file; the checkpoint must then carry a signature made with its private key.
-        trust: instead of a public key whose signatures count, and where the signature lies (`load_trust`).
+        signers: instead of a public key whose signatures count, and where the signature lies (`load_signers`).
         progress: called with bytes hashed or read.
 
     Returns:
@@ -108,15 +108,15 @@ def verify_checkpoint(
     path = named(path)
     if not path.is_symlink() and not path.exists() and not manifest_path(path).exists():
         raise BadInputError(f"{path} does not exist")
-    trust = trust or load_trust(public_key)
+    signers = signers or load_signers(public_key)
     subject = Subject(path, run or owner(path), None, progress, None, None, None, [])
-    findings = _identify(subject, trust)
+    findings = _identify(subject, signers)
     level = level or _deepest(subject)
     chosen = [_LEVELS[name] for name in (*_LEVELS[level].after, level)]
     if any(one.name == "trace" for one in chosen):
         subject.checksums = {}
     there = path.is_symlink() or path.exists()
-    tree_findings = walk(path, follow=trust.allow_symlinks).findings if there else ()
+    tree_findings = walk(path, follow=signers.allow_symlinks).findings if there else ()
     if not there or tree_findings:
         # Nothing that is no plain file is handed to a library.
         return _result(subject, level, list(dict.fromkeys([*findings, *tree_findings])))
@@ -146,7 +146,7 @@ def _result(subject: Subject, level: str, findings: list[Finding]) -> Result:
     )  # fmt: skip
 
 
-def _identify(subject: Subject, trust: Trust) -> list[Finding]:
+def _identify(subject: Subject, signers: Signers) -> list[Finding]:
     """Read the manifest and hold it against registry, run and signature."""
     path = subject.path
     if not path.is_symlink() and not path.exists():
@@ -162,7 +162,7 @@ def _identify(subject: Subject, trust: Trust) -> list[Finding]:
         findings.append(Finding(why[0], path.name, why[1]))
     if subject.manifest is not None:
         findings += _identity(subject, subject.manifest)
-    signed = subject.signed = hold_against_signature(path, subject.manifest, trust, subject.progress)
+    signed = subject.signed = hold_against_signature(path, subject.manifest, signers, subject.progress)
     subject.size += signed.size
     subject.notes += signed.notes
     if signed.replaces_manifest:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reprotui.cli import common
 from reprotui.cli.checkpointing import add_prune, add_restore, add_save
-from reprotui.cli.signing import add_sign, add_trust, trust
+from reprotui.cli.signing import add_sign, add_signers, signers
 from reprotui.errors import DIFFERS, SAME, BadInputError, CannotTellError
 
 LEVELS = {
@@ -44,7 +44,7 @@ def _add_list(subparsers: Any) -> None:
         reprotui checkpoint list x/a --json""",
     )
     parser.add_argument("run", metavar="RUN", help="run directory, its checkpoints directory, or name in the runs directory")
-    add_trust(parser, one=False)
+    add_signers(parser, one=False)
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=list_)
@@ -69,7 +69,7 @@ def _add_verify(subparsers: Any) -> None:
         choices=LEVELS,
         help="how deep to look, see above; with a key the default is files where nothing records content",
     )
-    add_trust(parser, one=True)
+    add_signers(parser, one=True)
     common.add_json(parser)
     parser.set_defaults(call=verify)
 
@@ -144,7 +144,7 @@ def list_(parsed: argparse.Namespace) -> int:
     path = common.find_run(parsed.run, common.runs_directory(parsed))
     if not is_run(path):
         raise BadInputError(f"{path} is not a run: it has no run.json")
-    entries = list_checkpoints(path, trust(parsed))
+    entries = list_checkpoints(path, signers(parsed))
     if parsed.json:
         common.print_json({"run": str(path), "checkpoints": [entry.to_json() for entry in entries]})
     elif entries:
@@ -164,7 +164,7 @@ def verify(parsed: argparse.Namespace) -> int:
 
     if parsed.level == "replay":
         import reprotui.replay.level  # noqa: F401  (registers the level)
-    path, whose = _find(parsed), trust(parsed)
+    path, whose = _find(parsed), signers(parsed)
     level = parsed.level or (None if whose.given else "content")
     if parsed.all:
         if parsed.step is not None or parsed.signature is not None or not is_run(path):
@@ -182,7 +182,7 @@ def verify(parsed: argparse.Namespace) -> int:
             if entry is not None and entry.problem is Status.MISSING:
                 results.append(listed_result(entry, level or "content"))
             else:
-                results.append(verify_checkpoint(checkpoint, level, run=run, trust=whose, progress=meter))
+                results.append(verify_checkpoint(checkpoint, level, run=run, signers=whose, progress=meter))
             if not parsed.json:
                 meter.clear()
                 show_checkpoint.show_result(results[-1])
@@ -250,7 +250,7 @@ def damage(parsed: argparse.Namespace) -> int:
 
 def target(parsed: argparse.Namespace) -> Path:
     """Return the checkpoint that was named."""
-    from reprotui.checkpoints.places import named
+    from reprotui.integrity.files import named
 
     return named(_checkpoint(_find(parsed), parsed.step))
 

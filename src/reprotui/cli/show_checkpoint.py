@@ -94,12 +94,10 @@ def show_result(result: Result) -> None:
 
 def show_signature(signature: SignatureInfo) -> None:
     """Print whose signature it is, and what it leaves out."""
-    from rich.markup import escape
-
     console = common.console()
-    console.print(f"  signature: {escape(str(signature))}")
+    console.print(f"  signature: {signature}", markup=False)
     if signature.not_signed:
-        console.print(f"  not signed   {escape('; '.join(signature.not_signed))}", style="dim")
+        console.print(f"  not signed   {'; '.join(signature.not_signed)}", style="dim", markup=False)
 
 
 def show_diff(found: CheckpointDifference) -> None:

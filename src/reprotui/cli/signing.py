@@ -10,7 +10,7 @@ from reprotui.errors import SAME
 from reprotui.run_directory import PASSWORD_VARIABLE
 
 
-def add_trust(parser: argparse.ArgumentParser, *, one: bool) -> None:
+def add_signers(parser: argparse.ArgumentParser, *, one: bool) -> None:
     """Add whose signatures count; where one checkpoint is meant also which signature."""
     group = parser.add_argument_group("signatures")
     group.add_argument("--key", type=Path, metavar="PEM", help="public key: checkpoints must be signed with its private key")
@@ -28,11 +28,11 @@ def add_trust(parser: argparse.ArgumentParser, *, one: bool) -> None:
         group.add_argument("--allow-symlinks", action="store_true", help="read the files that symbolic links point to")
 
 
-def trust(parsed: argparse.Namespace) -> Any:
+def signers(parsed: argparse.Namespace) -> Any:
     """Return whose signatures count; raise where a key cannot be used."""
-    from reprotui.checkpoints.signature import load_trust
+    from reprotui.checkpoints.signature import load_signers
 
-    return load_trust(
+    return load_signers(
         parsed.key, parsed.certificate_chain, getattr(parsed, "signature", None), getattr(parsed, "allow_symlinks", False)
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from reprotui.errors import BadInputError
 from reprotui.integrity.status import Finding, IntegrityError, Status
 
 CHUNK = 1 << 20
@@ -125,6 +126,19 @@ def names_problem(paths: Iterable[str]) -> str | None:
         if other is not path:
             return f"{path!r} is named twice" if other == path else f"{other!r} and {path!r} differ only by case"
     return None
+
+
+def named(path: Path) -> Path:
+    """Return a checkpoint's path so that it ends in a name: what lies beside it is called after that.
+
+    Raises:
+        BadInputError: it is the root of the file system, which lies beside nothing.
+    """
+    if path.name in ("", ".."):
+        path = path.resolve()
+    if not path.name:
+        raise BadInputError(f"{path} is the root of the file system, and no checkpoint")
+    return path
 
 
 def locate(root: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest, checked, checked_sha256, content_from_json, content_to_json
-from reprotui.integrity.files import FileEntry, Progress, Tree, files_digest, hash_files, names_problem, walk
+from reprotui.integrity.files import FileEntry, Progress, Tree, files_digest, hash_files, named, names_problem, walk
 from reprotui.integrity.status import Finding, IntegrityError, Status
 from reprotui.run_directory import write_json
 
@@ -70,6 +70,7 @@ class Manifest:
 
 def manifest_path(checkpoint: Path) -> Path:
     """Return where the manifest of a checkpoint lies: beside it, `100` → `100.manifest.json`."""
+    checkpoint = named(checkpoint)
     return checkpoint.with_name(checkpoint.name + SUFFIX)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import reprotui
 from reprotui.checkpoints.listing import list_checkpoints
-from reprotui.checkpoints.signature import Trust
+from reprotui.checkpoints.signature import Signers
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.compare import RunView, Verdict, compare_runs, open_run
 from reprotui.compare.cause import config_differences, environment_differences
@@ -34,7 +34,7 @@ def collect_report(
     paths: Sequence[Path],
     verify: bool = False,
     checkpoints: Mapping[Path, Sequence[Mapping[str, Any]]] | None = None,
-    trust: Trust | None = None,
+    signers: Signers | None = None,
 ) -> Report:
     """Compare runs with the first one and collect what a report says about them.
 
@@ -44,7 +44,7 @@ def collect_report(
             of every checkpoint.
         checkpoints: what is known of a run's checkpoints, by the path of its directory: objects with `name` and
             `status`. Runs that are not named here list what lies in their `checkpoints/`, verified where `verify` is.
-        trust: whose signatures of checkpoints count; None where they are only named.
+        signers: whose signatures of checkpoints count; None where they are only named.
 
     Returns:
         The report. A trace that cannot be read makes its verdict incomparable, with the reason.
@@ -68,7 +68,7 @@ def collect_report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         reprotui=reprotui.__version__,
         runs=tuple(
-            _run(view, verification, known.get(view.run.path.resolve()), trust or Trust())
+            _run(view, verification, known.get(view.run.path.resolve()), signers or Signers())
             for view, verification in zip(views, verifications, strict=True)
         ),
         comparisons=tuple(
@@ -76,7 +76,7 @@ def collect_report(
             for view, verification in zip(views[1:], verifications[1:], strict=True)
         ),
         groups=_groups(views) if len(views) > 2 else (),
-        commands=tuple(_commands(paths, views, verify, trust or Trust())),
+        commands=tuple(_commands(paths, views, verify, signers or Signers())),
     )
 
 
@@ -116,7 +116,7 @@ def _verify(view: RunView) -> Verification | None:
 
 
 def _run(
-    view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None, trust: Trust
+    view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None, signers: Signers
 ) -> RunReport:
     last, loss, events, problem = None, LossCurve(), (), ""
     path = view.run.trace_path
@@ -132,22 +132,22 @@ def _run(
     return RunReport(
         view.label, view.run.path, view.state, view.manifest, last, loss, events, problem, verification,
         log=() if ended_well else tuple(view.run.log_tail(LOG_LINES)),
-        checkpoints=_checkpoints(view.run.path, verification is not None, trust) if checkpoints is None else checkpoints,
+        checkpoints=_checkpoints(view.run.path, verification is not None, signers) if checkpoints is None else checkpoints,
     )  # fmt: skip
 
 
-def _checkpoints(run: Path, verify: bool, trust: Trust) -> tuple[Mapping[str, Any], ...]:
+def _checkpoints(run: Path, verify: bool, signers: Signers) -> tuple[Mapping[str, Any], ...]:
     """List the checkpoints of a run with their statuses: what is wrong at a glance, or everything with `verify`."""
     found = []
     try:
-        listed = list_checkpoints(run, trust)
+        listed = list_checkpoints(run, signers)
     except (ReprotuiError, OSError) as error:
         return ({"name": "checkpoints", "status": Status.UNREADABLE.value, "message": str(error)},)
     for entry in listed:
         status, message, signature = entry.problem.value if entry.problem else NOT_VERIFIED, entry.message, entry.signature
         if verify and entry.problem is None:
             try:
-                result = verify_checkpoint(entry.path, trust=trust)
+                result = verify_checkpoint(entry.path, signers=signers)
                 status, message, signature = result.status.value, "; ".join(map(str, result.findings[:3])), result.signature
             except ReprotuiError as error:
                 status, message = Status.UNREADABLE.value, str(error)
@@ -230,11 +230,11 @@ def _statistics(trace: Trace, step: int) -> dict[tuple[str, str], tuple[float, f
     return {name: (float(norm), float(largest)) for name, (norm, largest) in zip(names, values.tolist(), strict=False)}
 
 
-def _commands(paths: Sequence[Path], views: Sequence[RunView], verify: bool, trust: Trust) -> Iterable[tuple[str, str]]:
+def _commands(paths: Sequence[Path], views: Sequence[RunView], verify: bool, signers: Signers) -> Iterable[tuple[str, str]]:
     """Yield what repeats the training (each command once), the comparison and this report."""
     started = [view.manifest.get("command") for view in views]
     for command in dict.fromkeys(shlex.join(map(str, command)) for command in started if isinstance(command, list)):
         yield "train again", command
     named = [*map(str, paths), *(["--verify"] if verify else [])]
     yield "compare again", shlex.join(["reprotui", "compare", *named])
-    yield "report again", shlex.join(["reprotui", "report", *named, *trust.flags])
+    yield "report again", shlex.join(["reprotui", "report", *named, *signers.flags])

@@ -7,16 +7,16 @@ a bundle (`bundle`). `check` says by whom it was made, `hold` whether what lies 
 
 from reprotui.checkpoints.signature.check import Checked, check_signature, find_signature, signatures_inside
 from reprotui.checkpoints.signature.hold import hold_files, hold_manifest, not_signed
-from reprotui.checkpoints.signature.keys import Trust, load_trust
+from reprotui.checkpoints.signature.keys import Signers, load_signers
 
 __all__ = [
     "Checked",
-    "Trust",
+    "Signers",
     "check_signature",
     "find_signature",
     "hold_files",
     "hold_manifest",
-    "load_trust",
+    "load_signers",
     "not_signed",
     "signatures_inside",
 ]

@@ -13,7 +13,7 @@ from reprotui.checkpoints.signature.strict import MalformedError, UnsupportedErr
 from reprotui.errors import BadInputError
 
 
-class UntrustedError(Exception):
+class IssuerError(Exception):
     """A certificate does not lead to one that was given, or may not sign; the text ends a sentence."""
 
 
@@ -47,7 +47,7 @@ def trusted_key(bundle: Bundle, chain: Sequence[Any]) -> Any:
     """Return the key of a bundle's certificate, once that leads to a certificate of the chain.
 
     Raises:
-        UntrustedError: it does not, or may not sign.
+        IssuerError: it does not, or may not sign.
         UnsupportedError: its key is none of the format's.
         MalformedError: the bundle's certificates are none.
     """
@@ -62,7 +62,7 @@ def trusted_key(bundle: Bundle, chain: Sequence[Any]) -> Any:
         raise MalformedError("holds a certificate that cannot be read") from None
     roots = [found for found in chain if found.issuer == found.subject]
     if not roots:
-        raise UntrustedError("leads to no root: none of the certificates given is one")
+        raise IssuerError("leads to no root: none of the certificates given is one")
     if signer not in roots:
         policy = verification.ExtensionPolicy.permit_all()
         authority = policy.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, _may_issue)
@@ -72,9 +72,9 @@ def trusted_key(bundle: Bundle, chain: Sequence[Any]) -> Any:
         try:
             verifier.verify(signer, [*sent, *(found for found in chain if found not in roots)])
         except verification.VerificationError:
-            raise UntrustedError("does not lead to a certificate that was given") from None
+            raise IssuerError("does not lead to a certificate that was given") from None
     if not may_sign:
-        raise UntrustedError("may not sign: neither its key usage nor its extended key usage says so")
+        raise IssuerError("may not sign: neither its key usage nor its extended key usage says so")
     if (problem := curve_problem(key)) is not None:
         raise UnsupportedError(f"a certificate whose key {problem}")
     return key

@@ -6,7 +6,7 @@ from typing import Any
 
 from reprotui.checkpoints.places import signature_path
 from reprotui.checkpoints.signature.bundle import Bundle, read_bundle
-from reprotui.checkpoints.signature.keys import Trust
+from reprotui.checkpoints.signature.keys import Signers
 from reprotui.checkpoints.signature.statement import Statement, read_statement
 from reprotui.checkpoints.signature.strict import MalformedError, UnsupportedError
 from reprotui.integrity.status import Finding, SignatureInfo, Status
@@ -49,14 +49,14 @@ def signatures_inside(checkpoint: Path, named: Path | None = None) -> tuple[str,
     return tuple(dict.fromkeys(found))
 
 
-def check_signature(checkpoint: Path, trust: Trust) -> Checked:
+def check_signature(checkpoint: Path, signers: Signers) -> Checked:
     """Say by whom a signature was made, and read what it signs.
 
     That the files are the signed ones is for `hold_files` and for the level `files` to say.
     """
-    path = find_signature(checkpoint, trust.signature)
+    path = find_signature(checkpoint, signers.signature)
     if not _there(path):
-        if not trust.given:
+        if not signers.given:
             return Checked(None)
         said = "there is no signature: it was never signed, or the signature was taken away"
         return Checked(None, Finding(Status.TAMPERED, path.name, said))
@@ -64,23 +64,23 @@ def check_signature(checkpoint: Path, trust: Trust) -> Checked:
     try:
         bundle = read_bundle(path)
         info = SignatureInfo(path, "unchecked", bundle.method, bundle.fingerprint, _signer(bundle))
-        if not trust.given:
+        if not signers.given:
             return Checked(info)
-        key = _key(bundle, trust)
+        key = _key(bundle, signers)
         statement = read_statement(bundle.payload)
         if not _fits(key, bundle):
             raise _RefusedError("does not fit what it claims to sign")
     except UnsupportedError as error:
-        finding = Finding(Status.UNCHECKED, path.name, f"cannot be checked here: {error}") if trust.given else None
+        finding = Finding(Status.UNCHECKED, path.name, f"cannot be checked here: {error}") if signers.given else None
         return Checked(info if info.method != "none" else replace(info, method="unknown"), finding)
     except (MalformedError, _RefusedError) as error:
-        if not trust.given:
+        if not signers.given:
             return Checked(info)
         said = str(error) if isinstance(error, _RefusedError) else f"is no signature of a model: {error}"
         return Checked(replace(info, state="refused"), Finding(Status.TAMPERED, path.name, said))
     except OSError as error:
         finding = Finding(Status.UNREADABLE, path.name, f"cannot be read: {error.strerror}")
-        return Checked(replace(info, method="unknown"), finding if trust.given else None)
+        return Checked(replace(info, method="unknown"), finding if signers.given else None)
     return Checked(replace(info, state="verified"), None, statement)
 
 
@@ -88,30 +88,30 @@ class _RefusedError(Exception):
     """The signature was made by somebody else, or over something else; the text is a sentence about it."""
 
 
-def _key(bundle: Bundle, trust: Trust) -> Any:
+def _key(bundle: Bundle, signers: Signers) -> Any:
     """Return the key by which the bundle must have been made.
 
     Raises:
         UnsupportedError: it was made in another way than those that count.
         _RefusedError: it was made by somebody else.
     """
-    from reprotui.checkpoints.signature.certificates import UntrustedError, trusted_key
+    from reprotui.checkpoints.signature.certificates import IssuerError, trusted_key
     from reprotui.checkpoints.signature.keys import fingerprint
 
     if bundle.method == "keyless":
         raise UnsupportedError(KEYLESS)
     if bundle.method == "certificate":
-        if not trust.chain:
+        if not signers.chain:
             raise UnsupportedError("it was made by certificate: give the certificates of its root with --certificate-chain")
         try:
-            return trusted_key(bundle, trust.chain)
-        except UntrustedError as error:
+            return trusted_key(bundle, signers.chain)
+        except IssuerError as error:
             raise _RefusedError(f"was made with a certificate that {error}") from None
-    if trust.key is None:
+    if signers.key is None:
         raise UnsupportedError("it was made with a key, not by certificate: give the public key with --key")
-    if bundle.hint is not None and bundle.hint != fingerprint(trust.key):
+    if bundle.hint is not None and bundle.hint != fingerprint(signers.key):
         raise _RefusedError("was made with another key")
-    return trust.key
+    return signers.key
 
 
 def _fits(key: Any, bundle: Bundle) -> bool:

@@ -17,7 +17,7 @@ MAXIMUM_SIZE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Trust:
+class Signers:
     """Whose signatures count, and which signature is meant.
 
     Attributes:
@@ -40,12 +40,12 @@ class Trust:
         return self.key is not None or bool(self.chain)
 
 
-def load_trust(
+def load_signers(
     public_key: Path | None = None,
     certificate_chain: Sequence[Path] = (),
     signature: Path | None = None,
     allow_symlinks: bool = False,
-) -> Trust:
+) -> Signers:
     """Read the public key and the certificates.
 
     Raises:
@@ -58,7 +58,7 @@ def load_trust(
     key = None if public_key is None else load_key(public_key, None, private=False)
     flags = [] if public_key is None else ["--key", str(public_key)]
     flags += [part for path in certificate_chain for part in ("--certificate-chain", str(path))]
-    return Trust(key, load_chain(certificate_chain), signature, allow_symlinks, tuple(flags))
+    return Signers(key, load_chain(certificate_chain), signature, allow_symlinks, tuple(flags))
 
 
 def load_key(path: Path, password: bytes | None, *, private: bool) -> Any:
@@ -98,6 +98,8 @@ def curve_problem(key: Any) -> str | None:
 def read_small(path: Path) -> bytes:
     """Return the contents of a file of keys or certificates."""
     try:
+        if path.exists() and not path.is_file():
+            raise BadInputError(f"{path} is not a regular file")
         with path.open("rb") as file:
             raw = file.read(MAXIMUM_SIZE + 1)
     except OSError as error:

@@ -21,7 +21,7 @@ from reprotui.tui.widgets.checkpoint_table import CheckpointTable, Item
 
 if TYPE_CHECKING:
     from reprotui.checkpoints.diff import CheckpointDifference, LeafDifference
-    from reprotui.checkpoints.signature import Trust
+    from reprotui.checkpoints.signature import Signers
     from reprotui.integrity.status import Result
 
 ROWS, ROWS_SHORT = 16, 7
@@ -42,7 +42,7 @@ class CheckpointReading(ActionScreen):
         super().__init__()
         self.cancel = Event()
         self.busy = False
-        self.trust: Trust | None = None
+        self.signers: Signers | None = None
 
     def on_unmount(self) -> None:
         self.cancel.set()
@@ -85,19 +85,19 @@ class CheckpointReading(ActionScreen):
         """Return what tells how much was read of so many bytes."""
         return Counter(what, size, self.cancel, lambda text: self.post_message(self.Progress(text)))
 
-    def trust_in(self, answer: str) -> bool:
+    def count_signatures_of(self, answer: str) -> bool:
         """Let the signatures of a public key, or of certificates, count from now on; of nobody where the answer is empty."""
-        from reprotui.checkpoints.signature import load_trust
+        from reprotui.checkpoints.signature import load_signers
         from reprotui.checkpoints.signature.certificates import holds_certificates
 
         path = Path(answer).expanduser()
         try:
             if not answer:
-                self.trust = None
+                self.signers = None
             elif holds_certificates(path):
-                self.trust = load_trust(certificate_chain=[path])
+                self.signers = load_signers(certificate_chain=[path])
             else:
-                self.trust = load_trust(path)
+                self.signers = load_signers(path)
         except ReprotuiError as error:
             self.notify(str(error), severity="error", markup=False)
             return False
@@ -130,7 +130,7 @@ class CheckpointReading(ActionScreen):
 
         bad = 0
         # Without a key the deepest level is asked for; with one, what was signed may be files alone.
-        options: dict[str, Any] = {"level": "content"} if self.trust is None else {"level": None, "trust": self.trust}
+        options: dict[str, Any] = {"level": "content"} if self.signers is None else {"level": None, "signers": self.signers}
         for number, item in enumerate(items, 1):
             what = f"verifying {item.label} step {item.step}" + (f", {number} of {len(items)}" if len(items) > 1 else "")
             try:

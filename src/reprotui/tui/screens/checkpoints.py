@@ -56,7 +56,7 @@ class CheckpointsScreen(CheckpointReading):
         items = []
         for index, (label, run) in enumerate(self._runs):
             try:
-                found = list_checkpoints(run.path, self.trust)
+                found = list_checkpoints(run.path, self.signers)
             except ReprotuiError as error:
                 items.append(Item(index, label, run.path, None, 0, None, None, "UNREADABLE", str(error)))
                 continue
@@ -204,7 +204,7 @@ class CheckpointsScreen(CheckpointReading):
         )
 
         def take(answer: str | None) -> None:
-            if answer is not None and self.trust_in(answer):
+            if answer is not None and self.count_signatures_of(answer):
                 self._list()
 
         self.app.push_screen(AskScreen("whose signatures count", what, "public.pem"), take)
