@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from reprotui.errors import ReprotuiError
-from reprotui.run_directory import PASSWORD_VARIABLE, RunDirectory
+from reprotui.run_directory import RunDirectory
 from reprotui.tui.reading import CancelledError
 from reprotui.tui.screens.ask import AskScreen
 from reprotui.tui.screens.base import bindings
@@ -210,6 +210,8 @@ class CheckpointsScreen(CheckpointReading):
         self.app.push_screen(AskScreen("whose signatures count", what, "public.pem"), take)
 
     def do_sign(self) -> None:
+        from reprotui.run_directory import PASSWORD_VARIABLE
+
         item = self._item
         if item is None:
             return
