@@ -148,6 +148,36 @@ class CheckpointsScreen(CheckpointReading):
 
         timer = self.set_interval(SAVE_POLL_SECONDS, look)
 
+    def do_key(self) -> None:
+        what = (
+            "A public key (PEM): checkpoints must be signed with its private key. Or certificates (PEM): the signer's must lead "
+            "to one of their roots. Empty: signatures are not checked."
+        )
+
+        def take(answer: str | None) -> None:
+            if answer is not None and self.count_signatures_of(answer):
+                self._list()
+
+        self.app.push_screen(AskScreen("whose signatures count", what, "public.pem"), take)
+
+    def do_sign(self) -> None:
+        from reprotui.run_directory import PASSWORD_VARIABLE
+
+        item = self._item
+        if item is None:
+            return
+        what = (
+            f"Verify step {item.step} of {item.label}, then sign it with an EC private key (PEM, on P-256, P-384 or P-521). "
+            f"The password of an encrypted one is taken from ${PASSWORD_VARIABLE}."
+        )
+
+        def go_on(answer: str | None) -> None:
+            if answer:
+                self.begin()
+                self.sign(item, Path(answer).expanduser())
+
+        self.app.push_screen(AskScreen(f"sign step {item.step} of {item.label}", what, "private.pem"), go_on)
+
     def do_diff(self) -> None:
         item, other = self._item, self._partner()
         if item is not None and other is not None:
@@ -196,36 +226,6 @@ class CheckpointsScreen(CheckpointReading):
         self.end(f"{what}: goes on in {started.path}")
         # Beside the run that it comes from: whether they stay equal is the question.
         self.app.call_from_thread(self.dashboard.open_runs, [run, started.path], {"B": started.process})
-
-    def do_key(self) -> None:
-        what = (
-            "A public key (PEM): checkpoints must be signed with its private key. Or certificates (PEM): the signer's must lead "
-            "to one of their roots. Empty: signatures are not checked."
-        )
-
-        def take(answer: str | None) -> None:
-            if answer is not None and self.count_signatures_of(answer):
-                self._list()
-
-        self.app.push_screen(AskScreen("whose signatures count", what, "public.pem"), take)
-
-    def do_sign(self) -> None:
-        from reprotui.run_directory import PASSWORD_VARIABLE
-
-        item = self._item
-        if item is None:
-            return
-        what = (
-            f"Verify step {item.step} of {item.label}, then sign it with an EC private key (PEM, on P-256, P-384 or P-521). "
-            f"The password of an encrypted one is taken from ${PASSWORD_VARIABLE}."
-        )
-
-        def go_on(answer: str | None) -> None:
-            if answer:
-                self.begin()
-                self.sign(item, Path(answer).expanduser())
-
-        self.app.push_screen(AskScreen(f"sign step {item.step} of {item.label}", what, "private.pem"), go_on)
 
     def do_copy_value(self) -> None:
         if (item := self._item) is not None:
