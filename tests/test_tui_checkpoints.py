@@ -201,3 +201,64 @@ def test_reading_can_be_cancelled(raced: Any, monkeypatch: pytest.MonkeyPatch) -
             assert isinstance(driven.app.screen, CheckpointsScreen), "esc cancels first"
 
     drive(look())
+
+
+def test_the_panel_signs_and_takes_a_key(raced: Any, tmp_path: Path) -> None:
+    import subprocess
+
+    path = raced("same")
+    for name in ("ours", "other"):
+        command = ["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(tmp_path / name)]
+        subprocess.run(command, check=True, capture_output=True)
+        command = ["openssl", "ec", "-in", str(tmp_path / name), "-pubout", "-out", str(tmp_path / f"{name}.pub")]
+        subprocess.run(command, check=True, capture_output=True)
+
+    async def answer(driven: Dashboard, key: str, text: str) -> None:
+        await driven.press(key)
+        screen = driven.app.screen
+        assert isinstance(screen, AskScreen)
+        screen.query_one("Input").value = text  # type: ignore[attr-defined]
+        await driven.press("enter")
+
+    async def look() -> None:
+        async with dashboard(path) as driven:
+            table = await listed(driven)
+            await answer(driven, "S", str(tmp_path / "ours.pub"))
+            await done(driven)
+            assert "signing A step 10: refused" in driven.text() and "not a private key" in driven.text()
+            await answer(driven, "S", str(tmp_path / "ours"))
+            await done(driven)
+            assert "signing A step 10: signed" in driven.text() and "not signed: the time" in driven.text()
+            assert (path / "a" / "checkpoints" / "10.sig.json").is_file()
+            await driven.press("y")
+            assert "signature: key " in driven.app.clipboard
+            await answer(driven, "S", str(tmp_path / "other"))
+            await done(driven)
+            assert "another signer" in driven.text(), "it is not replaced"
+            await answer(driven, "K", str(tmp_path / "nothing"))
+            assert "cannot be read" in driven.said()[-1]
+            await answer(driven, "K", str(tmp_path / "ours.pub"))
+            await driven.until("the list", lambda: "signed" in table.items[0].signature)
+            await driven.press("V")
+            await done(driven)
+            assert [status for *_, status in statuses(table)] == ["VALID", "TAMPERED", "TAMPERED", "TAMPERED"]
+            assert "verified" in table.items[0].signature and "there is no signature" in table.items[1].message
+            await driven.press("g", "v")
+            await done(driven)
+            assert "signature: verified · key fingerprint " in driven.text()
+            await answer(driven, "K", str(tmp_path / "other.pub"))
+            await driven.until("the list", lambda: "refused" in table.items[0].signature)
+            await driven.press("v")
+            await done(driven)
+            assert table.items[0].status == "TAMPERED" and "another key" in driven.text()
+            await answer(driven, "K", "")
+            await driven.press("v")
+            await done(driven)
+            assert table.items[0].status == "VALID"
+            damaged(path / "a" / "checkpoints" / "20")
+            await driven.press("j")
+            await answer(driven, "S", str(tmp_path / "ours"))
+            await done(driven)
+            assert "not signed, CORRUPT" in driven.text() and not (path / "a" / "checkpoints" / "20.sig.json").exists()
+
+    drive(look())

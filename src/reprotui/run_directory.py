@@ -21,6 +21,8 @@ from reprotui.regular import open_regular, read_regular
 
 MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
+PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
+"""Holds the password of an encrypted key: on a command line everybody could read it."""
 COMMANDS = ("pause", "resume", "advance", "save", "stop")
 
 _OBJECTS = (

@@ -4,21 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reprotui.checkpoints.against_signature import hold_listed
 from reprotui.checkpoints.places import (
     candidates,
     checkpoints_directory,
     incompleteness,
     run_of,
-    signature_path,
     size_of,
     step_of,
 )
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import read_registry
+from reprotui.checkpoints.signature import Signers
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.integrity.files import Progress
-from reprotui.integrity.manifest import Manifest, manifest_path, read_manifest
-from reprotui.integrity.status import Finding, IntegrityError, Result, Status
+from reprotui.integrity.manifest import SUFFIX, Manifest, manifest_path, read_manifest
+from reprotui.integrity.status import Finding, IntegrityError, Result, SignatureInfo, Status
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ListedCheckpoint:
         size: bytes that lie there now.
         created_ns: when its manifest was made, None without one.
         files, content: the digests that its manifest records.
-        signed: whether a signature lies beside it.
+        signature: what is known of its signature without reading the files, None where there is none.
     """
 
     path: Path
@@ -43,7 +44,12 @@ class ListedCheckpoint:
     created_ns: int | None = None
     files: str | None = None
     content: str | None = None
-    signed: bool = False
+    signature: SignatureInfo | None = None
+
+    @property
+    def signed(self) -> bool:
+        """Say whether it has a signature: whether that is good is another question."""
+        return self.signature is not None and self.signature.method != "none"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -51,26 +57,36 @@ class ListedCheckpoint:
             "path": str(self.path), "step": self.step, "problem": None if self.problem is None else self.problem.value,
             "message": self.message, "bytes": self.size, "created_ns": self.created_ns, "files": self.files,
             "content": self.content, "signed": self.signed,
+            "signature": None if self.signature is None else self.signature.to_json(),
         }  # fmt: skip
 
 
-def list_checkpoints(run: Path) -> list[ListedCheckpoint]:
+def list_checkpoints(run: Path, signers: Signers | None = None) -> list[ListedCheckpoint]:
     """List the checkpoints of a run (or of a checkpoints directory), by step; what is no step comes last.
 
     What a crash left behind (temporary directories, empty ones, those without state) is INCOMPLETE, and what the
-    registry knows and the disk does not is MISSING.
+    registry or a manifest knows and the disk does not is MISSING. Signatures are held against whom one trusts and
+    against the manifests.
     """
     # Whoever lists a run that trains meets names that are renamed or removed a moment later.
-    listed = [entry for entry in map(_describe, candidates(run)) if entry.path.exists() or entry.path.is_symlink()]
+    listed = [
+        entry
+        for entry in (_describe(path, signers or Signers()) for path in candidates(run))
+        if entry.path.exists() or entry.path.is_symlink()
+    ]
     directory = checkpoints_directory(run)
     names = {entry.path.name for entry in listed}
     try:
         registry = read_registry(directory) if directory.is_dir() else None
     except IntegrityError:
         registry = None  # each of the checkpoints says so itself
-    for name in registry.names() if registry is not None else []:
+    known = dict.fromkeys(registry.names() if registry is not None else [], "the registry knows it, and it is not there")
+    removed = {entry.name for entry in registry.entries} if registry is not None else set()
+    for name in sorted(path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}")):
+        if name not in removed:
+            known.setdefault(name, "the manifest is there, and it is not")
+    for name, said in known.items():
         if name not in names and not (directory / name).exists():
-            said = "the registry knows it, and it is not there"
             listed.append(ListedCheckpoint(directory / name, step_of(name), Status.MISSING, said, 0))
     return sorted(listed, key=lambda entry: (entry.step is None, entry.step or 0, entry.path.name))
 
@@ -114,7 +130,7 @@ def latest_good(
     return None, passed
 
 
-def _describe(path: Path) -> ListedCheckpoint:
+def _describe(path: Path, signers: Signers) -> ListedCheckpoint:
     manifest: Manifest | None = None
     problem, message = (incompleteness(path) if path.is_dir() else None) or (None, "")
     if path.is_symlink():
@@ -131,5 +147,5 @@ def _describe(path: Path) -> ListedCheckpoint:
         created_ns=None if manifest is None else manifest.created_ns,
         files=None if manifest is None else manifest.files_digest,
         content=None if manifest is None or manifest.content is None else manifest.content.root,
-        signed=signature_path(path).exists(),
+        signature=hold_listed(path, manifest, signers),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reprotui.checkpoints.registry import registry_path
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.integrity.files import locate, walk
+from reprotui.integrity.files import locate, named, walk
 from reprotui.integrity.formats.orbax import TEMPORARY, TREE
 from reprotui.integrity.manifest import manifest_path
 from reprotui.integrity.status import Status
@@ -56,7 +56,7 @@ def find_checkpoint(path: Path, step: int | None = None) -> Path:
     if step is None:
         return path
     checkpoint = checkpoints_directory(path) / str(step)
-    if not checkpoint.exists():
+    if not checkpoint.exists() and not manifest_path(checkpoint).exists():
         steps = sorted(number for entry in candidates(path) if (number := step_of(entry.name)) is not None)
         there = f"there is {', '.join(map(str, steps))}" if steps else "it has no checkpoint"
         raise BadInputError(f"{path} has no checkpoint of step {step}: {there}")
@@ -105,4 +105,5 @@ def size_of(checkpoint: Path) -> int:
 
 def signature_path(checkpoint: Path) -> Path:
     """Return where the signature of a checkpoint lies: beside it, like its manifest."""
+    checkpoint = named(checkpoint)
     return checkpoint.with_name(checkpoint.name + SIGNATURE_SUFFIX)

@@ -6,7 +6,7 @@ from reprotui.checkpoints.places import owner, step_of
 from reprotui.checkpoints.registry import REMOVED, SAVED, Entry, append, read_registry, registry_path
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest
-from reprotui.integrity.files import Progress, sync_tree
+from reprotui.integrity.files import Progress, named, sync_tree
 from reprotui.integrity.formats import digest_stored, open_checkpoint
 from reprotui.integrity.manifest import (
     Identity,
@@ -40,6 +40,7 @@ def register(
     Raises:
         IntegrityError, BadInputError: see `build_manifest`.
     """
+    checkpoint = named(checkpoint)
     sync_tree(checkpoint)
     manifest = build_manifest(checkpoint, identity, content, progress)
     digest = write_manifest(manifest_path(checkpoint), manifest)

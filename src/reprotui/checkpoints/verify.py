@@ -8,17 +8,19 @@ A further level is added with `register_level`.
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reprotui.checkpoints.places import incompleteness, owner, signature_path, step_of
+from reprotui.checkpoints.against_signature import AgainstSignature, hold_against_signature, hold_content, settled
+from reprotui.checkpoints.places import incompleteness, owner, step_of
 from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import registry_path
+from reprotui.checkpoints.signature import Signers, load_signers
 from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.content import ContentDigest, compare_digests, compare_specs
-from reprotui.integrity.files import SINGLE_FILE, Progress, walk
+from reprotui.integrity.files import SINGLE_FILE, Progress, named, walk
 from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, digest_stored, open_checkpoint
 from reprotui.integrity.formats.orbax import TEMPORARY
 from reprotui.integrity.manifest import Manifest, check_files, identity_of_run, manifest_path, read_manifest
@@ -39,6 +41,7 @@ class Subject:
         content: the digests of its leaves, once `content` took them.
         checksums: `rfp1-64` of its leaves by path; taken in the same pass, where `trace` will ask for them.
         notes: what a reader should know and what changes no status.
+        signed: what its signature says.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Subject:
     checksums: dict[str, int] | None
     notes: list[str]
     size: int = 0
+    signed: AgainstSignature = field(default_factory=lambda: AgainstSignature(None))
 
 
 @dataclass(frozen=True)
@@ -76,48 +80,60 @@ def levels() -> Mapping[str, Level]:
 
 def verify_checkpoint(
     path: Path,
-    level: str = "content",
+    level: str | None = "content",
     *,
     run: RunDirectory | None = None,
     public_key: Path | None = None,
+    signers: Signers | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Verify a checkpoint: an Orbax step directory, a `.pt`, a safetensors or an npz file.
+    """Verify a checkpoint: an Orbax step directory, a `.pt`, a safetensors or an npz file, or with a signature any folder.
 
     Args:
         path: the checkpoint; its manifest lies beside it.
-        level: a name in `levels()`.
+        level: a name in `levels()`; None for the deepest that it has something recorded for: `content`, else `files`.
         run: the run that it must be of; None for the one in whose `checkpoints/` it lies.
         public_key: a PEM file; the checkpoint must then carry a signature made with its private key.
+        signers: instead of a public key whose signatures count, and where the signature lies (`load_signers`).
         progress: called with bytes hashed or read.
 
     Returns:
-        A result that is VALID only where everything that the level asks for was recomputed and agrees. Modification
-        times are never looked at.
+        VALID only where everything that the level asks for was recomputed and agrees; no modification time is looked at.
 
     Raises:
-        BadInputError: the path or the level does not exist.
+        BadInputError: the path or the level does not exist, or the key cannot be used.
     """
-    if level not in _LEVELS:
+    if level is not None and level not in _LEVELS:
         raise BadInputError(f"there is no level {level!r} of verification; there is {', '.join(_LEVELS)}")
+    path = named(path)
     if not path.is_symlink() and not path.exists() and not manifest_path(path).exists():
         raise BadInputError(f"{path} does not exist")
+    signers = signers or load_signers(public_key)
+    subject = Subject(path, run or owner(path), None, progress, None, None, None, [])
+    findings = _identify(subject, signers)
+    level = level or _deepest(subject)
     chosen = [_LEVELS[name] for name in (*_LEVELS[level].after, level)]
-    with_checksums = any(one.name == "trace" for one in chosen)
-    subject = Subject(path, run or owner(path), None, progress, None, None, {} if with_checksums else None, [])
-    findings = _identify(subject, public_key)
-    tree_findings = walk(path).findings if path.is_symlink() or path.exists() else ()
-    if tree_findings or any(found.status is Status.MISSING for found in findings):
+    if any(one.name == "trace" for one in chosen):
+        subject.checksums = {}
+    there = path.is_symlink() or path.exists()
+    tree_findings = walk(path, follow=signers.allow_symlinks).findings if there else ()
+    if not there or tree_findings:
         # Nothing that is no plain file is handed to a library.
-        return _result(subject, level, [*findings, *tree_findings])
+        return _result(subject, level, list(dict.fromkeys([*findings, *tree_findings])))
     for one in chosen:
         findings += one.check(subject)
     return _result(subject, level, findings)
 
 
+def _deepest(subject: Subject) -> str:
+    recorded = subject.signed.content if subject.manifest is None else subject.manifest.content
+    return "files" if recorded is None else "content"
+
+
 def _result(subject: Subject, level: str, findings: list[Finding]) -> Result:
     manifest = subject.manifest
     valid = not findings
+    signature = settled(subject.signed.info, findings)
     # Of a checkpoint that is one file, the file is the checkpoint.
     findings = [replace(found, path=subject.path.name) if found.path == SINGLE_FILE else found for found in findings]
     return Result(
@@ -126,10 +142,11 @@ def _result(subject: Subject, level: str, findings: list[Finding]) -> Result:
         files=manifest.files_digest if manifest is not None and valid else None,
         content=subject.content.root if subject.content is not None and valid else None,
         size=subject.size,
+        signature=signature,
     )  # fmt: skip
 
 
-def _identify(subject: Subject, public_key: Path | None) -> list[Finding]:
+def _identify(subject: Subject, signers: Signers) -> list[Finding]:
     """Read the manifest and hold it against registry, run and signature."""
     path = subject.path
     if not path.is_symlink() and not path.exists():
@@ -145,13 +162,12 @@ def _identify(subject: Subject, public_key: Path | None) -> list[Finding]:
         findings.append(Finding(why[0], path.name, why[1]))
     if subject.manifest is not None:
         findings += _identity(subject, subject.manifest)
-    if public_key is not None:
-        from reprotui.checkpoints.sign import check_signature
-
-        findings += check_signature(path, public_key)
-    elif signature_path(path).exists():
-        subject.notes.append("a signature lies beside it and was not checked: give the public key")
-    return findings
+    signed = subject.signed = hold_against_signature(path, subject.manifest, signers, subject.progress)
+    subject.size += signed.size
+    subject.notes += signed.notes
+    if signed.replaces_manifest:
+        findings = [found for found in findings if found.status not in (Status.UNREGISTERED, Status.INCOMPLETE)]
+    return [*findings, *signed.findings]
 
 
 def _is_step(path: Path) -> bool:
@@ -183,7 +199,7 @@ def _identity(subject: Subject, manifest: Manifest) -> list[Finding]:
 def _check_files(subject: Subject) -> list[Finding]:
     if subject.manifest is None:
         return []
-    findings, size = check_files(subject.path, subject.manifest, subject.progress)
+    findings, size = check_files(subject.path, subject.manifest, subject.progress, subject.signed.inside)
     subject.size += size
     return findings
 
@@ -208,7 +224,10 @@ def _check_content(subject: Subject) -> list[Finding]:
             subject.notes.append(f"the format {stored.format} has no checksum over its values")
     elif recorded is None:
         findings.append(Finding(Status.UNCHECKED, manifest_path(subject.path).name, "records files alone, no content digests"))
-    return findings + _read_leaves(subject, stored, recorded or stored.recorded)
+    findings += _read_leaves(subject, stored, recorded or stored.recorded)
+    if subject.manifest is None and subject.content is not None:
+        findings += hold_content(subject.signed, subject.content, stored.recorded)
+    return findings
 
 
 def _read_leaves(subject: Subject, stored: StoredCheckpoint, recorded: ContentDigest | None) -> list[Finding]:

@@ -1,12 +1,12 @@
 """`reprotui checkpoint`: what checkpoints there are, whether they are what was saved, and how two of them differ."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
 from reprotui.cli.checkpointing import add_prune, add_restore, add_save
+from reprotui.cli.signing import add_sign, add_signers, signers
 from reprotui.errors import DIFFERS, SAME, BadInputError, CannotTellError
 
 LEVELS = {
@@ -16,7 +16,6 @@ LEVELS = {
     "replay": "besides, training resumed from it gives the steps that were recorded after it",
 }
 DAMAGES = ("flip", "zero", "truncate", "append", "swap", "remove", "add", "manifest", "registry")
-PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,9 +30,7 @@ def add_parser(subparsers: Any) -> None:
         description="Work with checkpoints: Orbax step directories, torch's .pt, safetensors and npz files.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (
-        _add_list, add_save, add_restore, _add_verify, _add_diff, add_prune, _add_register, _add_sign, _add_damage,
-    ):  # fmt: skip
+    for add in (_add_list, add_save, add_restore, _add_verify, _add_diff, add_prune, _add_register, _add_sign, _add_damage):
         add(inner)
 
 
@@ -46,6 +43,7 @@ def _add_list(subparsers: Any) -> None:
         reprotui checkpoint list x/a --json""",
     )
     parser.add_argument("run", metavar="RUN", help="run directory, its checkpoints directory, or name in the runs directory")
+    add_signers(parser, one=False)
     common.add_runs_directory(parser)
     common.add_json(parser)
     parser.set_defaults(call=list_)
@@ -65,8 +63,12 @@ def _add_verify(subparsers: Any) -> None:
     )
     _add_target(parser)
     parser.add_argument("--all", action="store_true", help="every checkpoint of the run")
-    parser.add_argument("--level", choices=LEVELS, default="content", help="how deep to look, see above")
-    parser.add_argument("--key", type=Path, metavar="PEM", help="public key: the checkpoint must be signed with its private key")
+    parser.add_argument(
+        "--level",
+        choices=LEVELS,
+        help="how deep to look, see above; with a key the default is files where nothing records content",
+    )
+    add_signers(parser, one=True)
     common.add_trust(parser)
     common.add_json(parser)
     parser.set_defaults(call=verify)
@@ -104,22 +106,7 @@ def _add_register(subparsers: Any) -> None:
 
 
 def _add_sign(subparsers: Any) -> None:
-    parser = common.command(
-        subparsers,
-        "sign",
-        "sign a checkpoint that verifies, in the OpenSSF model-signing format",
-        """openssl ecparam -genkey -name prime256v1 -noout -out private.pem
-        openssl ec -in private.pem -pubout -out public.pem
-        reprotui checkpoint sign runs/x/a --step 100 --key private.pem
-        reprotui checkpoint verify runs/x/a --step 100 --key public.pem""",
-        description="Sign a checkpoint; the bundle lies beside it. Needs the extra: pip install 'reprotui[sign]'.",
-    )
-    _add_target(parser)
-    parser.add_argument(
-        "--key", type=Path, metavar="PEM", required=True,
-        help=f"EC private key (P-256, P-384, P-521); the password of an encrypted one in ${PASSWORD_VARIABLE}",
-    )  # fmt: skip
-    parser.set_defaults(call=sign)
+    add_sign(subparsers, _add_target)
 
 
 def _add_damage(subparsers: Any) -> None:
@@ -157,7 +144,7 @@ def list_(parsed: argparse.Namespace) -> int:
     path = common.find_run(parsed.run, common.runs_directory(parsed))
     if not is_run(path):
         raise BadInputError(f"{path} is not a run: it has no run.json")
-    entries = list_checkpoints(path)
+    entries = list_checkpoints(path, signers(parsed))
     if parsed.json:
         common.print_json({"run": str(path), "checkpoints": [entry.to_json() for entry in entries]})
     elif entries:
@@ -179,10 +166,11 @@ def verify(parsed: argparse.Namespace) -> int:
         from reprotui.replay.level import register as register_replay
 
         register_replay(parsed.trust)
-    path = common.find_run(parsed.target, common.runs_directory(parsed))
+    path, whose = _find(parsed), signers(parsed)
+    level = parsed.level or (None if whose.given else "content")
     if parsed.all:
-        if parsed.step is not None or not is_run(path):
-            raise BadInputError("--all is for a run, without --step")
+        if parsed.step is not None or parsed.signature is not None or not is_run(path):
+            raise BadInputError("--all is for a run, without --step and --signature")
         entries = list_checkpoints(path)
         if not entries:
             raise CannotTellError(f"{path} has no checkpoint to verify")
@@ -194,9 +182,9 @@ def verify(parsed: argparse.Namespace) -> int:
         for entry in entries:
             checkpoint = _checkpoint(path, parsed.step) if entry is None else entry.path
             if entry is not None and entry.problem is Status.MISSING:
-                results.append(listed_result(entry, parsed.level))
+                results.append(listed_result(entry, level or "content"))
             else:
-                results.append(verify_checkpoint(checkpoint, parsed.level, run=run, public_key=parsed.key, progress=meter))
+                results.append(verify_checkpoint(checkpoint, level, run=run, signers=whose, progress=meter))
             if not parsed.json:
                 meter.clear()
                 show_checkpoint.show_result(results[-1])
@@ -233,7 +221,7 @@ def register(parsed: argparse.Namespace) -> int:
     from reprotui.cli import show_checkpoint
     from reprotui.integrity.manifest import Identity, identity_of_run, manifest_path
 
-    path = _target(parsed)
+    path = target(parsed)
     run, step = owner(path), step_of(path.name)
     identity = Identity(step=step) if run is None or step is None else identity_of_run(run.manifest(), step)
     with show_checkpoint.Meter("hashed") as meter:
@@ -243,33 +231,13 @@ def register(parsed: argparse.Namespace) -> int:
     return SAME
 
 
-def sign(parsed: argparse.Namespace) -> int:
-    """Sign what verifies, and nothing else."""
-    from reprotui.checkpoints.sign import sign_checkpoint
-    from reprotui.checkpoints.verify import verify_checkpoint
-    from reprotui.cli import show_checkpoint
-    from reprotui.integrity.status import Status
-
-    path = _target(parsed)
-    with show_checkpoint.Meter("verified") as meter:
-        result = verify_checkpoint(path, "content", progress=meter)
-    if result.status is not Status.VALID:
-        show_checkpoint.show_result(result)
-        common.say("reprotui: not signed: only a VALID checkpoint is", stderr=True)
-        return result.status.exit_code
-    password = os.environ.get(PASSWORD_VARIABLE)
-    bundle = sign_checkpoint(path, parsed.key, password.encode() if password else None)
-    common.say(f"signed: {common.short(bundle)}")
-    return SAME
-
-
 def damage(parsed: argparse.Namespace) -> int:
     """Harm a copy and say how."""
     import random
 
     from reprotui.checkpoints import damage as harm
 
-    path = _target(parsed)
+    path = target(parsed)
     generator = random.Random(parsed.seed)
     copy = path if parsed.in_place else harm.copy_checkpoint(path, parsed.out)
     for _ in range(parsed.count):
@@ -280,8 +248,21 @@ def damage(parsed: argparse.Namespace) -> int:
     return SAME
 
 
-def _target(parsed: argparse.Namespace) -> Path:
-    return _checkpoint(common.find_run(parsed.target, common.runs_directory(parsed)), parsed.step)
+def target(parsed: argparse.Namespace) -> Path:
+    """Return the checkpoint that was named."""
+    from reprotui.integrity.files import named
+
+    return named(_checkpoint(_find(parsed), parsed.step))
+
+
+def _find(parsed: argparse.Namespace) -> Path:
+    """Return what was named; a checkpoint that is gone, too, while its manifest remains to say what is missing."""
+    from reprotui.integrity.manifest import manifest_path
+
+    path = Path(parsed.target).expanduser()
+    if path.name and not path.exists() and not path.is_symlink() and manifest_path(path).exists():
+        return path
+    return common.find_run(parsed.target, common.runs_directory(parsed))
 
 
 def _checkpoint(path: Path, step: int | None) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
+from reprotui.cli.signing import add_signers, signers
 from reprotui.errors import BadInputError
 
 
@@ -30,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     parser.add_argument("--verify", action="store_true", help="verify every row of the traces against chain and seal")
+    add_signers(parser, one=False)
     common.add_runs_directory(parser)
     parser.add_argument(
         "--json", action="store_true", help="print JSON: the report, or where files are written, what and which verdicts"
@@ -53,7 +55,7 @@ def call(parsed: argparse.Namespace) -> int:
             raise BadInputError(f"--json prints the report as JSON: leave --format {parsed.format} away, or write it with --out")
         formats = ["json"]
     runs = common.runs_directory(parsed)
-    report = collect_report([common.find_run(name, runs) for name in parsed.run], verify=parsed.verify)
+    report = collect_report([common.find_run(name, runs) for name in parsed.run], verify=parsed.verify, signers=signers(parsed))
     if to_stdout:
         _print(render(report, formats[0]))
         return report.exit_code

@@ -9,7 +9,7 @@ from reprotui.checkpoints.diff import CheckpointDifference, LeafDifference
 from reprotui.checkpoints.listing import ListedCheckpoint
 from reprotui.cli import common
 from reprotui.integrity.content import describe
-from reprotui.integrity.status import Result, Status
+from reprotui.integrity.status import Result, SignatureInfo, Status
 
 FINDINGS_SHOWN = 12
 """Findings a checkpoint in the terminal; `--json` has them all."""
@@ -61,14 +61,14 @@ def show_list(entries: list[ListedCheckpoint]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("step", "size", "age"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in ("status", "content", "signed"):
+    for column in ("status", "content", "signature"):
         table.add_column(column, no_wrap=True)
     table.add_column("", overflow="fold")
     for entry in entries:
         status = "not verified" if entry.problem is None else common.styled((entry.problem, _colour(entry.problem)))
         table.add_row(
             entry.path.name if entry.step is None else str(entry.step), size(entry.size), _age(entry.created_ns), status,
-            (entry.content or "")[:16], "yes" if entry.signed else "", entry.message,
+            (entry.content or "")[:16], "" if entry.signature is None else entry.signature.brief, entry.message,
         )  # fmt: skip
     console.print(table)
 
@@ -88,8 +88,18 @@ def show_result(result: Result) -> None:
         console.print(f"  files        {result.files}", style="dim")
     if result.content is not None:
         console.print(f"  content      {result.content}", style="dim")
+    if result.signature is not None:
+        show_signature(result.signature)
     for note in result.notes:
         console.print(f"  note         {note}", style="dim")
+
+
+def show_signature(signature: SignatureInfo) -> None:
+    """Print whose signature it is, and what it leaves out."""
+    console = common.console()
+    console.print(f"  signature: {signature}")
+    if signature.not_signed:
+        console.print(f"  not signed   {'; '.join(signature.not_signed)}", style="dim")
 
 
 def show_diff(found: CheckpointDifference) -> None:

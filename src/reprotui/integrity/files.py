@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from reprotui.errors import BadInputError
 from reprotui.integrity.status import Finding, IntegrityError, Status
 from reprotui.names import entry_problem
 
@@ -21,6 +23,7 @@ HASHING_THREADS = min(4, os.cpu_count() or 1)
 SINGLE_FILE = "."
 """The name under which a checkpoint that is one file is recorded: renaming it changes nothing."""
 
+T = TypeVar("T")
 Progress = Callable[[int], None]
 """Called with the number of bytes since the last call, from one thread at a time."""
 
@@ -50,10 +53,11 @@ def order(path: str) -> tuple[str, ...]:
     return tuple(path.split("/"))
 
 
-def walk(root: Path) -> Tree:
+def walk(root: Path, *, follow: bool = False) -> Tree:
     """List a checkpoint (a directory, or one file as `SINGLE_FILE`) without following or opening anything.
 
-    Symbolic links, FIFOs, sockets and devices become findings, as do directories that cannot be read.
+    Symbolic links, FIFOs, sockets and devices become findings, as do directories that cannot be read. With `follow`, a
+    link to a regular file is listed as the file that it means.
     """
     findings: list[Finding] = []
     files: list[str] = []
@@ -65,7 +69,9 @@ def walk(root: Path) -> Tree:
         return Tree((), (), (Finding(status, SINGLE_FILE, f"cannot be read: {error.strerror}"),))
     while waiting:
         path, name, mode = waiting.pop()
-        if stat.S_ISLNK(mode):
+        if stat.S_ISLNK(mode) and follow and Path(path).is_file():
+            files.append(name)
+        elif stat.S_ISLNK(mode):
             findings.append(Finding(Status.CORRUPT, name, "is a symbolic link: a checkpoint holds files and directories only"))
         elif stat.S_ISREG(mode):
             files.append(name)
@@ -123,44 +129,74 @@ def names_problem(paths: Iterable[str]) -> str | None:
     return None
 
 
+def named(path: Path) -> Path:
+    """Return a checkpoint's path so that it ends in a name: what lies beside it is called after that.
+
+    Raises:
+        BadInputError: it is the root of the file system, which lies beside nothing.
+    """
+    if path.name in ("", ".."):
+        path = path.resolve()
+    if not path.name:
+        raise BadInputError(f"{path} is the root of the file system, and no checkpoint")
+    return path
+
+
 def locate(root: Path, name: str) -> Path:
     """Return the path of a recorded file."""
     return root if name == SINGLE_FILE else root / name
 
 
-def hash_file(root: Path, name: str, progress: Progress | None = None) -> FileEntry:
-    """Hash one regular file, streaming; nothing that a symbolic link points to, and never waiting for a FIFO.
+def read_file(
+    root: Path, name: str, take: Callable[[memoryview], object], progress: Progress | None = None, *, follow: bool = False
+) -> int:
+    """Hand a regular file to `take` piece by piece; return its size. Never waits for a FIFO.
+
+    Args:
+        root, name: the checkpoint, and the file in it.
+        take: called with each piece, whose memory is used again for the next.
+        progress: called with bytes read.
+        follow: read what a symbolic link points to; else a link is an error.
 
     Raises:
         IntegrityError: it cannot be read, is no regular file, or was replaced or grew while it was read.
     """
     path = locate(root, name)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise IntegrityError(Finding(Status.UNREADABLE, name, "is not a regular file"))
-            hasher, size = hashlib.sha256(), 0
+            size = 0
             buffer = bytearray(min(CHUNK, before.st_size + 1))
             view = memoryview(buffer)
             while count := file.readinto(buffer):
-                hasher.update(view[:count])
+                take(view[:count])
                 size += count
                 if progress is not None:
                     progress(count)
-        after = os.lstat(path)
+        after = path.stat(follow_symlinks=follow)
     except FileNotFoundError:
         raise IntegrityError(Finding(Status.MISSING, name, "is not there")) from None
     except OSError as error:
         raise IntegrityError(Finding(Status.UNREADABLE, name, f"cannot be read: {error.strerror}")) from None
     if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino) or not size == before.st_size == after.st_size:
         raise IntegrityError(Finding(Status.CORRUPT, name, "changed while it was read: verify again when nobody writes"))
+    return size
+
+
+def hash_file(root: Path, name: str, progress: Progress | None = None, *, follow: bool = False) -> FileEntry:
+    """Hash one regular file, streaming; see `read_file`."""
+    hasher = hashlib.sha256()
+    size = read_file(root, name, hasher.update, progress, follow=follow)
     return FileEntry(name, size, hasher.hexdigest())
 
 
-def hash_files(root: Path, names: Iterable[str], progress: Progress | None = None) -> Iterator[FileEntry | IntegrityError]:
-    """Hash files on several cores; yield, in the given order, the entry or the error of each."""
+def each_file(
+    one: Callable[[str, Progress | None], T], names: Iterable[str], progress: Progress | None = None
+) -> Iterator[T | IntegrityError]:
+    """Read files on several cores; yield, in the given order, what `one` returns for each, or its error."""
     lock = threading.Lock()
 
     def report(count: int) -> None:
@@ -168,17 +204,24 @@ def hash_files(root: Path, names: Iterable[str], progress: Progress | None = Non
             if progress is not None:
                 progress(count)
 
-    def one(name: str) -> FileEntry | IntegrityError:
+    def caught(name: str) -> T | IntegrityError:
         try:
-            return hash_file(root, name, report if progress is not None else None)
+            return one(name, report if progress is not None else None)
         except IntegrityError as error:
             return error
 
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         try:
-            yield from pool.map(one, names)
+            yield from pool.map(caught, names)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def hash_files(
+    root: Path, names: Iterable[str], progress: Progress | None = None, *, follow: bool = False
+) -> Iterator[FileEntry | IntegrityError]:
+    """Hash files on several cores; yield, in the given order, the entry or the error of each."""
+    yield from each_file(lambda name, report: hash_file(root, name, report, follow=follow), names, progress)
 
 
 def files_digest(entries: Iterable[FileEntry]) -> str:

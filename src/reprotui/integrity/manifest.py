@@ -6,14 +6,14 @@ The file is canonical JSON and carries the digest of itself, so any other byte i
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest, checked, checked_sha256, content_from_json, content_to_json
-from reprotui.integrity.files import FileEntry, Progress, Tree, files_digest, hash_files, names_problem, walk
+from reprotui.integrity.files import FileEntry, Progress, Tree, files_digest, hash_files, named, names_problem, walk
 from reprotui.integrity.status import Finding, IntegrityError, Status
 from reprotui.run_directory import write_json
 
@@ -70,6 +70,7 @@ class Manifest:
 
 def manifest_path(checkpoint: Path) -> Path:
     """Return where the manifest of a checkpoint lies: beside it, `100` → `100.manifest.json`."""
+    checkpoint = named(checkpoint)
     return checkpoint.with_name(checkpoint.name + SUFFIX)
 
 
@@ -163,10 +164,18 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     return manifest, hashlib.sha256(raw).hexdigest()
 
 
-def check_files(checkpoint: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[list[Finding], int]:
-    """Hold the files of a checkpoint against its manifest; return the findings and the number of bytes hashed."""
+def check_files(
+    checkpoint: Path, manifest: Manifest, progress: Progress | None = None, beside: Collection[str] = ()
+) -> tuple[list[Finding], int]:
+    """Hold the files of a checkpoint against its manifest; return the findings and the number of bytes hashed.
+
+    What is named `beside` may lie there unrecorded: a signature that somebody put inside.
+    """
     tree = walk(checkpoint)
-    findings = [*tree.findings, *_missing_and_extra(tree, manifest)]
+    findings = [
+        *tree.findings,
+        *(found for found in _missing_and_extra(tree, manifest) if found.status is not Status.EXTRA or found.path not in beside),
+    ]
     expected = {entry.path: entry for entry in manifest.files}
     size = 0
     for found in hash_files(checkpoint, [name for name in tree.files if name in expected], progress):

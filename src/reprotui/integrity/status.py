@@ -80,6 +80,50 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class SignatureInfo:
+    """What is known of the signature of a checkpoint.
+
+    Attributes:
+        path: the bundle.
+        state: `verified`: whoever was named signed what lies there; `signed`: they signed what the manifest records, and
+            the files were not read; `broken`: they signed something else; `refused`: somebody else signed, or it is no
+            signature; `unchecked`: nobody was named, or the method is not known here.
+        method: `key`, `certificate`, `keyless`, `unknown`, or `none` where it is no signature.
+        fingerprint: SHA-256 of the key's PEM form, or of the certificate; of an unchecked one by its own account.
+        signer: for whom the certificate was made; empty for a key.
+        not_signed: what the signature leaves out, in words; empty unless it is verified or signed.
+    """
+
+    path: Path
+    state: str
+    method: str
+    fingerprint: str | None = None
+    signer: str = ""
+    not_signed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.method == "none":
+            return f"{self.state} · no signature"
+        who = {"keyless": "keyless, certificate", "unknown": "an unknown method,"}.get(self.method, self.method)
+        of = f" of {self.signer}," if self.signer else ""
+        return f"{self.state} · {who}{of} fingerprint {self.fingerprint or 'not named'}"
+
+    @property
+    def brief(self) -> str:
+        """Return it in the width of a column."""
+        if self.method == "none":
+            return "no signature"
+        return f"{self.method} {(self.fingerprint or 'not named')[:12]}{'' if self.state == 'unchecked' else ' ' + self.state}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "path": str(self.path), "state": self.state, "method": self.method, "fingerprint": self.fingerprint,
+            "signer": self.signer, "not_signed": list(self.not_signed),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Result:
     """The outcome of a verification.
 
@@ -91,6 +135,7 @@ class Result:
         step: the step that the manifest names, None where there is none.
         files, content: the digests that were recomputed and agree, None where they were not, or do not.
         size: bytes that were hashed.
+        signature: what is known of its signature, None where there is none.
     """
 
     path: Path
@@ -101,6 +146,7 @@ class Result:
     files: str | None = None
     content: str | None = None
     size: int = 0
+    signature: SignatureInfo | None = None
 
     @property
     def status(self) -> Status:
@@ -112,7 +158,7 @@ class Result:
         return {
             "path": str(self.path), "status": self.status.value, "level": self.level, "step": self.step, "files": self.files,
             "content": self.content, "bytes": self.size, "findings": [finding.to_json() for finding in self.findings],
-            "notes": list(self.notes),
+            "notes": list(self.notes), "signature": None if self.signature is None else self.signature.to_json(),
         }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import reprotui
 from reprotui.checkpoints.listing import list_checkpoints
+from reprotui.checkpoints.signature import Signers
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.compare import RunView, Verdict, compare_runs, open_run
 from reprotui.compare.cause import config_differences, environment_differences
@@ -30,7 +31,10 @@ NOT_VERIFIED = "not verified"
 
 
 def collect_report(
-    paths: Sequence[Path], verify: bool = False, checkpoints: Mapping[Path, Sequence[Mapping[str, Any]]] | None = None
+    paths: Sequence[Path],
+    verify: bool = False,
+    checkpoints: Mapping[Path, Sequence[Mapping[str, Any]]] | None = None,
+    signers: Signers | None = None,
 ) -> Report:
     """Compare runs with the first one and collect what a report says about them.
 
@@ -40,6 +44,7 @@ def collect_report(
             of every checkpoint.
         checkpoints: what is known of a run's checkpoints, by the path of its directory: objects with `name` and
             `status`. Runs that are not named here list what lies in their `checkpoints/`, verified where `verify` is.
+        signers: whose signatures of checkpoints count; None where they are only named.
 
     Returns:
         The report. A trace that cannot be read makes its verdict incomparable, with the reason.
@@ -63,7 +68,7 @@ def collect_report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         reprotui=reprotui.__version__,
         runs=tuple(
-            _run(view, verification, known.get(view.run.path.resolve()))
+            _run(view, verification, known.get(view.run.path.resolve()), signers or Signers())
             for view, verification in zip(views, verifications, strict=True)
         ),
         comparisons=tuple(
@@ -71,7 +76,7 @@ def collect_report(
             for view, verification in zip(views[1:], verifications[1:], strict=True)
         ),
         groups=_groups(views) if len(views) > 2 else (),
-        commands=tuple(_commands(paths, views, verify)),
+        commands=tuple(_commands(paths, views, verify, signers or Signers())),
     )
 
 
@@ -110,7 +115,9 @@ def _verify(view: RunView) -> Verification | None:
     return Verification(found.records, found.problem or "")
 
 
-def _run(view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None) -> RunReport:
+def _run(
+    view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None, signers: Signers
+) -> RunReport:
     last, loss, events, problem = None, LossCurve(), (), ""
     path = view.run.trace_path
     if _written(path):
@@ -125,26 +132,30 @@ def _run(view: RunView, verification: Verification | None, checkpoints: tuple[Ma
     return RunReport(
         view.label, view.run.path, view.state, view.manifest, last, loss, events, problem, verification,
         log=() if ended_well else tuple(view.run.log_tail(LOG_LINES)),
-        checkpoints=_checkpoints(view.run.path, verification is not None) if checkpoints is None else checkpoints,
+        checkpoints=_checkpoints(view.run.path, verification is not None, signers) if checkpoints is None else checkpoints,
     )  # fmt: skip
 
 
-def _checkpoints(run: Path, verify: bool) -> tuple[Mapping[str, Any], ...]:
+def _checkpoints(run: Path, verify: bool, signers: Signers) -> tuple[Mapping[str, Any], ...]:
     """List the checkpoints of a run with their statuses: what is wrong at a glance, or everything with `verify`."""
     found = []
     try:
-        listed = list_checkpoints(run)
+        listed = list_checkpoints(run, signers)
     except (ReprotuiError, OSError) as error:
         return ({"name": "checkpoints", "status": Status.UNREADABLE.value, "message": str(error)},)
     for entry in listed:
-        status, message = entry.problem.value if entry.problem else NOT_VERIFIED, entry.message
+        status, message, signature = entry.problem.value if entry.problem else NOT_VERIFIED, entry.message, entry.signature
         if verify and entry.problem is None:
             try:
-                result = verify_checkpoint(entry.path)
-                status, message = result.status.value, "; ".join(map(str, result.findings[:3]))
+                result = verify_checkpoint(entry.path, signers=signers)
+                status, message, signature = result.status.value, "; ".join(map(str, result.findings[:3])), result.signature
             except ReprotuiError as error:
                 status, message = Status.UNREADABLE.value, str(error)
-        item = {"name": entry.path.name, "status": status, "content": entry.content, "message": message}
+        item = {
+            "name": entry.path.name, "status": status, "content": entry.content, "message": message,
+            "signature": "" if signature is None else str(signature),
+            "not signed": "" if signature is None else "; ".join(signature.not_signed),
+        }  # fmt: skip
         found.append({key: value for key, value in item.items() if value})
     return tuple(found)
 
@@ -219,11 +230,11 @@ def _statistics(trace: Trace, step: int) -> dict[tuple[str, str], tuple[float, f
     return {name: (float(norm), float(largest)) for name, (norm, largest) in zip(names, values.tolist(), strict=False)}
 
 
-def _commands(paths: Sequence[Path], views: Sequence[RunView], verify: bool) -> Iterable[tuple[str, str]]:
+def _commands(paths: Sequence[Path], views: Sequence[RunView], verify: bool, signers: Signers) -> Iterable[tuple[str, str]]:
     """Yield what repeats the training (each command once), the comparison and this report."""
     started = [view.manifest.get("command") for view in views]
     for command in dict.fromkeys(shlex.join(map(str, command)) for command in started if isinstance(command, list)):
         yield "train again", command
     named = [*map(str, paths), *(["--verify"] if verify else [])]
     yield "compare again", shlex.join(["reprotui", "compare", *named])
-    yield "report again", shlex.join(["reprotui", "report", *named])
+    yield "report again", shlex.join(["reprotui", "report", *named, *signers.flags])

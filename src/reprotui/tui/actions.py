@@ -95,6 +95,8 @@ ACTIONS = (
     Action("checkpoints.save", "s", "save now", "ask the run under the cursor to save after its step", footer=True),
     Action("checkpoints.restore", "R", "restore", "verify it, and go on from it in a new run", footer=True),
     Action("checkpoints.diff", "d", "A against B", "compare this checkpoint with the other run's at the same step", footer=True),
+    Action("checkpoints.sign", "S", "sign", "verify the checkpoint under the cursor, and sign it with a private key"),
+    Action("checkpoints.key", "K", "public key", "public key or certificates: whose signatures count"),
     Action("checkpoints.cancel", "x", "cancel", "stop what is being verified or compared"),
     Action("checkpoints.copy_value", "y", "copy", "copy path, status and digests"),
     Action("checkpoints.refresh", "r", "refresh", "list the checkpoints again"),

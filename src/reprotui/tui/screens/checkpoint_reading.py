@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.content import Content
@@ -20,6 +21,8 @@ from reprotui.tui.widgets.checkpoint_table import CheckpointTable, Item
 
 if TYPE_CHECKING:
     from reprotui.checkpoints.diff import CheckpointDifference, LeafDifference
+    from reprotui.checkpoints.signature import Signers
+    from reprotui.integrity.status import Result
 
 ROWS, ROWS_SHORT = 16, 7
 """Lines of details there is room for, as the style sheet has it; what is cut is said."""
@@ -39,6 +42,7 @@ class CheckpointReading(ActionScreen):
         super().__init__()
         self.cancel = Event()
         self.busy = False
+        self.signers: Signers | None = None
 
     def on_unmount(self) -> None:
         self.cancel.set()
@@ -81,16 +85,56 @@ class CheckpointReading(ActionScreen):
         """Return what tells how much was read of so many bytes."""
         return Counter(what, size, self.cancel, lambda text: self.post_message(self.Progress(text)))
 
+    def count_signatures_of(self, answer: str) -> bool:
+        """Let the signatures of a public key, or of certificates, count from now on; of nobody where the answer is empty."""
+        from reprotui.checkpoints.signature import load_signers
+        from reprotui.checkpoints.signature.certificates import holds_certificates
+
+        path = Path(answer).expanduser()
+        try:
+            if not answer:
+                self.signers = None
+            elif holds_certificates(path):
+                self.signers = load_signers(certificate_chain=[path])
+            else:
+                self.signers = load_signers(path)
+        except ReprotuiError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return False
+        self.notify(f"signatures are held against {path}" if answer else "signatures are not checked", timeout=4, markup=False)
+        return True
+
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def sign(self, item: Item, private_key: Path) -> None:
+        """Verify a checkpoint, and sign it where it is VALID."""
+        from reprotui.checkpoints.sign import sign_verified
+
+        what = f"signing {item.label} step {item.step}"
+        try:
+            result = sign_verified(item.path, private_key, progress=self.counter(what, item.size * 2))
+        except CancelledError:
+            self.end("cancelled")
+            return
+        except (ReprotuiError, OSError) as error:
+            self.post_message(self.Progress(f"{what}: refused", None, [str(error)]))
+            self.end("")
+            return
+        done = "signed" if result.status.value == "VALID" else f"not signed, {result.status.value}"
+        self._show(item, result, f"{what}: {done}")
+        self.end("")
+
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def verify(self, items: list[Item]) -> None:
         """Verify checkpoints, one after the other."""
         from reprotui.checkpoints.verify import verify_checkpoint
 
         bad = 0
+        # Without a key the deepest level is asked for; with one, what was signed may be files alone.
+        options: dict[str, Any] = {"level": "content"} if self.signers is None else {"level": None, "signers": self.signers}
         for number, item in enumerate(items, 1):
             what = f"verifying {item.label} step {item.step}" + (f", {number} of {len(items)}" if len(items) > 1 else "")
             try:
-                result = verify_checkpoint(item.path, "content", progress=self.counter(what, item.size * 2))
+                result = verify_checkpoint(item.path, progress=self.counter(what, item.size * 2), **options)
             except CancelledError:
                 self.end("cancelled")
                 return
@@ -100,19 +144,29 @@ class CheckpointReading(ActionScreen):
                 continue
             status = result.status.value
             bad += status != "VALID"
-            found = [str(finding) for finding in result.findings]
-            said = "every file and every leaf is what was saved"
-            if result.findings:
-                # A row has room for little: a leaf says more than a file whose name Orbax has drawn.
-                first = next((finding for finding in result.findings if finding.leaf), result.findings[0])
-                said = f"{first.leaf}: {first.message}" if first.leaf else f"{first.message} ({first.path})"
-            shown = replace(item, status=status, message=said, content=result.content or item.content)
-            details = [str(item.path), *(found or [said]), *result.notes]
-            self.post_message(self.Progress(f"{what}: {status}", shown, details))
+            self._show(item, result, f"{what}: {status}")
         if len(items) > 1:
             self.end(f"verified {len(items)}: " + (f"{bad} not VALID" if bad else "all VALID"))
         else:
             self.end("")
+
+    def _show(self, item: Item, result: Result, text: str) -> None:
+        """Show what a verification found, and the signature, in the checkpoint's row and below."""
+        said = "every file and every leaf is what was saved" if result.level != "files" else "every file is what was saved"
+        if result.findings:
+            # A row has room for little: a leaf says more than a file whose name Orbax has drawn.
+            first = next((finding for finding in result.findings if finding.leaf), result.findings[0])
+            said = f"{first.leaf}: {first.message}" if first.leaf else f"{first.message} ({first.path})"
+        details = [str(item.path), *(map(str, result.findings) if result.findings else [said])]
+        signature = result.signature
+        if signature is not None:
+            details.append(f"signature: {signature}")
+            details += [f"not signed: {'; '.join(signature.not_signed)}"] if signature.not_signed else []
+        shown = replace(
+            item, status=result.status.value, message=said, content=result.content or item.content,
+            signature="" if signature is None else signature.brief,
+        )  # fmt: skip
+        self.post_message(self.Progress(text, shown, [*details, *result.notes]))
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def compare(self, a: Item, b: Item) -> None:

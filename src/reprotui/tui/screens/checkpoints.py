@@ -1,6 +1,7 @@
 """The checkpoints of the runs on the race screen: what is there, whether it is what was saved, and how two differ."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -10,6 +11,7 @@ from textual.widgets import Static
 from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.run_directory import RunDirectory
 from reprotui.tui.reading import CancelledError
+from reprotui.tui.screens.ask import AskScreen
 from reprotui.tui.screens.base import bindings
 from reprotui.tui.screens.checkpoint_reading import CheckpointReading
 from reprotui.tui.widgets.checkpoint_table import CheckpointTable, Item, keep_status
@@ -54,7 +56,7 @@ class CheckpointsScreen(CheckpointReading):
         items = []
         for index, (label, run) in enumerate(self._runs):
             try:
-                found = list_checkpoints(run.path)
+                found = list_checkpoints(run.path, self.signers)
             except ReprotuiError as error:
                 items.append(Item(index, label, run.path, None, 0, None, None, "UNREADABLE", str(error)))
                 continue
@@ -62,6 +64,7 @@ class CheckpointsScreen(CheckpointReading):
                 Item(
                     index, label, entry.path, entry.step, entry.size, entry.created_ns, entry.content,
                     entry.problem.value if entry.problem else "", entry.message,
+                    "" if entry.signature is None else entry.signature.brief,
                 )
                 for entry in found
             ]  # fmt: skip
@@ -95,7 +98,7 @@ class CheckpointsScreen(CheckpointReading):
             return None if self.busy else "nothing is being verified or compared"
         if name == "save":
             return _why_not_save(*self._runs[self._item.run if self._item else 0])
-        if name == "refresh":
+        if name in ("refresh", "key"):
             return None
         if self._item is None:
             return "there is no checkpoint: save with --save-every N, or s while a run goes on"
@@ -145,6 +148,36 @@ class CheckpointsScreen(CheckpointReading):
 
         timer = self.set_interval(SAVE_POLL_SECONDS, look)
 
+    def do_key(self) -> None:
+        what = (
+            "A public key (PEM): checkpoints must be signed with its private key. Or certificates (PEM): the signer's must lead "
+            "to one of their roots. Empty: signatures are not checked."
+        )
+
+        def take(answer: str | None) -> None:
+            if answer is not None and self.count_signatures_of(answer):
+                self._list()
+
+        self.app.push_screen(AskScreen("whose signatures count", what, "public.pem"), take)
+
+    def do_sign(self) -> None:
+        from reprotui.run_directory import PASSWORD_VARIABLE
+
+        item = self._item
+        if item is None:
+            return
+        what = (
+            f"Verify step {item.step} of {item.label}, then sign it with an EC private key (PEM, on P-256, P-384 or P-521). "
+            f"The password of an encrypted one is taken from ${PASSWORD_VARIABLE}."
+        )
+
+        def go_on(answer: str | None) -> None:
+            if answer:
+                self.begin()
+                self.sign(item, Path(answer).expanduser())
+
+        self.app.push_screen(AskScreen(f"sign step {item.step} of {item.label}", what, "private.pem"), go_on)
+
     def do_diff(self) -> None:
         item, other = self._item, self._partner()
         if item is not None and other is not None:
@@ -153,8 +186,6 @@ class CheckpointsScreen(CheckpointReading):
             self.compare(a, b)
 
     def do_restore(self) -> None:
-        from reprotui.tui.screens.ask import AskScreen
-
         item = self._item
         if item is None:
             return
@@ -207,6 +238,7 @@ class CheckpointsScreen(CheckpointReading):
     def do_copy_value(self) -> None:
         if (item := self._item) is not None:
             text = f"{item.path}\n{item.status or 'not verified'} content {item.content or 'unknown'}\n{item.message}".strip()
+            text += f"\nsignature: {item.signature}" if item.signature else ""
             self.dashboard.copy(text, "checkpoint")
 
 

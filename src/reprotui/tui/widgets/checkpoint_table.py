@@ -14,7 +14,7 @@ BEFORE, WITH_DIGEST = 52, 110
 
 @dataclass(frozen=True)
 class Item:
-    """A checkpoint of a run as it stands in the list; `status` is empty until it was verified."""
+    """A checkpoint of a run as it stands in the list; `status` is empty until it was verified, `signature` without one."""
 
     run: int
     label: str
@@ -25,6 +25,7 @@ class Item:
     content: str | None
     status: str
     message: str
+    signature: str = ""
 
 
 class CheckpointTable(Rows):
@@ -56,6 +57,7 @@ class CheckpointTable(Rows):
         )
         step = "–" if item.step is None else str(item.step)
         said = item.message.splitlines()[0] if item.message else item.path.name
+        said = f"{item.signature} · {said}" if item.signature else said
         digest = [Cell(f"{(item.content or '')[:16]:<18}", "muted")] if width >= WITH_DIGEST else []
         return [
             Cell(f" {sign} ", colour), Cell(f"{item.label:<5}", "abcdefgh"[item.run]), Cell(f"{step:>9}  "),
