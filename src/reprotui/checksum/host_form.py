@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reprotui.checksum import machine_code, numpy_form
 from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, lanes_to_checksum
+from reprotui.checksum.leaf_code import NUMBERS
 
 LOCKED_BYTES = 1 << 22
 """Up to so many bytes a call keeps the interpreter's lock: another thread that takes it gives it back after 5 ms."""
@@ -43,9 +44,11 @@ class Statistics(NamedTuple):
 @functools.cache
 def shortfall() -> str | None:
     """Return why the numpy form is used here instead of machine code; None where it is not. Tried once."""
+    if sys.byteorder != "little":
+        return "the words of this machine have another byte order"
     try:
         rows = np.array([[machine_code.function("32"), _SELF_TEST.ctypes.data, _SELF_TEST.size, INDEX_START]], np.int64)
-        out = np.zeros(1, _ROW)
+        out: Any = np.zeros(1, _ROW)
         for call in machine_code.table_calls():
             call(rows.ctypes.data, 1, out.ctypes.data)
             if tuple(out["lanes"][0].tolist()) != numpy_form.word_lanes(_SELF_TEST):
@@ -151,7 +154,7 @@ class Table:
             values[:, 1] = np.where(np.isnan(values[:, 0]), np.nan, self._out["largest"])
             odd[:] = self._out["odd"]
         lanes = self._lanes.copy() if native else self.lanes(addresses)
-        others = [index for index, kind in enumerate(self._kinds) if not native or kind.number not in machine_code.NUMBERS]
+        others = [index for index, kind in enumerate(self._kinds) if not native or kind.number not in NUMBERS]
         for index, array in zip(others, self._views([addresses[index] for index in others], others), strict=True):
             *values[index], odd[index] = numpy_form.statistics(array)
         with np.errstate(all="ignore"):
@@ -161,7 +164,7 @@ class Table:
         if statistics not in self._functions:
             self._functions[statistics] = np.array(
                 [
-                    machine_code.function(kind.word, kind.number if statistics and kind.number in machine_code.NUMBERS else None)
+                    machine_code.function(kind.word, kind.number if statistics and kind.number in NUMBERS else None)
                     for kind in self._kinds
                 ],
                 np.int64,
@@ -171,13 +174,14 @@ class Table:
         self._call(*self._at)
 
     def _views(self, addresses: Sequence[int], indices: Sequence[int] | None = None) -> list[NDArray]:
+        places = range(len(self._kinds)) if indices is None else indices
         return [
-            np.ndarray(
-                self._sizes[index], self._dtypes[index], _memory(address, self._sizes[index] * self._dtypes[index].itemsize)
-            )
-            for index, address in zip(range(len(self._kinds)) if indices is None else indices, addresses, strict=True)
+            _array_at(address, self._dtypes[index], self._sizes[index]) for index, address in zip(places, addresses, strict=True)
         ]
 
 
-def _memory(address: int, size: int) -> ctypes.Array:
-    return (ctypes.c_uint8 * size).from_address(address) if size else (ctypes.c_uint8 * 0)()
+def _array_at(address: int, dtype: np.dtype, size: int) -> NDArray:
+    if not size:
+        return np.empty(0, dtype)
+    memory: Any = (ctypes.c_uint8 * (size * dtype.itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype)
