@@ -7,7 +7,7 @@ from typing import Any
 
 from reprotui.observe.torch_state import Named, Slot, Trained, path_of
 from reprotui.observe.watch import Watch
-from reprotui.record.frameworks import describe_torch, ready_jax
+from reprotui.record.frameworks import describe_torch
 from reprotui.record.session import StopTraining
 
 CALLS_NAMED = 64
@@ -171,12 +171,11 @@ class TorchObserver:
         torch = self._torch
         if len(self._inputs) >= CALLS_NAMED:
             return
-        ready_jax()
-        from reprotui.checksum import jax_form
+        from reprotui.record.trees import named_leaves
 
         given = [
             (path, leaf)
-            for path, leaf in jax_form.named_leaves((args, kwargs))
+            for path, leaf in named_leaves((args, kwargs))
             if isinstance(leaf, torch.Tensor) and not leaf.requires_grad
         ]
         call = sum(1 for name, _ in self._inputs if name == id(module)) + 1
@@ -190,7 +189,6 @@ class TorchObserver:
 
     def _take_buffers(self, model: Any) -> None:
         """Read a model's buffers before the first forward pass, which changes them."""
-        ready_jax()
         owner = next((slot for slot, item in self.trained.optimizers() if id(model) in self.trained.models(item)), None)
         paths = [(f"extra/{path_of(name)}", buffer) for name, buffer in model.named_buffers()]
         named = [(("init", path if owner is None else self._within(owner, path)), buffer) for path, buffer in paths]
@@ -283,7 +281,6 @@ class TorchObserver:
         return self._watch.assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
 
     def _final_leaves(self) -> list[tuple[Any, Any]]:
-        ready_jax()
         from reprotui.record.lanes import spec_of, to_numpy
 
         return [

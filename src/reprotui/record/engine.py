@@ -1,7 +1,6 @@
 """The engine of every recording: checksums beside the step, records to the trace. Workers, Recorder and observers drive it."""
 
 import json
-import math
 import time
 from typing import Any
 
@@ -9,10 +8,8 @@ import jax
 import numpy as np
 
 from reprotui.record.layout import Layout, Observation, Order
+from reprotui.record.values import STATISTICS_EVERY, readable
 from reprotui.trace import Record, TraceWriter
-
-STATISTICS_EVERY = 20
-"""Records between two that carry norms and maxima: they read every leaf once more, for the eye alone."""
 
 
 class Engine:
@@ -130,11 +127,3 @@ def _to_record(step: int, time_ns: int, layout: Layout, observation: Observation
         metrics=json.dumps(metrics, allow_nan=False) if metrics else None,
         leaf_checksums=leaf_checksums if with_leaves else None, leaf_stats=statistics,
     )  # fmt: skip
-
-
-def readable(value: Any) -> float | int | str:
-    """Return a scalar as JSON can hold it; infinities and NaN as text."""
-    number = value.item() if hasattr(value, "item") else value
-    if isinstance(number, float) and not math.isfinite(number):
-        return str(number)
-    return number if isinstance(number, int | float) else float(number)
