@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from reprotui.checksum import LeafSpec, numpy_form
+from reprotui.checksum import LeafSpec
+from reprotui.checksum.host_form import Table
+from reprotui.record.host import say_if_slow
 from reprotui.record.lanes import Lanes, Plan, spec_of, take
 from reprotui.record.values import STATISTICS_EVERY, readable
 from reprotui.trace import LeafTable, Record, TraceWriter
@@ -37,6 +39,7 @@ class Assembly:
     """
 
     def __init__(self, writer: TraceWriter, recording: Mapping[str, Any]) -> None:
+        say_if_slow(writer)
         self._writer = writer
         self._leaves_every = recording.get("leaves_every", 1)
         self._statistics_every = recording.get("statistics_every", STATISTICS_EVERY)
@@ -97,7 +100,11 @@ class _Layout:
             tuple(np.array([(at, entry[2]) for at, (entry, of) in enumerate(leaves) if of == number], np.intp).reshape(-1, 2).T)
             for number in range(len(selections))
         ]
-        self._sizes = tuple(end - start for _, start, end in self.table.slices)
+        # A root is the checksum of its phase's checksums, read where the record puts them together.
+        self._roots = Table(
+            [np.dtype("<u4")] * len(self.table.slices), [2 * (end - start) for _, start, end in self.table.slices]
+        )
+        self._starts = [8 * start for _, start, _ in self.table.slices]
         self._phases = [PHASE_INDEX[phase] for phase, _, _ in self.table.slices]
         self._readable = [(spec.path, number, index) for (_, spec, index), number in leaves if _is_readable(spec.path)]
 
@@ -111,7 +118,8 @@ class _Layout:
             rows[here] = part[0][there]
         checksums = rows.view("<u8").reshape(-1)
         roots = np.zeros(len(PHASES), "<u8")
-        roots[self._phases] = numpy_form.segment_roots(checksums, self._sizes)
+        first = rows.ctypes.data
+        roots[self._phases] = self._roots.lanes([first + start for start in self._starts]).view("<u8").reshape(-1)
         loss, metrics = None, {}
         for path, number, index in self._readable:
             value = found[number][1].get(index)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from reprotui.record.host import say_if_slow
 from reprotui.record.layout import Layout, Observation, Order
 from reprotui.record.values import STATISTICS_EVERY, readable
 from reprotui.trace import Record, TraceWriter
@@ -38,6 +39,7 @@ class Engine:
         self._layouts: dict[Any, Layout] = {} if layouts is None else layouts
         self._latest: tuple[Any, list[Any], Layout] | None = None
         self._records = records
+        self._said = False
 
     def init(self, *, params: Any = None, opt_state: Any = None, extra: Any = None) -> None:
         """Record the state after initialisation, as record 0.
@@ -90,6 +92,9 @@ class Engine:
         key = (initial, structure, tuple(_signature(leaf) for leaf in leaves))
         if key not in self._layouts:
             self._layouts[key] = Layout(trees, self._order)
+            if self._layouts[key].has_host and not self._said:
+                self._said = True
+                say_if_slow(self._writer)
         layout = self._layouts[key]
         if not initial:
             self._latest = structure, types, layout

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reprotui.checksum.host_form import Statistics, Table, in_place
+from reprotui.checksum.host_form import Statistics, Table, in_place, shortfall
 from reprotui.errors import BadInputError
 
 _tensor_like = operator.attrgetter("__class__", "dtype", "shape", "is_cpu")
@@ -29,7 +29,7 @@ class HostLeaves:
         plain = [index for index, leaf in enumerate(leaves) if _is_plain(leaf)]
         others = [index for index in range(len(leaves)) if index not in set(plain)]
         self._pick_plain, self._pick_others = picker(plain), picker(others)
-        self._methods: tuple[Any, Any, Any] = _methods() if plain else (None, None, None)
+        self._methods: tuple[Any, ...] = _methods() if plain else ()
         tensors, arrays = self._pick_plain(leaves), [to_numpy(leaf) for leaf in self._pick_others(leaves)]
         self._tensors = list(map(_tensor_like, tensors))
         self._arrays = [(array.dtype, array.shape) for array in arrays]
@@ -43,9 +43,9 @@ class HostLeaves:
             [*sizes, *(array.size for array in arrays)],
         )
         self._sizes = sizes
-        # A view of the imaginary part of a conjugated number is negated when it is read; of more than one they lie apart.
-        lazy = [index for index, tensor in enumerate(tensors) if tensor.numel() == 1 or tensor.is_complex()]
-        self._lazy, self._pick_lazy = bool(lazy), picker(lazy)
+        # A view of the imaginary part of conjugated numbers is negated when it is read; of more than one they lie apart.
+        self._pick_single = picker([index for index, tensor in enumerate(tensors) if tensor.numel() == 1])
+        self._pick_complex = picker([index for index, tensor in enumerate(tensors) if tensor.is_complex()])
 
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Say whether other leaves have the same types and shapes."""
@@ -77,15 +77,22 @@ class HostLeaves:
 
     def _tensor_addresses(self, tensors: Sequence[Any]) -> tuple[list[Any], list[int]]:
         """Return what was copied, and where the elements of all lie."""
-        contiguous, address, negated = self._methods
+        contiguous, address, negated, conjugated = self._methods
         kept: list[Any] = []
-        if not all(map(contiguous, tensors)) or (self._lazy and any(map(negated, self._pick_lazy(tensors)))):
-            tensors = [_dense(tensor) for tensor in tensors]
-            kept = [*tensors]
+        lazy = any(map(negated, self._pick_single(tensors))) or any(map(conjugated, self._pick_complex(tensors)))
+        if lazy or not all(map(contiguous, tensors)):
+            kept = tensors = [tensor.detach().resolve_conj().resolve_neg().contiguous() for tensor in tensors]
         addresses = list(map(address, tensors))
         if 0 in addresses and any(not at and size for at, size in zip(addresses, self._sizes, strict=True)):
             raise BadInputError("a tensor has no memory: its storage was freed; record where it is there")
         return kept, addresses
+
+
+def say_if_slow(writer: Any) -> None:
+    """Say in a run's trace that its checksums on the host take long, where they do."""
+    reason = shortfall()
+    if reason is not None:
+        writer.event("slow-checksums", f"what lies in the host's memory is read by numpy, a tenth as fast: {reason}")
 
 
 def picker(indices: Sequence[int]) -> Any:
@@ -149,12 +156,8 @@ def _is_plain(leaf: Any) -> bool:
     return leaf.device.type == "cpu"
 
 
-def _methods() -> tuple[Any, Any, Any]:
+def _methods() -> tuple[Any, ...]:
     import torch
 
     tensor = torch.Tensor
-    return tensor.is_contiguous, tensor.data_ptr, lambda leaf: leaf.is_neg() or leaf.is_conj()
-
-
-def _dense(tensor: Any) -> Any:
-    return tensor.detach().resolve_conj().resolve_neg().contiguous()
+    return tensor.is_contiguous, tensor.data_ptr, tensor.is_neg, tensor.is_conj

@@ -51,6 +51,11 @@ class Layout:
         self._checksums = jax.jit(self._pack, compiler_options=checksum_compiler_options())
         self._statistics = jax.jit(self._stack_statistics)
 
+    @property
+    def has_host(self) -> bool:
+        """Say whether some leaves lie in the host's memory."""
+        return bool(self._host_positions)
+
     def observe(self, leaves: Sequence[Any], statistics: bool) -> "Observation":
         """Dispatch the checksums of a record's leaves (in flattening order); does not wait for the device."""
         device = [leaves[position] for position in self._device_positions]
