@@ -54,8 +54,8 @@ def run(count: int | None = None, seed: int = 0) -> dict[str, Any]:
         seed: of the worker's run.
 
     Returns:
-        A row each: median wall-clock and CPU time in ms, children included, and CPU time beyond `python -c pass`. Bare
-        script and worker, PyTorch script bare and observed: the wall-clock time ends at the first step, the CPU time is that of the whole process, which
+        A row each: median wall-clock and CPU time in ms, children included, and CPU time beyond `python -c pass`. Of scripts
+        and the worker: the wall-clock time ends at the first step, the CPU time is that of the whole process, which
         for the worker includes evaluating the model and sealing. Cold is an empty compilation cache, warm that of the
         cold start before.
     """
