@@ -95,7 +95,7 @@ def _bare(name: str, steps: int) -> Costs:
 
 def _race(name: str, steps: int) -> Costs:
     with tempfile.TemporaryDirectory(prefix="reprotui-bench-") as folder:
-        command = [sys.executable, "-m", "reprotui", "--runs-dir", folder, "race", "--name", "race", "--", *_command(name, steps)]
+        command = [sys.executable, "-m", "reprotui", "race", "--runs-dir", folder, "--name", "race", "--", *_command(name, steps)]
         start = time.perf_counter()
         with ended(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
@@ -109,6 +109,5 @@ def _race(name: str, steps: int) -> Costs:
 
 
 def _costs(outputs: list[str], seconds: float) -> Costs:
-    lines = [next(line for line in reversed(output.splitlines()) if line.startswith("{")) for output in outputs]
-    values = [json.loads(line) for line in lines]
+    values = [json.loads(output.splitlines()[-1]) for output in outputs]
     return {"seconds": seconds, **{name: statistics.median(value[name] for value in values) for name in ("ms", "cpu_ms", "mb")}}
