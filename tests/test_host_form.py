@@ -159,3 +159,11 @@ def test_magnitudes_of_half_precision_are_exact() -> None:
         arrays = [np.array([bits], np.uint16).view(name) for bits in every[::37]]
         _, found = table_of(arrays).lanes_and_statistics([array.ctypes.data for array in arrays])
         assert found.values[:, 1].tolist() == [float(array[0]) for array in arrays]
+
+
+@pytest.mark.parametrize("leaves", [1, 2, 17])
+def test_roots_of_many_records_at_once(leaves: int) -> None:
+    assert host_form.shortfall() is None
+    checksums = np.random.default_rng(0).integers(0, 2**64, (5, leaves + 3), np.uint64)
+    for rows in (checksums[:, 1 : leaves + 1], checksums[::2, :leaves], checksums[:0, :leaves], checksums[:, :0]):
+        assert host_form.roots(rows).tolist() == numpy_form.roots(rows).tolist() == [numpy_form.root(row) for row in rows]

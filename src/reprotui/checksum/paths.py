@@ -1,6 +1,6 @@
 """Paths of leaves such as `params/dense_0/kernel`, and trees of Python's own containers: the same paths and order as jax's."""
 
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -62,7 +62,7 @@ def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
         return OrderedDict(found) if kind is OrderedDict else found
     if hasattr(tree, "_fields") and isinstance(tree, tuple):
         return kind(*(mapped(child, function) for child in tree))
-    if kind in (list, tuple, deque):
+    if kind in (list, tuple):
         return kind(mapped(child, function) for child in tree)
     return function(tree)
 
@@ -80,6 +80,6 @@ def _children(tree: Any) -> list[tuple[Step, Any]] | None:
         return [((str(key), False), child) for key, child in tree.items()]
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return [((name, True), child) for name, child in zip(tree._fields, tree, strict=True)]
-    if kind in (list, tuple, deque):
+    if kind in (list, tuple):
         return [((str(index), False), child) for index, child in enumerate(tree)]
     return None

@@ -44,7 +44,8 @@ class Layout:
         self._on_host = [not isinstance(leaf, jax.Array) for *_, leaf in chosen]
         self._device_positions = [position for position, host in zip(positions, self._on_host, strict=True) if not host]
         self._host_positions = [position for position, host in zip(positions, self._on_host, strict=True) if host]
-        self._host = HostLeaves([leaf for (*_, leaf), host in zip(chosen, self._on_host, strict=True) if host])
+        host = [leaf for (*_, leaf), host in zip(chosen, self._on_host, strict=True) if host]
+        self._host = HostLeaves(host) if host else None
         readable = [index for index in range(len(chosen)) if _is_readable(self.table.phases[index], self.table.specs[index])]
         self._readable_device = [index for index in readable if not self._on_host[index]]
         self._readable_host = [(self.table.specs[index].path, positions[index]) for index in readable if self._on_host[index]]
@@ -54,14 +55,14 @@ class Layout:
     @property
     def has_host(self) -> bool:
         """Say whether some leaves lie in the host's memory."""
-        return bool(self._host_positions)
+        return self._host is not None
 
     def observe(self, leaves: Sequence[Any], statistics: bool) -> "Observation":
         """Dispatch the checksums of a record's leaves (in flattening order); does not wait for the device."""
         device = [leaves[position] for position in self._device_positions]
         # Host arrays can be overwritten by their owner at any time, so they are read now.
         host = [leaves[position] for position in self._host_positions]
-        host_lanes, of_host = self._host.read(host, statistics) if host else (None, None)
+        host_lanes, of_host = (None, None) if self._host is None else self._host.read(host, statistics)
         packed = self._checksums(device, host_lanes)
         stacked = self._statistics(device, None if of_host is None else of_host.values) if statistics else None
         scalars = {path: np.asarray(leaves[position]) for path, position in self._readable_host}
