@@ -1,5 +1,8 @@
 """The host's memory read where it lies, by machine code or by numpy: what the definition says of every dtype, size and layout."""
 
+import subprocess
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +14,12 @@ from reprotui.errors import BadInputError
 from test_checksum import DTYPES, VECTORS, reference, reference_words
 
 SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine_code() -> None:
+    """Have it made, so that it reads small arrays too."""
+    assert host_form.shortfall() is None
 
 
 def array_at(name: str, size: int, offset: int = 0, seed: int = 0) -> np.ndarray:
@@ -29,10 +38,6 @@ def words_by_definition(array: np.ndarray) -> list[int]:
 
 def table_of(arrays: list[np.ndarray], bases: list[int] | None = None) -> host_form.Table:
     return host_form.Table([array.dtype for array in arrays], [array.size for array in arrays], bases)
-
-
-def test_llvm_is_there_where_these_tests_run() -> None:
-    assert host_form.shortfall() is None
 
 
 @pytest.mark.parametrize(("array", "expected"), VECTORS, ids=lambda value: getattr(value, "dtype", None) and value.dtype.name)
@@ -163,7 +168,24 @@ def test_magnitudes_of_half_precision_are_exact() -> None:
 
 @pytest.mark.parametrize("leaves", [1, 2, 17])
 def test_roots_of_many_records_at_once(leaves: int) -> None:
-    assert host_form.shortfall() is None
     checksums = np.random.default_rng(0).integers(0, 2**64, (5, leaves + 3), np.uint64)
     for rows in (checksums[:, 1 : leaves + 1], checksums[::2, :leaves], checksums[:0, :leaves], checksums[:, :0]):
         assert host_form.roots(rows).tolist() == numpy_form.roots(rows).tolist() == [numpy_form.root(row) for row in rows]
+
+
+SWITCH = """
+import sys
+import numpy as np
+from reprotui.checksum import host_form, numpy_form
+array = np.arange(1000.0)
+expected = numpy_form.checksum(array)
+assert host_form.checksum(array) == expected
+assert "llvmlite" not in sys.modules
+host_form.checksum(np.zeros(host_form.STARTING_BYTES, np.uint8))
+assert "llvmlite" in sys.modules
+assert host_form.checksum(array) == expected
+"""
+
+
+def test_who_reads_little_does_not_wait_for_llvm_and_who_reads_much_gets_it() -> None:
+    subprocess.run([sys.executable, "-c", SWITCH], check=True)

@@ -120,7 +120,7 @@ def _worth(size: int) -> bool:
     """Say whether so many bytes are read by machine code: where it is there, or there was enough to read to make it."""
     global _by_numpy
     _by_numpy += size
-    return (_by_numpy > STARTING_BYTES or shortfall.cache_info().currsize > 0) and shortfall() is None
+    return (_by_numpy > STARTING_BYTES or machine_code.made()) and shortfall() is None
 
 
 def checksum(array: NDArray) -> int:

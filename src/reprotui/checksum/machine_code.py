@@ -18,6 +18,11 @@ _kept: list[Any] = []
 """What LLVM compiled: it must live as long as its functions can be called."""
 
 
+def made() -> bool:
+    """Say whether some of it is there already."""
+    return bool(_kept)
+
+
 @functools.cache
 def function(word: str, number: str | None = None) -> int:
     """Return the address of the function for a kind of words, which takes statistics too where the type of elements is given.
