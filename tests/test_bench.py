@@ -22,12 +22,13 @@ SIZES: dict[str, dict[str, Any]] = {
         "mlp_steps": 3,
         "transformer_steps": 3,
     },
+    "racing": {"steps": {"torch_small": 6}},
     "checksum": {"side": 64},
     "trace": {"rows": 50},
     "divergence": {"steps": 500},
     "verifying": {"elements": 1000},
 }
-ROWS = {"recording": 8, "checksum": 5, "trace": 4, "divergence": 2, "startup": 7, "verifying": 3}
+ROWS = {"recording": 8, "racing": 1, "checksum": 6, "trace": 4, "divergence": 2, "startup": 9, "verifying": 3}
 """Fewest rows: a GPU and torch add some."""
 
 

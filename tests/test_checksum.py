@@ -1,5 +1,6 @@
 """rfp1-64: its published vectors, its three forms equal to the bit, and the paths of leaves."""
 
+import collections
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reprotui.checksum import LeafSpec, jax_form, lanes_to_checksum, numpy_form, torch_form
+from reprotui.checksum import paths as checksum_paths
 from reprotui.errors import BadInputError
 
 MASK = 0xFFFFFFFF
@@ -346,6 +348,7 @@ def run_script(script, **environment):
 
 
 SHARDED = """
+import collections
 import itertools
 import json
 import jax, jax.numpy as jnp, ml_dtypes, numpy as np
@@ -473,6 +476,20 @@ def test_a_field_called_value_keeps_its_name_beside_others():
     state = optax.scale_by_backtracking_linesearch(max_backtracking_steps=2).init({"w": jnp.ones(2)})
     assert "opt_state/value" in paths(state, "opt_state")
     assert "opt_state" not in paths(state, "opt_state")
+
+
+def test_without_jax_trees_of_pythons_own_have_the_same_paths_and_order():
+    Single = collections.namedtuple("Single", "value")
+    trees = [
+        1.5, None, {"b": [1, (2, None)], "a": Moments({"w": 3}, 4)}, {"a": {"b": 1}, "a/b": 2, "a/b#2": 3}, {3: 1, 10: 2},
+        collections.OrderedDict(z=1, a=[2]), collections.defaultdict(list, z=[1], a=[2]), collections.deque([1, {"x": 2}]),
+        {"one": Single(7), "two": Moments(Single(1), {})}, {"x": (), "y": [None], "z": "text"},
+    ]  # fmt: skip
+    for tree in trees:
+        for prefix in ("", "batch"):
+            assert checksum_paths.named(checksum_paths.flattened(tree), prefix) == jax_form.named_leaves(tree, prefix)
+        opened = checksum_paths.mapped(tree, lambda leaf: {"in": leaf})
+        assert jax_form.named_leaves(opened) == jax_form.named_leaves(jax.tree.map(lambda leaf: {"in": leaf}, tree))
 
 
 def test_leaves_of_the_same_path_are_told_apart():

@@ -5,6 +5,7 @@ from typing import Any
 
 FAMILIES = (
     "recording",
+    "racing",
     "checksum",
     "trace",
     "divergence",

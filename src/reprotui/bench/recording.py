@@ -16,7 +16,8 @@ import numpy as np
 from reprotui.bench.common import at_most, interleaved, ratio, say
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.protocol import State, StepOutput
-from reprotui.record.engine import STATISTICS_EVERY, Engine
+from reprotui.record.engine import Engine
+from reprotui.record.values import STATISTICS_EVERY
 from reprotui.trace import TraceWriter
 from reprotui.worker.program import Program
 from reprotui.worker.training import STEPS_IN_FLIGHT, prepare, state_digest

@@ -1,5 +1,7 @@
 """What starting costs: the command line against bare Python, a worker against a bare script with the same model."""
 
+import importlib.util
+import json
 import resource
 import statistics
 import subprocess
@@ -37,6 +39,9 @@ print(time.time_ns())
 """
 """The default experiment without a worker: no manifest, no hashes of the program, no recording."""
 
+TORCH_SCRIPT = str(Path(__file__).parent / "scripts" / "torch_small.py")
+"""A small PyTorch script, which is given the number of its steps."""
+
 Costs = tuple[float, float]
 """Seconds of wall-clock time and of CPU time."""
 
@@ -49,8 +54,8 @@ def run(count: int | None = None, seed: int = 0) -> dict[str, Any]:
         seed: of the worker's run.
 
     Returns:
-        A row each: median wall-clock and CPU time in ms, children included, and CPU time beyond `python -c pass`. Bare
-        script and worker: the wall-clock time ends at the first step, the CPU time is that of the whole process, which
+        A row each: median wall-clock and CPU time in ms, children included, and CPU time beyond `python -c pass`. Of scripts
+        and the worker: the wall-clock time ends at the first step, the CPU time is that of the whole process, which
         for the worker includes evaluating the model and sealing. Cold is an empty compilation cache, warm that of the
         cold start before.
     """
@@ -61,10 +66,20 @@ def run(count: int | None = None, seed: int = 0) -> dict[str, Any]:
     }
     costs: dict[str, list[Costs]] = {name: [] for name in commands}
     rounds = count or ROUNDS
-    progress = Progress("startup", rounds * (len(commands) + 4))
+    torch = [
+        (_bare_torch, "bare PyTorch script to its first step"),
+        (_observed_torch, "observed PyTorch script to its first record"),
+    ]
+    if importlib.util.find_spec("torch") is None:
+        torch = []
+    progress = Progress("startup", rounds * (len(commands) + len(torch) + 4))
     for _ in range(rounds):
         for name, arguments in commands.items():
             costs[name].append(_command(arguments, worker_environment())[0])
+            progress.advance()
+        for measure, what in torch:
+            with tempfile.TemporaryDirectory(prefix="reprotui-bench-") as folder:
+                costs.setdefault(what, []).append(measure(worker_environment(), Path(folder)))
             progress.advance()
         for start, what in ((_bare_script, "bare script to its first step"), (_worker, "worker to its first record")):
             with tempfile.TemporaryDirectory(prefix="reprotui-bench-") as folder:
@@ -101,6 +116,23 @@ def _bare_script(environment: Mapping[str, str], _folder: Path, _seed: int) -> C
     start_ns = time.time_ns()
     (_, cpu), output = _command(["-c", BARE_SCRIPT], environment)
     return (int(output) - start_ns) / 1e9, cpu
+
+
+def _bare_torch(environment: Mapping[str, str], _folder: Path) -> Costs:
+    start_ns = time.time_ns()
+    (_, cpu), output = _command([TORCH_SCRIPT, "1"], environment)
+    return (json.loads(output)["at_ns"] - start_ns) / 1e9, cpu
+
+
+def _observed_torch(environment: Mapping[str, str], folder: Path) -> Costs:
+    start_ns = time.time_ns()
+    arguments = ["-m", "reprotui.observe", "--name", "run", TORCH_SCRIPT, "1"]
+    (_, cpu), _ = _command(arguments, {**environment, "REPROTUI_RUNS": str(folder)})
+    with Trace(folder / "run" / "trace.db") as trace:
+        row = trace.row(1)
+    if row is None:
+        raise WorkerFailedError("an observed PyTorch script recorded no step")
+    return (row.time_ns - start_ns) / 1e9, cpu
 
 
 def _worker(environment: Mapping[str, str], folder: Path, seed: int) -> Costs:

@@ -274,12 +274,12 @@ def _counting(subject: Subject) -> Progress:
 
 
 def _checksums_into(checksums: dict[str, int]) -> Callable[[StoredLeaf, Any], None]:
-    from reprotui.checksum import numpy_form
+    from reprotui.checksum import host_form
 
     def visit(leaf: StoredLeaf, array: Any) -> None:
         # Text and opaque types have no checksum, and no record has them.
         with contextlib.suppress(BadInputError):
-            checksums[leaf.spec.path] = numpy_form.checksum(array)
+            checksums[leaf.spec.path] = host_form.checksum(array)
 
     return visit
 

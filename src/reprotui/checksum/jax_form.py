@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, LeafSpec, lanes_to_checksum
+from reprotui.checksum.paths import Step, named
 from reprotui.errors import BadInputError
 
 TWO_STAGE_SIZE = 1 << 22
@@ -70,28 +71,7 @@ def named_leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
     leaves no trace in the path. Two leaves that would get the same path (a key may contain `/`) are told apart by `#2`.
     """
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    children: dict[Any, set[Any]] = {}
-    for key_path, _ in flat:
-        for depth, entry in enumerate(key_path):
-            children.setdefault(key_path[:depth], set()).add(entry)
-    seen: set[str] = set()
-    result = []
-    for key_path, leaf in flat:
-        parts = [prefix] if prefix else []
-        parts += [
-            _entry_name(entry)
-            for depth, entry in enumerate(key_path)
-            # A wrapper has the array alone; optax's line searches have a field `value` among others.
-            if not (_is_wrapper(entry) and len(children[key_path[:depth]]) == 1)
-        ]
-        path = name = "/".join(parts)
-        number = 1
-        while path in seen:
-            number += 1
-            path = f"{name}#{number}"
-        seen.add(path)
-        result.append((path, leaf))
-    return result
+    return named(((tuple(map(_step, key_path)), leaf) for key_path, leaf in flat), prefix)
 
 
 def leaf_spec(path: str, leaf: Any) -> LeafSpec:
@@ -108,17 +88,12 @@ def _dtype_name(dtype: Any) -> str:
     return str(dtype) if jnp.issubdtype(dtype, jax.dtypes.prng_key) else dtype.name
 
 
-def _entry_name(entry: Any) -> str:
+def _step(entry: Any) -> Step:
     for attribute in ("key", "name", "idx"):
         value = getattr(entry, attribute, None)
         if value is not None:
-            return str(value)
-    return str(entry).strip(".[]'\"")
-
-
-def _is_wrapper(entry: Any) -> bool:
-    # nnx.State flattens a Variable as `.value` (older) or `.raw_value` below the key of the array.
-    return getattr(entry, "name", None) in ("value", "raw_value")
+            return str(value), attribute == "name"
+    return str(entry).strip(".[]'\""), False
 
 
 def _word_arrays(leaf: jax.Array) -> list[tuple[jax.Array, int, int]]:

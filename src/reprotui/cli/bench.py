@@ -7,6 +7,7 @@ from reprotui.cli import common
 
 BENCHMARKS = {
     "recording": "cost of recording a step: bare, recorded, host SHA-256",
+    "racing": "what a race costs PyTorch and JAX scripts, against two bare ones at once",
     "checksum": "checksum throughput against a plain sum and SHA-256",
     "trace": "writing and reading traces",
     "divergence": "first divergence among two traces of a million steps",

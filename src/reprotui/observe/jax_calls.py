@@ -5,7 +5,6 @@ training loop makes the same call at every step, and observing it may not cost m
 """
 
 import functools
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,8 +16,7 @@ from reprotui.observe.jax_functions import argument_names, input_paths, name_of,
 from reprotui.observe.jax_likeness import Likeness
 from reprotui.observe.roles import Kind, kind_of, optimizer_leaves
 from reprotui.record.assembly import distinct
-from reprotui.record.host import Copy
-from reprotui.record.lanes import Lanes, Picker, Split, hold, is_leaf, picker, spec_of, split_of
+from reprotui.record.lanes import Lanes, Picker, Plan, is_leaf, picker, spec_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class Side:
     places: tuple[Place, ...]
     at: tuple[int, ...] | None
     arrays: tuple[int, ...]
-    takings: dict[Any, tuple[list[Picker], Split]] = field(default_factory=dict)
+    takings: dict[Any, tuple[list[Picker], Plan]] = field(default_factory=dict)
 
     @functools.cached_property
     def everything(self) -> tuple[int, ...]:
@@ -109,7 +107,7 @@ class Leaves:
         return self.first + self.wanted.index(index)
 
 
-def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]], held: Copy | None = None) -> None:
+def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]]) -> None:
     """Take the checksums of some leaves of one or several sides, all at once: each time costs a call of its own."""
     if not any(wanted for _, wanted in chosen):
         return
@@ -117,11 +115,11 @@ def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]], held: Copy | No
     if key not in takings:
         takings[key] = (
             [picker(wanted) for _, wanted in chosen],
-            split_of([part.values[index] for part, wanted in chosen for index in wanted]),
+            Plan([part.values[index] for part, wanted in chosen for index in wanted]),
         )
-    pickers, split = takings[key]
+    pickers, plan = takings[key]
     leaves = [leaf for (part, _), pick in zip(chosen, pickers, strict=True) for leaf in pick(part.values)]
-    lanes, first = assembly.take(leaves, split, held), 0
+    lanes, first = assembly.take(leaves, plan), 0
     for part, wanted in chosen:
         part.wanted, part.lanes, part.first = wanted, lanes, first
         first += len(wanted)
@@ -207,7 +205,7 @@ class Call:
     """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of, by function.
 
     Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that are taken after it: of arrays
-    that the call leaves alone, and of what lies in the host's memory as it was copied before (`held`). `step` is the number
+    that the call leaves alone. `step` is the number
     of the step that the call is part of, 0 before steps are counted; `constants` are the identities of arrays of numbers
     among its inputs, by index, as long as the train step is looked for.
     """
@@ -218,7 +216,6 @@ class Call:
     inputs: Leaves
     sources: Mapping[Function, Leaves]
     kept: Leaves
-    held: Copy | None = None
     outputs: Leaves | None = None
     step: int = 0
     constants: tuple[tuple[int, int], ...] = ()
@@ -247,18 +244,6 @@ class Call:
             lanes = after if holder else self.inputs.lanes
         assert lanes is not None
         return lanes
-
-    def hold(self, wanted: tuple[int, ...]) -> bool:
-        """Copy inputs that lie in the host's memory; return whether there was room for them."""
-        if wanted:
-            self.held = hold([self.inputs.values[index] for index in wanted])
-            if self.held is None:
-                return False
-            self.held.owner = weakref.ref(self)
-            self.kept.values = list(self.inputs.values)
-            for index, array in zip(wanted, self.held.arrays, strict=True):
-                self.kept.values[index] = array
-        return True
 
     def lasting(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Return which of the inputs that were to be read after the call are still there, and learn it for the next ones."""

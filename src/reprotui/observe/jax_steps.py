@@ -116,25 +116,20 @@ class StepBuilder:
             self._watch.assembly.open = False
 
     def _read_before(self, call: Call, late: bool, at_once: bool) -> None:
-        """Read what cannot be read after the call, copy what the script could overwrite, and say what is read after it."""
+        """Read what cannot be read after the call, and say what is read after it."""
         due, outside = self._watch.due(self._number + 1), self._outside.inputs(call)
-        now, host, after = self._once(
+        now, call.kept.wanted = self._once(
             ("inputs", call.look, call.look.lasting, outside, self.loop.version, late, at_once, due),
             lambda: self._inputs(call, outside, late, at_once, due),
         )
-        if call.hold(host):
-            call.kept.wanted = tuple(sorted(after + host)) if host else after
-        else:
-            now, call.kept.wanted = tuple(sorted(now + host)), after
         take(self._watch.assembly, (call.inputs, now))
         if at_once:
             self._settle(call)
 
     def _inputs(
         self, call: Call, outside: frozenset[int], late: bool, at_once: bool, due: bool
-    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Return the inputs that came out of no function that is observed: to be read before the call, to be copied, and to
-        be read after it.
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the inputs that came out of no function that is observed: to be read before the call, and after it.
 
         State of the script's own keeping completes the record before (`late`); where that is complete, it was read by then.
         It is all that is read where this step is not `due` to be recorded.
@@ -145,9 +140,7 @@ class StepBuilder:
         after = wanted & (look.lasting or frozenset())
         if at_once:
             after -= outside
-        host = wanted.difference(after, look.inputs.arrays, outside)
-        now = wanted.difference(after, host)
-        return tuple(sorted(now)), tuple(sorted(host)), tuple(sorted(after))
+        return tuple(sorted(wanted - after)), tuple(sorted(after))
 
     def _read_after(self, call: Call, outputs: Leaves | None) -> None:
         """Read inputs that were left for now, and the outputs of a step that is to be recorded, in one call of the device."""
@@ -160,7 +153,7 @@ class StepBuilder:
         chosen = [(call.kept, kept)]
         if outputs is not None:
             chosen.append((outputs, outputs.side.everything))
-        take(self._watch.assembly, *chosen, held=call.held)
+        take(self._watch.assembly, *chosen)
 
     def _say_replaced(self, call: Call) -> None:
         """Name state that should be what functions of this step or the one before gave, and is not."""

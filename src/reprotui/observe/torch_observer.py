@@ -5,9 +5,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from reprotui.observe.torch_state import Named, Slot, Trained, path_of
+from reprotui.observe.torch_plans import Read, path_of
+from reprotui.observe.torch_state import Slot, Trained
 from reprotui.observe.watch import Watch
-from reprotui.record.frameworks import describe_torch, ready_jax
+from reprotui.record.frameworks import describe_torch
 from reprotui.record.session import StopTraining
 
 CALLS_NAMED = 64
@@ -77,6 +78,7 @@ class TorchObserver:
         self._losses: list[Any] = []
         self._open: list[Any] = []
         self._buffers: dict[int, Any] = {}
+        self._named: dict[Any, tuple[tuple[str, str], ...]] = {}
 
     def made(self, optimizer: Any) -> None:
         """Note an optimizer: what it is called follows the order in which they are made."""
@@ -173,12 +175,11 @@ class TorchObserver:
         if len(self._inputs) >= CALLS_NAMED:
             self._watch.coverage.note(f"of the forward calls within a step, the inputs of the first {CALLS_NAMED} are recorded")
             return
-        ready_jax()
-        from reprotui.checksum import jax_form
+        from reprotui.record.trees import named_leaves
 
         given = [
             (path, leaf)
-            for path, leaf in jax_form.named_leaves((args, kwargs))
+            for path, leaf in named_leaves((args, kwargs))
             if isinstance(leaf, torch.Tensor) and not leaf.requires_grad
         ]
         call = sum(1 for name, _ in self._inputs if name == id(module)) + 1
@@ -188,15 +189,15 @@ class TorchObserver:
             named.append((("rng", "rng/cpu"), torch.get_rng_state()))
             if torch.cuda.is_available() and torch.cuda.is_initialized():
                 named.append((("rng", "rng/cuda"), torch.cuda.get_rng_state()))
-        self._inputs.append((id(module), self._part(named)))
+        names, leaves = tuple(name for name, _ in named), [leaf for _, leaf in named]
+        self._inputs.append((id(module), self._watch.assembly.part(names, leaves)))
 
     def _take_buffers(self, model: Any) -> None:
         """Read a model's buffers before the first forward pass, which changes them."""
-        ready_jax()
         owner = next((slot for slot, item in self.trained.optimizers() if id(model) in self.trained.models(item)), None)
-        paths = [(f"extra/{path_of(name)}", buffer) for name, buffer in model.named_buffers()]
-        named = [(("init", path if owner is None else self._within(owner, path)), buffer) for path, buffer in paths]
-        self._buffers[id(model)] = self._part(named)
+        named = dict(model.named_buffers())
+        found = tuple(f"extra/{path_of(name)}" for name in named), list(named.values())
+        self._buffers[id(model)] = self._part(owner, ("init", found))
 
     def _before(self, optimizer: Any) -> None:
         slot = self.trained.slot(optimizer)
@@ -226,10 +227,9 @@ class TorchObserver:
         losses = [(f"metrics/loss_{number + 1}", loss) for number, loss in enumerate(self._losses)]
         if pace and losses:
             losses[-1] = "loss", losses[-1][1]
-        named = [(forward, path, leaf) for path, leaf in losses]
-        named += [(grads, path, leaf) for path, leaf in self.trained.gradients(optimizer)]
+        found = tuple(path for path, _ in losses), [loss for _, loss in losses]
         self._open += [taken for _, taken in self._inputs]
-        self._open.append(self._part([((phase, self._within(slot, path)), leaf) for phase, path, leaf in named]))
+        self._open.append(self._part(slot, (forward, found), (grads, self.trained.gradients(optimizer))))
 
     def _after(self, optimizer: Any) -> None:
         slot = self.trained.slot(optimizer)
@@ -239,7 +239,7 @@ class TorchObserver:
         self._number += pace
         if self._watch.options.record:
             if self._watch.due(self._number):
-                self._open.append(self._part(self._state(slot, optimizer)))
+                self._open.append(self._part(slot, *self._state(slot, optimizer)))
                 self._watch.assembly.open = True
                 if pace and not self._several:
                     self._put()
@@ -251,48 +251,48 @@ class TorchObserver:
         """Keep only those optimizers alive that took a step in this round or the last one."""
         for slot in self.trained.slots:
             if slot.last < self._number:
-                slot.let_go()
+                self.trained.let_go(slot)
 
     def _put_init(self) -> None:
         optimizers = self.trained.optimizers()
-        parts = [
-            self._part([(("init", self._within(slot, path)), leaf) for path, leaf in self.trained.state(optimizer)])
-            for slot, optimizer in optimizers
-        ]
+        parts = [self._part(slot, ("init", self.trained.state(optimizer))) for slot, optimizer in optimizers]
         trained = {key for _, optimizer in optimizers for key in self.trained.models(optimizer)}
         self._watch.put(0, [*parts, *(taken for key, taken in self._buffers.items() if key in trained)])
 
     def _put(self) -> None:
         """Record the step that is open."""
         if self._open:
-            parts, self._open = self._open, []
-            self._watch.put(self._number, parts)
-            self._watch.assembly.open = False
+            self._watch.put(self._number, self._open)
+            self._open, self._watch.assembly.open = [], False
 
     def _within(self, slot: Slot, path: str) -> str:
         """Put an optimizer's name behind a path's first part, where there are several."""
         first, _, rest = path.partition("/")
         return f"{first}/{slot.name}/{rest}" if rest and self._several else path
 
-    def _state(self, slot: Slot, optimizer: Any) -> Named:
-        """Return buffers, optimizer state and parameters as they are now."""
+    def _state(self, slot: Slot, optimizer: Any) -> list[tuple[str, Read]]:
+        """Return buffers, optimizer state and parameters as they are now, with their phases."""
         before = "forward" if slot is self._pace else "update"
-        named = [(before, path, leaf) for path, leaf in self.trained.buffers(optimizer)]
-        named += [("update", path, leaf) for path, leaf in self.trained.state(optimizer)]
-        return [((phase, self._within(slot, path)), leaf) for phase, path, leaf in named]
+        return [(before, self.trained.buffers(optimizer)), ("update", self.trained.state(optimizer))]
 
-    def _part(self, named: Named) -> Any:
-        return self._watch.assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
+    def _part(self, slot: Slot | None, *found: tuple[str, Read]) -> Any:
+        """Take the checksums of what an optimizer has in some phases; how leaves are named is worked out once."""
+        key = slot and slot.name, self._several, tuple((phase, paths) for phase, (paths, _) in found)
+        if key not in self._named:
+            self._named[key] = tuple(
+                (phase, path if slot is None else self._within(slot, path)) for phase, (paths, _) in found for path in paths
+            )
+        return self._watch.assembly.part(self._named[key], [leaf for _, (_, leaves) in found for leaf in leaves])
 
     def _final_leaves(self) -> list[tuple[Any, Any]]:
-        ready_jax()
         from reprotui.record.lanes import spec_of, to_numpy
 
         return [
-            (spec_of(path, leaf), to_numpy(leaf))
+            (spec_of(self._within(slot, path), leaf), to_numpy(leaf))
             for slot in self.trained.slots
             if slot.kept is not None
-            for (_, path), leaf in self._state(slot, slot.kept)
+            for _, (paths, leaves) in self._state(slot, slot.kept)
+            for path, leaf in zip(paths, leaves, strict=True)
         ]
 
 

@@ -5,8 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-Named = list[tuple[tuple[str, str], Any]]
-"""Leaves with their phase and path."""
+from reprotui.observe.torch_plans import Buffers, Parameters, Read, State, path_of
 
 
 @dataclass(eq=False)
@@ -51,7 +50,9 @@ class Trained:
         self._slots: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
         self._models: dict[int, weakref.ref[Any]] = {}
         self._seen = 0
-        self._named: dict[str, tuple[int, int, int]] = {}
+        self._parameters: dict[str, Parameters] = {}
+        self._states: dict[str, State] = {}
+        self._buffers: dict[str, Buffers] = {}
         self._kept: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._owners: dict[int, int] = {}
@@ -81,6 +82,12 @@ class Trained:
             slot.models = tuple(model for key in owners if (model := self._models[key]()) is not None)
             slot.kept, self._kept[slot.name] = optimizer, self._seen
 
+    def let_go(self, slot: Slot) -> None:
+        """Keep nothing alive any more of what an optimizer trains."""
+        slot.let_go()
+        for kept in (self._parameters, self._states, self._buffers):
+            kept.pop(slot.name, None)
+
     def saw(self, model: Any) -> None:
         """Note a model that has parameters."""
         known = self._models.get(id(model))
@@ -93,54 +100,42 @@ class Trained:
         found = ((slot, slot.kept if slot.kept is not None else slot.newest()) for slot in self.slots)
         return [(slot, optimizer) for slot, optimizer in found if optimizer is not None]
 
-    def parameters(self, optimizer: Any) -> list[tuple[str, Any]]:
+    def parameters(self, optimizer: Any) -> Parameters:
         """Return an optimizer's parameters with their names in the model, where that was seen."""
-        groups = optimizer.param_groups
-        slot = self.slot(optimizer)
-        now = self._seen, slot.made, sum(len(group["params"]) for group in groups)
-        if self._named.get(slot.name) != now:
-            self._named[slot.name] = now
+        name = self.slot(optimizer).name
+        known = self._parameters.get(name)
+        if known is None or not known.fits(optimizer, self._seen):
             self._name()
-        return [
-            (self._names.get(id(parameter), f"group_{number}/{index}"), parameter)
-            for number, group in enumerate(groups)
-            for index, parameter in enumerate(group["params"])
-        ]
+            known = self._parameters[name] = Parameters(optimizer, self._seen, self._names, self._owners)
+        return known
 
-    def gradients(self, optimizer: Any) -> list[tuple[str, Any]]:
+    def gradients(self, optimizer: Any) -> Read:
         """Return the gradients that an optimizer steps on, by path."""
-        return [
-            (f"grads/{name}", parameter.grad)
-            for name, parameter in self.parameters(optimizer)
-            if parameter.grad is not None and parameter.grad.layout == self._torch.strided
-        ]
+        return self.parameters(optimizer).gradients()
 
     def models(self, optimizer: Any) -> set[int]:
         """Return the identities of the models that an optimizer trains."""
-        return {self._owners[id(parameter)] for _, parameter in self.parameters(optimizer) if id(parameter) in self._owners}
+        return self.parameters(optimizer).models
 
-    def buffers(self, optimizer: Any) -> list[tuple[str, Any]]:
+    def buffers(self, optimizer: Any) -> Read:
         """Return the buffers of the models that an optimizer trains, by path."""
-        trained = self.models(optimizer)
-        return [
-            (f"extra/{path_of(name)}", buffer)
-            for key, reference in self._models.items()
-            if key in trained and (model := reference()) is not None
-            for name, buffer in model.named_buffers()
-        ]
+        name, trained = self.slot(optimizer).name, self.models(optimizer)
+        found = (reference() for key, reference in self._models.items() if key in trained)
+        models = [model for model in found if model is not None]
+        read = self._buffers[name].read(models) if name in self._buffers else None
+        if read is None:
+            self._buffers[name] = Buffers(models)
+            read = self._buffers[name].now()
+        return read
 
-    def state(self, optimizer: Any) -> list[tuple[str, Any]]:
+    def state(self, optimizer: Any) -> Read:
         """Return an optimizer's state and then its parameters as they are now, by path."""
-        from reprotui.record.trees import optimizer_state
-
-        parameters = self.parameters(optimizer)
-        state = optimizer_state(optimizer, {id(parameter): name for name, parameter in parameters})
-        entries = [
-            (f"opt_state/{owner}/{name}", value)
-            for owner, values in sorted(state.items())
-            for name, value in sorted(values.items(), key=lambda entry: str(entry[0]))
-        ]
-        return [*entries, *((f"params/{name}", parameter) for name, parameter in parameters)]
+        name, parameters = self.slot(optimizer).name, self.parameters(optimizer)
+        read = self._states[name].read(optimizer, parameters) if name in self._states else None
+        if read is None:
+            self._states[name] = State(optimizer, parameters)
+            read = self._states[name].now()
+        return read
 
     def _name(self) -> None:
         """Read the names of all models' parameters; a part of a model may be called by itself too: the whole one names it."""
@@ -150,8 +145,3 @@ class Trained:
             for name, parameter in parameters:
                 self._names.setdefault(id(parameter), path_of(name))
                 self._owners.setdefault(id(parameter), key)
-
-
-def path_of(name: str) -> str:
-    """Return a torch name as a path: `layers/0/weight` for `layers.0.weight`."""
-    return name.replace(".", "/")

@@ -11,7 +11,6 @@ from typing import Any
 from reprotui.errors import ReprotuiError
 from reprotui.observe.coverage import Coverage
 from reprotui.observe.options import Options
-from reprotui.record.frameworks import ready_jax
 from reprotui.record.session import Session, StopTraining
 
 
@@ -49,10 +48,9 @@ class Watch:
 
     @property
     def assembly(self) -> Any:
-        """Return what puts records together; loads jax on first use."""
+        """Return what puts records together; loads numpy on first use."""
         if self._assembly is None:
             assert self.session is not None
-            ready_jax()
             from reprotui.record.assembly import Assembly
 
             self._assembly = Assembly(self.session.writer, self.session.recording)

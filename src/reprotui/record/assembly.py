@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from reprotui.checksum import LeafSpec, numpy_form
-from reprotui.record.engine import STATISTICS_EVERY, readable
-from reprotui.record.host import Copy
-from reprotui.record.lanes import Lanes, Split, spec_of, take
+from reprotui.checksum import LeafSpec
+from reprotui.checksum.host_form import Table
+from reprotui.record.host import say_if_slow
+from reprotui.record.lanes import Lanes, Plan, spec_of, take
+from reprotui.record.values import STATISTICS_EVERY, readable
 from reprotui.trace import LeafTable, Record, TraceWriter
 from reprotui.trace.phases import PHASE_INDEX, PHASES
 
@@ -38,19 +39,20 @@ class Assembly:
     """
 
     def __init__(self, writer: TraceWriter, recording: Mapping[str, Any]) -> None:
+        say_if_slow(writer)
         self._writer = writer
         self._leaves_every = recording.get("leaves_every", 1)
         self._statistics_every = recording.get("statistics_every", STATISTICS_EVERY)
         self._selections: dict[tuple[Entry, ...], Selection] = {}
-        self._named: dict[Any, tuple[list[Any], Selection]] = {}
+        self._named: dict[Any, tuple[Plan, Selection]] = {}
         self._layouts: dict[tuple[Selection, ...], _Layout] = {}
         self._records = 0
         self.open = False
         """Whether a record is not complete yet: what is taken now is part of it, or of the next one."""
 
-    def take(self, leaves: Sequence[Any], split: Split | None = None, held: Copy | None = None) -> Lanes:
-        """Take the checksums of leaves now; `split` and `held` as in `record.lanes.take`."""
-        return take(leaves, self._with_statistics(0) or (self.open and self._with_statistics(1)), split, held)
+    def take(self, leaves: Sequence[Any], plan: Plan | None = None) -> Lanes:
+        """Take the checksums of leaves now; `plan` as in `record.lanes.take`."""
+        return take(leaves, self._with_statistics(0) or (self.open and self._with_statistics(1)), plan)
 
     def select(self, entries: Sequence[Entry]) -> Selection:
         """Return the selection of these entries."""
@@ -61,13 +63,13 @@ class Assembly:
 
     def part(self, names: tuple[tuple[str, str], ...], leaves: Sequence[Any]) -> Part:
         """Take the checksums of leaves that have these (phase, path)."""
-        types = [_type(leaf) for leaf in leaves]
         known = self._named.get(names)
-        if known is None or known[0] != types:
+        if known is None or not known[0].fits(leaves):
+            shown = [index for index, (_, path) in enumerate(names) if _is_readable(path)]
             found = zip(names, leaves, strict=True)
             entries = [(phase, spec_of(path, leaf), index) for index, ((phase, path), leaf) in enumerate(found)]
-            known = self._named[names] = types, self.select(entries)
-        return self.take(leaves), known[1]
+            known = self._named[names] = Plan(leaves, shown), self.select(entries)
+        return self.take(leaves, known[0]), known[1]
 
     def put(self, step: int, parts: Sequence[Part], calls: str | None = None) -> None:
         """Queue the record of a step; phases are put into causal order, leaves of a phase keep theirs.
@@ -101,13 +103,13 @@ class _Layout:
             tuple(np.array([(at, entry[2]) for at, (entry, of) in enumerate(leaves) if of == number], np.intp).reshape(-1, 2).T)
             for number in range(len(selections))
         ]
-        self._sizes = tuple(end - start for _, start, end in self.table.slices)
+        # A root is the checksum of its phase's checksums, read where the record puts them together.
+        self._roots = Table(
+            [np.dtype("<u4")] * len(self.table.slices), [2 * (end - start) for _, start, end in self.table.slices]
+        )
+        self._starts = [8 * start for _, start, _ in self.table.slices]
         self._phases = [PHASE_INDEX[phase] for phase, _, _ in self.table.slices]
-        self._readable = [
-            (spec.path, number, index)
-            for (_, spec, index), number in leaves
-            if spec.path == "loss" or spec.path.startswith("metrics/")
-        ]
+        self._readable = [(spec.path, number, index) for (_, spec, index), number in leaves if _is_readable(spec.path)]
 
     def record(self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool, with_statistics: bool) -> Record:
         """Wait for the checksums and return the record."""
@@ -119,7 +121,8 @@ class _Layout:
             rows[here] = part[0][there]
         checksums = rows.view("<u8").reshape(-1)
         roots = np.zeros(len(PHASES), "<u8")
-        roots[self._phases] = numpy_form.segment_roots(checksums, self._sizes)
+        first = rows.ctypes.data
+        roots[self._phases] = self._roots.lanes([first + start for start in self._starts]).view("<u8").reshape(-1)
         loss, metrics = None, {}
         for path, number, index in self._readable:
             value = found[number][1].get(index)
@@ -145,10 +148,9 @@ class _Layout:
         )  # fmt: skip
 
 
-def _type(leaf: Any) -> Any:
-    """Return what decides a leaf's description; the shape as the framework's own object, which compares fast."""
-    dtype = getattr(leaf, "dtype", None)
-    return type(leaf) if dtype is None else (dtype, leaf.shape)
+def _is_readable(path: str) -> bool:
+    """Say whether a leaf is kept as a number too, where it is one."""
+    return path == "loss" or path.startswith("metrics/")
 
 
 def distinct(paths: Sequence[str]) -> list[str]:

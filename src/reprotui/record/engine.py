@@ -1,18 +1,16 @@
 """The engine of every recording: checksums beside the step, records to the trace. Workers, Recorder and observers drive it."""
 
 import json
-import math
 import time
 from typing import Any
 
 import jax
 import numpy as np
 
+from reprotui.record.host import say_if_slow
 from reprotui.record.layout import Layout, Observation, Order
+from reprotui.record.values import STATISTICS_EVERY, readable
 from reprotui.trace import Record, TraceWriter
-
-STATISTICS_EVERY = 20
-"""Records between two that carry norms and maxima: they read every leaf once more, for the eye alone."""
 
 
 class Engine:
@@ -41,6 +39,7 @@ class Engine:
         self._layouts: dict[Any, Layout] = {} if layouts is None else layouts
         self._latest: tuple[Any, list[Any], Layout] | None = None
         self._records = records
+        self._said = False
 
     def init(self, *, params: Any = None, opt_state: Any = None, extra: Any = None) -> None:
         """Record the state after initialisation, as record 0.
@@ -93,6 +92,9 @@ class Engine:
         key = (initial, structure, tuple(_signature(leaf) for leaf in leaves))
         if key not in self._layouts:
             self._layouts[key] = Layout(trees, self._order)
+            if self._layouts[key].has_host and not self._said:
+                self._said = True
+                say_if_slow(self._writer)
         layout = self._layouts[key]
         if not initial:
             self._latest = structure, types, layout
@@ -130,11 +132,3 @@ def _to_record(step: int, time_ns: int, layout: Layout, observation: Observation
         metrics=json.dumps(metrics, allow_nan=False) if metrics else None,
         leaf_checksums=leaf_checksums if with_leaves else None, leaf_stats=statistics,
     )  # fmt: skip
-
-
-def readable(value: Any) -> float | int | str:
-    """Return a scalar as JSON can hold it; infinities and NaN as text."""
-    number = value.item() if hasattr(value, "item") else value
-    if isinstance(number, float) and not math.isfinite(number):
-        return str(number)
-    return number if isinstance(number, int | float) else float(number)

@@ -1,20 +1,18 @@
-"""What a training process computes with: jax beside torch without taking its accelerator, and a description of devices."""
+"""What a training process computes with: a description of its devices."""
 
 import os
 import sys
 from typing import Any
 
 
-def ready_jax() -> None:
-    """Import jax for checksums; where the process trains with torch alone, on the host only.
-
-    jax reserves most of an accelerator's memory when it starts: memory that torch was going to use.
-    """
-    alone = "jax" not in sys.modules
-    import jax
-
-    if alone and "torch" in sys.modules:
-        jax.config.update("jax_platforms", "cpu")
+def describe() -> dict[str, Any]:
+    """Return what this process trains with: jax, torch where that is imported and no library of jax is, or numpy alone."""
+    libraries = ("flax", "optax", "equinox", "haiku")
+    if "torch" in sys.modules and not any(name in sys.modules for name in libraries):
+        return describe_torch()
+    if "jax" in sys.modules:
+        return describe_jax()
+    return {"backend": "numpy", "kinds": ["cpu"], "count": 1, "cpu_threads": _usable_cores()}
 
 
 def describe_torch() -> dict[str, Any]:
@@ -38,7 +36,7 @@ def describe_jax() -> dict[str, Any]:
     import jax
 
     devices = jax.devices()
-    threads = os.environ.get("NPROC") or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    threads = os.environ.get("NPROC") or _usable_cores()
     return {
         "backend": jax.default_backend(),
         "kinds": sorted({device.device_kind for device in devices}),
@@ -46,3 +44,7 @@ def describe_jax() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpu_threads": int(threads),
     }
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

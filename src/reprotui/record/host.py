@@ -1,98 +1,163 @@
-"""Checksums of arrays in the host's memory: read where they lie, or from a copy when there is time."""
+"""Checksums of what lies in the host's memory: arrays, tensors on the CPU and numbers, read where they lie, at once."""
 
-from __future__ import annotations
-
-import functools
-import weakref
-from dataclasses import dataclass
+import operator
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from reprotui.checksum import numpy_form
-from reprotui.record import at_once
+from reprotui.checksum.host_form import Statistics, Table, in_place, shortfall
+from reprotui.errors import BadInputError
 
-SMALL_WORDS = 8192
-"""Up to so many together numpy reads host arrays faster than a compiled call can be made and waited for."""
-COPIED_BYTES = 1 << 21
-"""Bytes up to which arrays of the host are copied: more is read faster where it lies, and copies take memory from the step."""
-COPIES_BYTES = 1 << 28
-"""Memory for copies of host arrays whose checksums are to be made; beyond it they are made at once."""
+_tensor_like = operator.attrgetter("__class__", "dtype", "shape", "is_cpu")
 
 
-def read(arrays: list[np.ndarray], statistics: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return uint32[arrays, 2] lanes and, if asked for, float32[arrays, 2] statistics."""
-    words = [numpy_form.words(array) for array in arrays]
-    small = sum(word.size for word in words) <= SMALL_WORDS
-    lanes = numpy_form.lanes_of_many(words) if small else at_once.lanes(words)
-    return lanes, at_once.statistics(arrays) if statistics else None
+class HostLeaves:
+    """Leaves of certain types and shapes in the host's memory: described once, and then read by one call each time.
 
-
-def copied(arrays: list[np.ndarray], tensors: bool) -> Copy | None:
-    """Return copies of arrays, to be read later; None where they are to be read at once.
+    Nothing is remembered of where they lie: tensors are resized, replaced and given other memory between two steps.
 
     Args:
-        arrays: what lies in the host's memory.
-        tensors: some are torch's, whose device does not run ahead of the script.
+        leaves: those that are there now.
 
     Raises:
-        BadInputError: an array has no fixed bits.
+        BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
-    if sum(array.nbytes for array in arrays) > COPIED_BYTES and (tensors or not at_once.waits()):
-        return None
-    return _copies().of(arrays)
+
+    def __init__(self, leaves: Sequence[Any]) -> None:
+        plain = [index for index, leaf in enumerate(leaves) if _is_plain(leaf)]
+        others = [index for index in range(len(leaves)) if index not in set(plain)]
+        self._pick_plain, self._pick_others = picker(plain), picker(others)
+        self._methods: tuple[Any, ...] = _methods() if plain else ()
+        tensors, arrays = self._pick_plain(leaves), [to_numpy(leaf) for leaf in self._pick_others(leaves)]
+        self._tensors = list(map(_tensor_like, tensors))
+        self._arrays = [(array.dtype, array.shape) for array in arrays]
+        dtypes = [numpy_dtype(tensor.dtype) for tensor in tensors]
+        sizes = [tensor.numel() * tensor.element_size() // dtype.itemsize for tensor, dtype in zip(tensors, dtypes, strict=True)]
+        # What is torch's comes first in the table, whatever stands between.
+        self._places = np.argsort(np.array([*plain, *others], np.intp))
+        self._ordered = bool(np.array_equal(self._places, np.arange(len(leaves))))
+        self._table = Table(
+            [*dtypes, *(dtype.newbyteorder("=") if dtype.byteorder == ">" else dtype for dtype, _ in self._arrays)],
+            [*sizes, *(array.size for array in arrays)],
+        )
+        self._sizes = sizes
+        # A view of the imaginary part of conjugated numbers is negated when it is read; of more than one they lie apart.
+        self._pick_single = picker([index for index, tensor in enumerate(tensors) if tensor.numel() == 1])
+        self._pick_complex = picker([index for index, tensor in enumerate(tensors) if tensor.is_complex()])
+
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Say whether other leaves have the same types and shapes."""
+        try:
+            if list(map(_tensor_like, self._pick_plain(leaves))) != self._tensors:
+                return False
+        except AttributeError:  # a number in the place of a tensor
+            return False
+        others = (to_numpy(leaf) for leaf in self._pick_others(leaves))
+        return [(array.dtype, array.shape) for array in others] == self._arrays
+
+    def read(self, leaves: Sequence[Any], statistics: bool) -> tuple[np.ndarray, Statistics | None]:
+        """Return uint32[leaves, 2] lanes and, if asked for, statistics; of leaves that fit."""
+        addresses: list[int] = []
+        kept = []  # copies must live until they are read
+        if self._tensors:
+            kept, addresses = self._tensor_addresses(self._pick_plain(leaves))
+        for leaf in self._pick_others(leaves) if self._arrays else ():
+            kept.append(in_place(to_numpy(leaf)))
+            addresses.append(kept[-1].ctypes.data)
+        if not statistics:
+            lanes, found = self._table.lanes(addresses), None
+        else:
+            lanes, found = self._table.lanes_and_statistics(addresses)
+        del kept
+        if self._ordered:
+            return lanes, found
+        return lanes[self._places], found and Statistics(found.values[self._places], found.not_finite[self._places])
+
+    def _tensor_addresses(self, tensors: Sequence[Any]) -> tuple[list[Any], list[int]]:
+        """Return what was copied, and where the elements of all lie."""
+        contiguous, address, negated, conjugated = self._methods
+        kept: list[Any] = []
+        lazy = any(map(negated, self._pick_single(tensors))) or any(map(conjugated, self._pick_complex(tensors)))
+        if lazy or not all(map(contiguous, tensors)):
+            kept = tensors = [tensor.detach().resolve_conj().resolve_neg().contiguous() for tensor in tensors]
+        addresses = list(map(address, tensors))
+        if 0 in addresses and any(not at and size for at, size in zip(addresses, self._sizes, strict=True)):
+            raise BadInputError("a tensor has no memory: its storage was freed; record where it is there")
+        return kept, addresses
 
 
-@dataclass
-class Copy:
-    """Memory for copies of arrays of certain shapes and dtypes, and who still has to make checksums from it."""
-
-    arrays: list[np.ndarray]
-    owner: weakref.ref[Any] | None = None
-
-    @property
-    def free(self) -> bool:
-        return self.owner is None or self.owner() is None
+def say_if_slow(writer: Any) -> None:
+    """Say in a run's trace that its checksums on the host take long, where they do."""
+    reason = shortfall()
+    if reason is not None:
+        writer.event("slow-checksums", f"what lies in the host's memory is read by numpy, a tenth as fast: {reason}")
 
 
-class Copies:
-    """Memory that is used again and again, because new memory costs more than copying; `COPIES_BYTES` at most."""
-
-    def __init__(self) -> None:
-        self._all: dict[Any, list[Copy]] = {}
-
-    def of(self, arrays: list[np.ndarray]) -> Copy | None:
-        """Return copies of arrays; None where memory for them is not left."""
-        layout = tuple((array.shape, array.dtype) for array in arrays)
-        found = next((copy for copy in self._all.get(layout, ()) if copy.free), None)
-        if found is None:
-            found = self._new(arrays)
-            if found is None:
-                return None
-            self._all.setdefault(layout, []).append(found)
-        for copy, array in zip(found.arrays, arrays, strict=True):
-            np.copyto(copy, array)
-        return found
-
-    def _new(self, arrays: list[np.ndarray]) -> Copy | None:
-        for array in arrays:
-            numpy_form.words(np.empty(0, array.dtype))  # raises where there are none
-        sizes = [-(-array.nbytes // at_once.ALIGNMENT) * at_once.ALIGNMENT for array in arrays]
-        if sum(sizes) + self._bytes() > COPIES_BYTES:
-            # Arrays of other shapes were here before: a loader's last batch, another sequence length.
-            self._all = {layout: kept for layout, copies in self._all.items() if (kept := [c for c in copies if not c.free])}
-            if sum(sizes) + self._bytes() > COPIES_BYTES:
-                return None
-        raw = np.empty(sum(sizes) + at_once.ALIGNMENT, np.uint8)
-        at = -raw.ctypes.data % at_once.ALIGNMENT
-        views = []
-        for array, size in zip(arrays, sizes, strict=True):
-            views.append(raw[at : at + array.nbytes].view(array.dtype).reshape(array.shape))
-            at += size
-        return Copy(views)
-
-    def _bytes(self) -> int:
-        return sum(array.nbytes for copies in self._all.values() for copy in copies for array in copy.arrays)
+def picker(indices: Sequence[int]) -> Any:
+    """Return what picks the elements at these indices out of a sequence, without a loop of Python's."""
+    if len(indices) > 1:
+        return operator.itemgetter(*indices)
+    return (lambda values: (values[indices[0]],)) if indices else (lambda values: ())
 
 
-_copies = functools.cache(Copies)
+def to_numpy(leaf: Any) -> np.ndarray:
+    """Return a leaf's elements on the host; of a torch tensor on the CPU and of a numpy array without a copy."""
+    if not is_torch(leaf):
+        return np.asarray(leaf)
+    import torch
+
+    tensor = leaf.detach()
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    try:
+        return tensor.numpy()
+    except TypeError:  # numpy itself has no such type
+        dtype = numpy_dtype(tensor.dtype)
+        return tensor.contiguous().view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(dtype)
+
+
+def is_torch(value: Any) -> bool:
+    """Say whether a value is a tensor of torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+
+
+_dtypes: dict[Any, np.dtype] = {}
+
+
+def numpy_dtype(dtype: Any) -> np.dtype:
+    """Return numpy's type for one of torch; for what numpy has not, one that has the same words.
+
+    Raises:
+        BadInputError: its bits are not those of its elements.
+    """
+    if dtype not in _dtypes:
+        import ml_dtypes
+
+        name = str(dtype).removeprefix("torch.")
+        if name.startswith(("q", "bits")):
+            raise BadInputError(f"a tensor of dtype {dtype} has no checksum: make it dense first")
+        known = {"complex32": "float16", "float4_e2m1fn_x2": "uint8"}.get(name, name)
+        _dtypes[dtype] = np.dtype(getattr(ml_dtypes, known, known))
+    return _dtypes[dtype]
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Say whether a leaf is a tensor whose memory is where it says; a class of somebody's own may mean something else by it."""
+    torch = sys.modules.get("torch")
+    if torch is None or type(leaf) not in (torch.Tensor, torch.nn.Parameter):
+        return False
+    if leaf.layout != torch.strided:
+        raise BadInputError(f"a {leaf.layout} tensor of dtype {leaf.dtype} has no checksum: make it dense first")
+    return leaf.device.type == "cpu"
+
+
+def _methods() -> tuple[Any, ...]:
+    import torch
+
+    tensor = torch.Tensor
+    return tensor.is_contiguous, tensor.data_ptr, tensor.is_neg, tensor.is_conj

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
@@ -23,15 +22,6 @@ def checksum_compiler_options() -> dict[str, Any] | None:
     except Exception:  # jaxlib raises its own runtime error for an unknown option
         return None
     return WIDE_VECTORS
-
-
-def host_statistics(leaf: np.ndarray) -> tuple[float, float]:
-    """Return the L2 norm and the largest magnitude of a host array."""
-    if leaf.size == 0:
-        return 0.0, 0.0
-    with np.errstate(all="ignore"):  # a NaN that signals, or one ulp of overflow, is nothing to warn the script of
-        magnitude = np.abs(leaf.astype(np.complex128 if leaf.dtype.kind == "c" else np.float64))
-        return float(np.sqrt(np.sum(magnitude * magnitude))), float(magnitude.max())
 
 
 def device_statistics(leaf: jax.Array) -> jax.Array:

@@ -1,208 +1,171 @@
 """Checksums of any list of leaves: jax arrays, numpy arrays, torch tensors and Python numbers, one call for each kind.
 
-Unlike `Layout`, nothing here needs to know phases when the call is made: an observer learns later what a leaf was.
+Unlike `Layout`, nothing here needs to know phases when the call is made: an observer learns later what a leaf was. Nothing here
+imports a framework that the script does not use.
 """
 
 import functools
 import operator
 import sys
-import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from reprotui.checksum import LeafSpec, jax_form, numpy_form
+from reprotui.checksum import LeafSpec, numpy_form
+from reprotui.checksum.host_form import Statistics
 from reprotui.record import accelerated
-from reprotui.record.host import Copy, copied, read
-from reprotui.record.kernels import checksum_compiler_options, device_statistics
+from reprotui.record.host import HostLeaves, is_torch, picker, to_numpy
 
 Picker = Callable[[Sequence[Any]], Sequence[Any]]
 """Picks certain elements of a sequence."""
 
-_LEAVES = (jax.Array, np.ndarray, np.generic, int, float, complex)
+_like = operator.attrgetter("__class__", "dtype", "shape")
 
 
 class Lanes:
     """Checksums that a device may still be computing, in the order of the leaves."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._parts: list[tuple[np.ndarray, Any]] = []
+    def __init__(self, plan: "Plan") -> None:
+        self._plan = plan
+        self._scalars: dict[int, Any] = {}
+        self._host: tuple[np.ndarray, Statistics | None] | None = None
         self._accelerated: list[accelerated.Part] = []
-        self._statistics: list[tuple[np.ndarray, Any]] = []
-        self._scalars: list[tuple[int, Any]] = []
-        self._device: tuple[Split, Copy | None, Any] | None = None
-        self._host: tuple[np.ndarray, Copy, bool] | None = None
+        self._device: tuple[Any, Any] | None = None
 
     def result(self) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
         """Wait; return uint32[leaves, 2], the scalars by leaf, and float32[leaves, 2] norms and maxima or None."""
+        plan, norms = self._plan, None
+        if self._host is not None and len(plan.host) == plan.size:
+            lanes, statistics = self._host
+            return lanes, self._scalars, None if statistics is None else statistics.values
+        lanes, scalars = np.zeros((plan.size, 2), np.uint32), dict(self._scalars)
         if self._host is not None:
-            host, copy, statistics = self._host
-            self._add(host, *read(copy.arrays, statistics))
-            self._host = copy.owner = None
-        lanes = np.zeros((self._size, 2), np.uint32)
-        for positions, values in self._parts:
-            lanes[positions] = np.asarray(values)
-        norms = np.zeros((self._size, 2), np.float32) if self._statistics else None
-        for positions, values in self._statistics:
-            assert norms is not None
-            norms[positions] = np.asarray(values)
-        scalars = dict(self._scalars)
+            lanes[plan.host], statistics = self._host
+            if statistics is not None:
+                norms = np.zeros((plan.size, 2), np.float32)
+                norms[plan.host] = statistics.values
         for part in self._accelerated:
             lanes[part.positions], numbers = part.result()
             scalars |= {position: to_numpy(value) for position, value in numbers.items()}
         if self._device is not None:
-            split, copy, packed = self._device
+            packed, of_device = self._device
             words = np.asarray(packed)
-            read_there = split.device if copy is None else np.concatenate([split.device, split.host])
-            if copy is not None:
-                copy.owner = None
-            lanes[read_there] = words[: 2 * len(read_there)].reshape(-1, 2)
-            raw, at = words[2 * len(read_there) :].astype("<u4").tobytes(), 0
-            for place, dtype in zip(split.scalars, split.dtypes, strict=True):
-                scalars[int(split.device[place])] = np.frombuffer(raw, dtype, 1, at)[0]
+            lanes[plan.device] = words[: 2 * len(plan.device)].reshape(-1, 2)
+            raw, at = words[2 * len(plan.device) :].astype("<u4").tobytes(), 0
+            for place, dtype in zip(plan.scalars, plan.dtypes, strict=True):
+                scalars[int(plan.device[place])] = np.frombuffer(raw, dtype, 1, at)[0]
                 at += max(4, dtype.itemsize)
+            if of_device is not None:
+                norms = np.zeros((plan.size, 2), np.float32) if norms is None else norms
+                norms[plan.device] = np.asarray(of_device)
         return lanes, scalars, norms
 
-    def _add(self, positions: np.ndarray, lanes: Any, norms: Any) -> None:
-        self._parts.append((positions, lanes))
-        if norms is not None:
-            self._statistics.append((positions, norms))
 
-
-class Split(NamedTuple):
-    """Which leaves lie where, by position: jax arrays, tensors on an accelerator, and the host's.
-
-    `pick` takes those leaves out, in the same order. `scalars` are the places of numbers among `device` and `dtypes` theirs,
-    `numbers` the positions of others that are numbers; `tensors` says whether some of the host's are torch's.
-    """
-
-    device: np.ndarray
-    cuda: np.ndarray
-    host: np.ndarray
-    pick: tuple[Picker, Picker, Picker]
-    scalars: tuple[int, ...]
-    dtypes: tuple[np.dtype, ...]
-    numbers: list[int]
-    tensors: bool
-
-
-def split_of(leaves: Sequence[Any]) -> Split:
-    """Return where leaves lie: the same for all lists of leaves of the same types, dtypes and shapes."""
-    device = [index for index, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-    others = [index for index in range(len(leaves)) if index not in set(device)]
-    tensors = [index for index in others if _is_torch(leaves[index])]
-    cuda = [index for index in tensors if leaves[index].device.type != "cpu"]
-    scalars = tuple(place for place, index in enumerate(device) if leaves[index].shape == () and not _is_key(leaves[index].dtype))
-    numbers = [index for index in others if _is_number(leaves[index])]
-    host = [index for index in others if index not in set(cuda)]
-    dtypes = tuple(leaves[device[place]].dtype for place in scalars)
-    at = [np.array(positions, np.intp) for positions in (device, cuda, host)]
-    pick = picker(device), picker(cuda), picker(host)
-    return Split(*at, pick, scalars, dtypes, numbers, len(tensors) > len(cuda))
-
-
-def picker(indices: Sequence[int]) -> Picker:
-    """Return what picks the elements at these indices out of a sequence, without a loop of Python's."""
-    if len(indices) > 1:
-        return operator.itemgetter(*indices)
-    return (lambda values: (values[indices[0]],)) if indices else (lambda values: ())
-
-
-def take(leaves: Sequence[Any], statistics: bool = False, split: Split | None = None, held: Copy | None = None) -> Lanes:
-    """Dispatch the checksums of leaves.
-
-    Arrays on an accelerator and jax arrays are read in the order of their device's work; what the host's code could
-    overwrite (numpy arrays, torch tensors on the CPU) is read or copied before this returns.
+class Plan:
+    """Where leaves lie, worked out once for all lists of leaves of the same types, dtypes and shapes.
 
     Args:
         leaves: arrays, tensors and numbers.
-        statistics: take L2 norms and maxima too.
-        split: where the leaves lie, where that is known.
-        held: what `hold` returned for those of the host, if they are all of them.
+        numbers: the positions of those whose value is wanted too, if they are single numbers; None for all of them.
 
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
-    split = split or split_of(leaves)
-    device, cuda, host = split.device, split.cuda, split.host
-    taken = Lanes(len(leaves))
-    taken._scalars = [(index, to_numpy(leaves[index]).copy()) for index in split.numbers if index not in cuda]
-    # What was copied is read by the same call as the arrays of the device, where that is the host; it is there long before.
-    joined = held if device.size and not statistics and jax.default_backend() == "cpu" else None
-    if device.size:
-        given = list(split.pick[0](leaves))
-        words = [] if joined is None else [numpy_form.words(array) for array in joined.arrays]
-        checksums, norms = _compiled()
-        taken._device = split, joined, checksums(given, words, split.scalars)
-        if statistics:
-            taken._statistics.append((device, norms(given)))
-    if cuda.size:
-        taken._accelerated = accelerated.dispatch(cuda, list(split.pick[1](leaves)), split.numbers)
-    if held is not None:
-        held.owner = weakref.ref(taken)
-    if host.size and joined is None:
-        _take_host(taken, host, [to_numpy(leaf) for leaf in split.pick[2](leaves)], statistics, split.tensors, held)
-    return taken
+
+    def __init__(self, leaves: Sequence[Any], numbers: Collection[int] | None = None) -> None:
+        self.size = len(leaves)
+        device = [index for index, leaf in enumerate(leaves) if is_jax(leaf)]
+        others = [index for index in range(len(leaves)) if index not in set(device)]
+        tensors = {index for index in others if is_torch(leaves[index])}
+        cuda = [index for index in others if index in tensors and leaves[index].device.type != "cpu"]
+        host = [index for index in others if index not in set(cuda)]
+        self.device, self.cuda, self.host = (np.array(positions, np.intp) for positions in (device, cuda, host))
+        self.pick_device, self.pick_cuda, self.pick_host = picker(device), picker(cuda), picker(host)
+        wanted = set(range(len(leaves)) if numbers is None else numbers)
+        self.scalars = tuple(
+            place
+            for place, index in enumerate(device)
+            if index in wanted and leaves[index].shape == () and not _is_key(leaves[index].dtype)
+        )
+        self.dtypes = tuple(np.dtype(leaves[device[place]].dtype) for place in self.scalars)
+        single = [index for index in others if index in wanted and _is_number(leaves[index])]
+        self.numbers = [index for index in single if index not in set(cuda)]
+        self.cuda_numbers = frozenset(single).intersection(cuda)
+        self.on_host = HostLeaves(self.pick_host(leaves))
+        self.on_device: Any = None
+        if device:
+            from reprotui.record.compiled import DeviceLeaves
+
+            self.on_device = DeviceLeaves(self.pick_device(leaves), self.scalars)
+        self._device_types = list(map(_like, self.pick_device(leaves)))
+        self._cuda_types = [(*_like(leaf), leaf.device) for leaf in self.pick_cuda(leaves)]
+
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Say whether other leaves, as many, lie where those did for which this was made."""
+        try:
+            if self._device_types and list(map(_like, self.pick_device(leaves))) != self._device_types:
+                return False
+            if self._cuda_types and [(*_like(leaf), leaf.device) for leaf in self.pick_cuda(leaves)] != self._cuda_types:
+                return False
+        except AttributeError:
+            return False
+        return self.on_host.fits(self.pick_host(leaves))
 
 
-def hold(leaves: Sequence[Any]) -> Copy | None:
-    """Return copies of what lies in the host's memory, for a later `take`; None where there is too much of it.
+def take(leaves: Sequence[Any], statistics: bool = False, plan: Plan | None = None) -> Lanes:
+    """Take the checksums of leaves.
+
+    Arrays on an accelerator and jax arrays are read in the order of their device's work; what lies in the host's memory,
+    where the script could overwrite it, is read before this returns.
+
+    Args:
+        leaves: arrays, tensors and numbers.
+        statistics: take L2 norms and maxima too.
+        plan: where the leaves lie, where that is known.
 
     Raises:
-        BadInputError: a leaf has no fixed bits.
+        BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
-    return copied([to_numpy(leaf) for leaf in leaves], tensors=False)
+    plan = plan or Plan(leaves)
+    taken = Lanes(plan)
+    taken._scalars = {index: to_numpy(leaves[index]).copy() for index in plan.numbers}
+    if plan.device.size:
+        given = list(plan.pick_device(leaves))
+        taken._device = plan.on_device.lanes(given), plan.on_device.statistics(given) if statistics else None
+    if plan.cuda.size:
+        taken._accelerated = accelerated.dispatch(plan.cuda, list(plan.pick_cuda(leaves)), plan.cuda_numbers)
+    if plan.host.size:
+        taken._host = plan.on_host.read(plan.pick_host(leaves), statistics)
+    return taken
 
 
 def spec_of(path: str, leaf: Any) -> LeafSpec:
     """Describe a leaf; the dtype names are numpy's, whatever framework it is of."""
-    if isinstance(leaf, jax.Array):
-        return jax_form.leaf_spec(path, leaf)
-    if _is_torch(leaf):
-        from reprotui.checksum import torch_form
+    if is_jax(leaf):
+        from reprotui.checksum import jax_form
 
-        return torch_form.leaf_spec(path, leaf)
+        return jax_form.leaf_spec(path, leaf)
+    if is_torch(leaf):
+        return LeafSpec(path, str(leaf.dtype).removeprefix("torch."), tuple(leaf.shape))
     array = np.asarray(leaf)
     return LeafSpec(path, numpy_form.dtype_name(array.dtype), array.shape)
 
 
-def to_numpy(leaf: Any) -> np.ndarray:
-    """Return a leaf's elements on the host; of a torch tensor on the CPU and of a numpy array without a copy."""
-    if not _is_torch(leaf):
-        return np.asarray(leaf)
-    import torch
-
-    tensor = leaf.detach()
-    if tensor.is_conj() or tensor.is_neg():
-        tensor = tensor.resolve_conj().resolve_neg()
-    if tensor.device.type != "cpu":
-        tensor = tensor.cpu()
-    try:
-        return tensor.numpy()
-    except TypeError:
-        import ml_dtypes  # numpy itself has no such type
-
-        dtype = getattr(ml_dtypes, str(tensor.dtype).removeprefix("torch."))
-        return tensor.contiguous().view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(dtype)
-
-
 def is_leaf(value: Any) -> bool:
     """Say whether a value is something whose bits can be compared: an array, a tensor or a number."""
-    return isinstance(value, _LEAVES) or _is_torch(value)
+    return isinstance(value, np.ndarray | np.generic | int | float | complex) or is_torch(value) or is_jax(value)
 
 
-def _is_torch(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+def is_jax(value: Any) -> bool:
+    """Say whether a value is an array of jax."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, getattr(jax, "Array", ()))
 
 
 def _is_number(leaf: Any) -> bool:
     """Say whether a leaf that is not jax's is a single number."""
-    if _is_torch(leaf):
+    if is_torch(leaf):
         return not leaf.shape
     array = np.asarray(leaf)
     return not array.shape and array.dtype.kind in "biufV"
@@ -210,33 +173,6 @@ def _is_number(leaf: Any) -> bool:
 
 @functools.cache
 def _is_key(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    import jax
 
-
-def _take_host(
-    taken: Lanes, positions: np.ndarray, arrays: list[np.ndarray], statistics: bool, tensors: bool, held: Copy | None
-) -> None:
-    """Take what lies in the host's memory, and could be overwritten as soon as this returns.
-
-    Where copying is cheap, a copy is made and read on the thread that asks for the result; what is large is read at once.
-    """
-    copy = held or copied(arrays, tensors)
-    if copy is None:
-        taken._add(positions, *read(arrays, statistics))
-    else:
-        taken._host = positions, copy, statistics
-        copy.owner = weakref.ref(taken)
-
-
-@functools.cache
-def _compiled() -> tuple[Any, Any]:
-    def of_leaves(leaves: list[jax.Array], words: list[jax.Array], scalars: tuple[int, ...]) -> jax.Array:
-        lanes = [jax_form.lanes(leaf) for leaf in leaves] + [jax_form.word_lanes(word.astype(jnp.uint32)) for word in words]
-        # The words of scalars, not the scalars: the next step may be given their buffers. One array: each costs a wait.
-        numbers = [jax_form.scalar_words(leaves[place]) for place in scalars]
-        return jnp.concatenate([*(jnp.stack(pair) for pair in lanes), *numbers])
-
-    def statistics(leaves: list[jax.Array]) -> jax.Array:
-        return jnp.stack([device_statistics(leaf) for leaf in leaves])
-
-    return jax.jit(of_leaves, static_argnums=2, compiler_options=checksum_compiler_options()), jax.jit(statistics)
+    return jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reprotui.checksum import LeafSpec, jax_form
-from reprotui.record.host import read
+from reprotui.record.host import HostLeaves
 from reprotui.record.kernels import checksum_compiler_options, device_statistics
 from reprotui.trace import LeafTable
 from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES, ROOTS_BYTES
@@ -44,20 +44,27 @@ class Layout:
         self._on_host = [not isinstance(leaf, jax.Array) for *_, leaf in chosen]
         self._device_positions = [position for position, host in zip(positions, self._on_host, strict=True) if not host]
         self._host_positions = [position for position, host in zip(positions, self._on_host, strict=True) if host]
+        host = [leaf for (*_, leaf), host in zip(chosen, self._on_host, strict=True) if host]
+        self._host = HostLeaves(host) if host else None
         readable = [index for index in range(len(chosen)) if _is_readable(self.table.phases[index], self.table.specs[index])]
         self._readable_device = [index for index in readable if not self._on_host[index]]
         self._readable_host = [(self.table.specs[index].path, positions[index]) for index in readable if self._on_host[index]]
         self._checksums = jax.jit(self._pack, compiler_options=checksum_compiler_options())
         self._statistics = jax.jit(self._stack_statistics)
 
+    @property
+    def has_host(self) -> bool:
+        """Say whether some leaves lie in the host's memory."""
+        return self._host is not None
+
     def observe(self, leaves: Sequence[Any], statistics: bool) -> "Observation":
         """Dispatch the checksums of a record's leaves (in flattening order); does not wait for the device."""
         device = [leaves[position] for position in self._device_positions]
         # Host arrays can be overwritten by their owner at any time, so they are read now.
-        host = [np.asarray(leaves[position]) for position in self._host_positions]
-        host_lanes, of_host = read(host, statistics) if host else (None, None)
+        host = [leaves[position] for position in self._host_positions]
+        host_lanes, of_host = (None, None) if self._host is None else self._host.read(host, statistics)
         packed = self._checksums(device, host_lanes)
-        stacked = self._statistics(device, of_host) if statistics else None
+        stacked = self._statistics(device, None if of_host is None else of_host.values) if statistics else None
         scalars = {path: np.asarray(leaves[position]) for path, position in self._readable_host}
         return Observation(self, packed, stacked, scalars)
 

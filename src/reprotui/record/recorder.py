@@ -1,12 +1,11 @@
 """The Recorder: three lines in anybody's training loop, in jax, numpy or PyTorch."""
 
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from reprotui.errors import BadInputError
-from reprotui.record.frameworks import describe_jax, describe_torch, ready_jax
+from reprotui.record.frameworks import describe
 from reprotui.record.session import Session, StopTraining
 from reprotui.run_directory import RunDirectory
 
@@ -123,11 +122,8 @@ class Recorder:
 
     def _ready(self) -> tuple[Any, Any]:
         if self._trees is None:
-            torch = "torch" in sys.modules
-            ready_jax()
             from reprotui.record import trees
 
             self._trees = trees, trees.Recording(self._session.writer, self._session.recording)
-            alone = torch and not trees.jax_in_use()
-            self._session.begin(describe_torch() if alone else describe_jax(), "first record")
+            self._session.begin(describe(), "first record")
         return self._trees

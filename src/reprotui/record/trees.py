@@ -2,14 +2,11 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
-from reprotui.checksum import jax_form
+from reprotui.checksum import paths
 from reprotui.record.assembly import Assembly
-from reprotui.record.engine import Engine
 from reprotui.record.lanes import is_leaf
 from reprotui.trace import TraceWriter
 
@@ -22,31 +19,56 @@ STEP = (
 
 
 class Recording:
-    """Records of trees: by the engine that workers use where all leaves are jax's, piece by piece where some are torch's."""
+    """Records of trees: by the engine that workers use where the script uses jax and no leaf is torch's, else by the assembly.
+
+    Without jax in the process, nothing here imports it.
+    """
 
     def __init__(self, writer: TraceWriter, recording: Mapping[str, Any]) -> None:
-        every = {name: recording[name] for name in ("leaves_every", "statistics_every")}
-        self._engine = Engine(writer, **every)
+        self._engine: Any = None
+        if "jax" in sys.modules:
+            from reprotui.record.engine import Engine
+
+            self._engine = Engine(writer, **{name: recording[name] for name in ("leaves_every", "statistics_every")})
         self._assembly = Assembly(writer, recording)
 
     def init(self, **trees: Any) -> None:
         """Record the trees as record 0."""
-        if _has_torch(trees):
+        if self._engine is None or _has_torch(trees):
             self._put(0, INIT, trees)
         else:
             self._engine.init(**trees)
 
     def step(self, step: int, force: bool, **trees: Any) -> None:
         """Record the trees of an update."""
-        if _has_torch(trees):
+        if self._engine is None or _has_torch(trees):
             self._put(step, STEP, trees)
         else:
             self._engine.step(step, force=force, **trees)
 
     def _put(self, step: int, places: tuple[tuple[str, str], ...], trees: dict[str, Any]) -> None:
-        named = [((phase, path), leaf) for phase, name in places for path, leaf in jax_form.named_leaves(trees.get(name), name)]
+        named = [((phase, path), leaf) for phase, name in places for path, leaf in named_leaves(trees.get(name), name)]
         part = self._assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
         self._assembly.put(step, [part])
+
+
+def named_leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the leaves of a tree with their paths: of a pytree where the script uses jax, else of Python's own containers."""
+    if "jax" in sys.modules:
+        from reprotui.checksum import jax_form
+
+        return jax_form.named_leaves(tree, prefix)
+    return paths.named(paths.flattened(tree), prefix)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    jax = sys.modules.get("jax")
+    return [leaf for _, leaf in paths.flattened(tree)] if jax is None else jax.tree.leaves(tree)
+
+
+def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
+    jax = sys.modules.get("jax")
+    return paths.mapped(tree, function) if jax is None else jax.tree.map(function, tree)
 
 
 def init(*, model: Any, optimizer: Any, **trees: Any) -> dict[str, Any]:
@@ -61,15 +83,9 @@ def step(*, model: Any, optimizer: Any, **trees: Any) -> dict[str, Any]:
 
 def clean(tree: Any) -> Any:
     """Return a tree whose leaves all have bits: dataclasses and torch modules opened, functions and strings dropped."""
-    leaves, structure = jax.tree.flatten(tree)
-    if all(map(is_leaf, leaves)):
+    if all(map(is_leaf, _leaves(tree))):
         return tree
-    return jax.tree.unflatten(structure, [leaf if is_leaf(leaf) else _opened(leaf) for leaf in leaves])
-
-
-def jax_in_use() -> bool:
-    """Say whether the script trains with jax: it has imported a library of it, or torch not at all."""
-    return "torch" not in sys.modules or any(name in sys.modules for name in ("flax", "optax", "equinox", "haiku"))
+    return _mapped(tree, lambda leaf: leaf if is_leaf(leaf) else _opened(leaf))
 
 
 def optimizer_state(optimizer: Any, names: Mapping[int, str]) -> dict[str, Any]:
@@ -109,7 +125,7 @@ def _given(trees: Mapping[str, Any]) -> dict[str, Any]:
 
 def _has_torch(trees: Mapping[str, Any]) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and any(isinstance(leaf, torch.Tensor) for leaf in jax.tree.leaves(list(trees.values())))
+    return torch is not None and any(isinstance(leaf, torch.Tensor) for leaf in _leaves(list(trees.values())))
 
 
 def _opened(value: Any) -> Any:

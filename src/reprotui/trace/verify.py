@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprotui.checksum import numpy_form
+from reprotui.checksum import host_form
 from reprotui.errors import CannotTellError
 from reprotui.trace.former import former_roots
 from reprotui.trace.phases import PHASE_INDEX, ROOT_BYTES
@@ -168,5 +168,5 @@ def _roots(checksums: NDArray[np.uint64], table: LeafTable) -> NDArray[np.uint64
     """Return the roots of many records, uint64[rows, phases], from uint64[rows, leaves]."""
     roots = np.zeros((len(checksums), len(PHASE_INDEX)), np.uint64)
     for phase, start, end in table.slices:
-        roots[:, PHASE_INDEX[phase]] = numpy_form.roots(checksums[:, start:end])
+        roots[:, PHASE_INDEX[phase]] = host_form.roots(checksums[:, start:end])
     return roots

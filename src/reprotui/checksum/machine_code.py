@@ -1,0 +1,168 @@
+"""The loops of `rfp1-64` over the host's memory as machine code for this CPU, which LLVM makes in this process.
+
+Each function reads one leaf once. It is written in LLVM's own language (`leaf_code`): nothing has to be optimised then, it is
+there within milliseconds, for every layout, and no cache of compiled programs is needed.
+"""
+
+import ctypes
+import functools
+from typing import Any
+
+from reprotui.checksum.leaf_code import leaf_function
+
+ROW_BYTES = 32
+"""What a function writes for a leaf: both lanes (uint32), the sum of squares and the largest magnitude (float64), and how many
+elements are not finite (int64). One that takes no statistics writes the lanes alone."""
+
+_kept: list[Any] = []
+"""What LLVM compiled: it must live as long as its functions can be called."""
+
+
+def made() -> bool:
+    """Say whether some of it is there already."""
+    return bool(_kept)
+
+
+@functools.cache
+def function(word: str, number: str | None = None) -> int:
+    """Return the address of the function for a kind of words, which takes statistics too where the type of elements is given.
+
+    It is called with the address of the words, their number, the definition's `t` of the first of them, and where to write.
+
+    Raises:
+        Exception: whatever an installation of llvmlite that does not work raises.
+    """
+    return _compiled(leaf_function(word, number), "leaf")
+
+
+@functools.cache
+def call(word: str) -> Any:
+    """Return the function for a kind of words as one that can be called, and lets other threads run meanwhile."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint32, ctypes.c_void_p)(function(word))
+
+
+@functools.cache
+def table_calls() -> tuple[Any, Any]:
+    """Return what reads a table: rows of (function, address, words, `t` of the first) as int64, their number, where to write.
+
+    The first keeps the interpreter's lock, which is cheaper than to win it back; the second lets other threads run.
+    """
+    address = _compiled(_TABLE, "table")
+    arguments = ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p
+    return ctypes.PYFUNCTYPE(None, *arguments)(address), ctypes.CFUNCTYPE(None, *arguments)(address)
+
+
+@functools.cache
+def xla_target() -> Any:
+    """Return what XLA on the CPU calls for the checksums of its buffers, as a capsule for `jax.ffi.register_ffi_target`.
+
+    The first operand is a table as int64: the number of leaves, filled up to a row, then for each (function, words, `t` of the
+    first, 0); the others are the leaves. The result is uint32[leaves, 2].
+    """
+    new: Any = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    return new(_compiled(_XLA, "call"), b"xla._CUSTOM_CALL_TARGET", None)
+
+
+def _compiled(text: str, name: str) -> int:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+    )
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    _kept.append(engine)
+    return engine.get_function_address(name)
+
+
+_TABLE = f"""
+define void @table(ptr %rows, i64 %count, ptr %out) {{
+entry:
+  %any = icmp sgt i64 %count, 0
+  br i1 %any, label %loop, label %end
+loop:
+  %row = phi i64 [0, %entry], [%next, %loop]
+  %at = getelementptr [4 x i64], ptr %rows, i64 %row
+  %at1 = getelementptr i64, ptr %at, i64 1
+  %at2 = getelementptr i64, ptr %at, i64 2
+  %at3 = getelementptr i64, ptr %at, i64 3
+  %function = load ptr, ptr %at, align 8
+  %words = load ptr, ptr %at1, align 8
+  %size = load i64, ptr %at2, align 8
+  %start64 = load i64, ptr %at3, align 8
+  %start = trunc i64 %start64 to i32
+  %to = getelementptr [{ROW_BYTES} x i8], ptr %out, i64 %row
+  call void %function(ptr %words, i64 %size, i32 %start, ptr %to)
+  %next = add i64 %row, 1
+  %more = icmp slt i64 %next, %count
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}}
+"""
+
+_XLA = """
+define ptr @call(ptr %frame) {
+entry:
+  %at.extension = getelementptr i8, ptr %frame, i64 8
+  %extension = load ptr, ptr %at.extension, align 8
+  %asked = icmp ne ptr %extension, null
+  br i1 %asked, label %describe, label %read
+describe:
+  %at.api = getelementptr i8, ptr %frame, i64 16
+  %api = load ptr, ptr %at.api, align 8
+  %at.version = getelementptr i8, ptr %api, i64 32
+  %known.version = load i64, ptr %at.version, align 8
+  %major = trunc i64 %known.version to i32
+  %known = icmp eq i32 %major, 0
+  %version = select i1 %known, i64 %known.version, i64 -1
+  %at.metadata = getelementptr i8, ptr %extension, i64 24
+  %metadata = load ptr, ptr %at.metadata, align 8
+  %to.version = getelementptr i8, ptr %metadata, i64 24
+  store i64 %version, ptr %to.version, align 8
+  %to.traits = getelementptr i8, ptr %metadata, i64 32
+  store i32 0, ptr %to.traits, align 4
+  ret ptr null
+read:
+  %at.args = getelementptr i8, ptr %frame, i64 72
+  %args = load ptr, ptr %at.args, align 8
+  %at.results = getelementptr i8, ptr %frame, i64 112
+  %results = load ptr, ptr %at.results, align 8
+  %result = load ptr, ptr %results, align 8
+  %at.out = getelementptr i8, ptr %result, i64 24
+  %out = load ptr, ptr %at.out, align 8
+  %first = load ptr, ptr %args, align 8
+  %at.table = getelementptr i8, ptr %first, i64 24
+  %table = load ptr, ptr %at.table, align 8
+  %count = load i64, ptr %table, align 8
+  %any = icmp sgt i64 %count, 0
+  br i1 %any, label %loop, label %end
+loop:
+  %row = phi i64 [0, %read], [%next, %loop]
+  %next = add i64 %row, 1
+  %at = getelementptr [4 x i64], ptr %table, i64 %next
+  %at1 = getelementptr i64, ptr %at, i64 1
+  %at2 = getelementptr i64, ptr %at, i64 2
+  %function = load ptr, ptr %at, align 8
+  %size = load i64, ptr %at1, align 8
+  %start64 = load i64, ptr %at2, align 8
+  %start = trunc i64 %start64 to i32
+  %at.in = getelementptr ptr, ptr %args, i64 %next
+  %in = load ptr, ptr %at.in, align 8
+  %at.words = getelementptr i8, ptr %in, i64 24
+  %words = load ptr, ptr %at.words, align 8
+  %to = getelementptr [2 x i32], ptr %out, i64 %row
+  call void %function(ptr %words, i64 %size, i32 %start, ptr %to)
+  %more = icmp slt i64 %next, %count
+  br i1 %more, label %loop, label %end
+end:
+  ret ptr null
+}
+"""
+"""A handler of XLA's foreign function interface, version 0 (xla/ffi/api/c_api.h). Asked what it is, it says the version of the
+interface that it is called by; of another one than 0 it does not know where things lie, and is not taken."""

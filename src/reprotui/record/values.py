@@ -1,0 +1,15 @@
+"""Numbers of a record as people read them, and how often norms and maxima are taken."""
+
+import math
+from typing import Any
+
+STATISTICS_EVERY = 20
+"""Records between two that carry norms and maxima: they read every leaf once more, for the eye alone."""
+
+
+def readable(value: Any) -> float | int | str:
+    """Return a scalar as JSON can hold it; infinities and NaN as text."""
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, float) and not math.isfinite(number):
+        return str(number)
+    return number if isinstance(number, int | float) else float(number)
