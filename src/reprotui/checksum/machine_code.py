@@ -52,18 +52,6 @@ def table_calls() -> tuple[Any, Any]:
     return ctypes.PYFUNCTYPE(None, *arguments)(address), ctypes.CFUNCTYPE(None, *arguments)(address)
 
 
-@functools.cache
-def xla_target() -> Any:
-    """Return what XLA on the CPU calls for the checksums of its buffers, as a capsule for `jax.ffi.register_ffi_target`.
-
-    The first operand is a table as int64: the number of leaves, filled up to a row, then for each (function, words, `t` of the
-    first, 0); the others are the leaves. The result is uint32[leaves, 2].
-    """
-    new: Any = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    return new(_compiled(_XLA, "call"), b"xla._CUSTOM_CALL_TARGET", None)
-
-
 def _compiled(text: str, name: str) -> int:
     import llvmlite.binding as llvm
 
@@ -105,64 +93,3 @@ end:
   ret void
 }}
 """
-
-_XLA = """
-define ptr @call(ptr %frame) {
-entry:
-  %at.extension = getelementptr i8, ptr %frame, i64 8
-  %extension = load ptr, ptr %at.extension, align 8
-  %asked = icmp ne ptr %extension, null
-  br i1 %asked, label %describe, label %read
-describe:
-  %at.api = getelementptr i8, ptr %frame, i64 16
-  %api = load ptr, ptr %at.api, align 8
-  %at.version = getelementptr i8, ptr %api, i64 32
-  %known.version = load i64, ptr %at.version, align 8
-  %major = trunc i64 %known.version to i32
-  %known = icmp eq i32 %major, 0
-  %version = select i1 %known, i64 %known.version, i64 -1
-  %at.metadata = getelementptr i8, ptr %extension, i64 24
-  %metadata = load ptr, ptr %at.metadata, align 8
-  %to.version = getelementptr i8, ptr %metadata, i64 24
-  store i64 %version, ptr %to.version, align 8
-  %to.traits = getelementptr i8, ptr %metadata, i64 32
-  store i32 0, ptr %to.traits, align 4
-  ret ptr null
-read:
-  %at.args = getelementptr i8, ptr %frame, i64 72
-  %args = load ptr, ptr %at.args, align 8
-  %at.results = getelementptr i8, ptr %frame, i64 112
-  %results = load ptr, ptr %at.results, align 8
-  %result = load ptr, ptr %results, align 8
-  %at.out = getelementptr i8, ptr %result, i64 24
-  %out = load ptr, ptr %at.out, align 8
-  %first = load ptr, ptr %args, align 8
-  %at.table = getelementptr i8, ptr %first, i64 24
-  %table = load ptr, ptr %at.table, align 8
-  %count = load i64, ptr %table, align 8
-  %any = icmp sgt i64 %count, 0
-  br i1 %any, label %loop, label %end
-loop:
-  %row = phi i64 [0, %read], [%next, %loop]
-  %next = add i64 %row, 1
-  %at = getelementptr [4 x i64], ptr %table, i64 %next
-  %at1 = getelementptr i64, ptr %at, i64 1
-  %at2 = getelementptr i64, ptr %at, i64 2
-  %function = load ptr, ptr %at, align 8
-  %size = load i64, ptr %at1, align 8
-  %start64 = load i64, ptr %at2, align 8
-  %start = trunc i64 %start64 to i32
-  %at.in = getelementptr ptr, ptr %args, i64 %next
-  %in = load ptr, ptr %at.in, align 8
-  %at.words = getelementptr i8, ptr %in, i64 24
-  %words = load ptr, ptr %at.words, align 8
-  %to = getelementptr [2 x i32], ptr %out, i64 %row
-  call void %function(ptr %words, i64 %size, i32 %start, ptr %to)
-  %more = icmp slt i64 %next, %count
-  br i1 %more, label %loop, label %end
-end:
-  ret ptr null
-}
-"""
-"""A handler of XLA's foreign function interface, version 0 (xla/ffi/api/c_api.h). Asked what it is, it says the version of the
-interface that it is called by; of another one than 0 it does not know where things lie, and is not taken."""

@@ -93,11 +93,6 @@ class Plan:
         self.numbers = [index for index in single if index not in set(cuda)]
         self.cuda_numbers = frozenset(single).intersection(cuda)
         self.on_host = HostLeaves(self.pick_host(leaves))
-        self.on_device: Any = None
-        if device:
-            from reprotui.record.compiled import DeviceLeaves
-
-            self.on_device = DeviceLeaves(self.pick_device(leaves), self.scalars)
         self._device_types = list(map(_like, self.pick_device(leaves)))
         self._cuda_types = [(*_like(leaf), leaf.device) for leaf in self.pick_cuda(leaves)]
 
@@ -131,8 +126,10 @@ def take(leaves: Sequence[Any], statistics: bool = False, plan: Plan | None = No
     taken = Lanes(plan)
     taken._scalars = {index: to_numpy(leaves[index]).copy() for index in plan.numbers}
     if plan.device.size:
+        from reprotui.record import compiled
+
         given = list(plan.pick_device(leaves))
-        taken._device = plan.on_device.lanes(given), plan.on_device.statistics(given) if statistics else None
+        taken._device = compiled.lanes(given, plan.scalars), compiled.statistics(given) if statistics else None
     if plan.cuda.size:
         taken._accelerated = accelerated.dispatch(plan.cuda, list(plan.pick_cuda(leaves)), plan.cuda_numbers)
     if plan.host.size:
