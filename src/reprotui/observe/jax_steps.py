@@ -147,8 +147,7 @@ class StepBuilder:
         kept = call.lasting(call.kept.wanted)
         if len(kept) < len(call.kept.wanted):
             text = f"step {call.step} lacks inputs whose memory {call.function.name} was given"
-            self._watch.event("inputs-gone", text)
-            self._watch.coverage.gap(text)
+            self._watch.unseen("inputs-gone", text)
         call.kept.wanted = kept
         chosen = [(call.kept, kept)]
         if outputs is not None:

@@ -104,8 +104,7 @@ class TorchObserver:
     def before_capture(self) -> None:
         """Let the writer come to an end: waiting for the device on another thread would break off a CUDA graph's capture."""
         if self._active and self._number and self._watch.options.record:
-            self._watch.coverage.gap(CAPTURED)
-            self._guard(lambda: (self._watch.flush(), self._watch.event("candidates", CAPTURED)))
+            self._guard(lambda: (self._watch.flush(), self._watch.unseen("candidates", CAPTURED)))
 
     def before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         """Read the gradients, and before the first step the state that it starts from."""
@@ -173,7 +172,7 @@ class TorchObserver:
     def _take_inputs(self, module: Any, model: bool, args: Any, kwargs: Any) -> None:
         torch = self._torch
         if len(self._inputs) >= CALLS_NAMED:
-            self._watch.coverage.note(f"of the forward calls within a step, the inputs of the first {CALLS_NAMED} are recorded")
+            self._watch.coverage.note(f"of a step's forward calls, the inputs of the first {CALLS_NAMED} are recorded")
             return
         from reprotui.record.trees import named_leaves
 

@@ -81,6 +81,11 @@ class Watch:
         if self.session is not None:
             self.session.event(kind, text)
 
+    def unseen(self, kind: str, text: str) -> None:
+        """Write an event about something that no record holds: the records do not tell all."""
+        self.coverage.gap(text)
+        self.event(kind, text)
+
     def flush(self) -> None:
         """Wait until what was put is computed and committed."""
         if self.session is not None and not self.session.ended:
