@@ -151,7 +151,7 @@ def test_a_report_in_markdown_keeps_its_tables(cli: Cli, race: Path) -> None:
         (["run", "x\x1b[31m"], 2),
         (["run", "digits-mlp", "[/w]\x1b[31m=1"], 2),
         (["race", "--name", "[/w]\x1b[31m"], 2),
-        (["compare", "--\x1b[31m"], 2),
+        (["compare", "a", "b", "--\x1b[31m"], 2),
         (["env"], 0),
         (["config"], 0),
     ],

@@ -15,7 +15,6 @@ from typing import Any
 
 from reprotui.disk import full_disk
 from reprotui.errors import BadInputError, CannotTellError
-from reprotui.foreign import plain
 from reprotui.names import entry_of
 from reprotui.regular import open_regular, read_regular
 
@@ -39,11 +38,15 @@ def default_runs_directory() -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically and durably: temporary file, fsync, rename, fsync of the directory."""
+    """Replace a JSON file atomically and durably: temporary file, fsync, rename, fsync of the directory.
+
+    Raises:
+        ValueError, TypeError: a value has no form in JSON (NaN, an infinity, an object), or none in UTF-8.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())

@@ -51,17 +51,14 @@ def shortfall() -> str | None:
     """Return why the numpy form is used here instead of machine code; None where it is not. Tried once."""
     if sys.byteorder != "little":
         return "the words of this machine have another byte order"
-    try:
-        rows = np.array([[machine_code.function("32"), _SELF_TEST.ctypes.data, _SELF_TEST.size, INDEX_START]], np.int64)
-        out: Any = np.zeros(1, _ROW)
-        for call in machine_code.table_calls():
-            call(rows.ctypes.data, 1, out.ctypes.data)
-            if tuple(out["lanes"][0].tolist()) != numpy_form.word_lanes(_SELF_TEST):
-                return "its result is not that of numpy"
-    except Exception as error:  # not installed, not for this platform, no memory that may be executed: each raises its own
-        version = getattr(sys.modules.get("llvmlite"), "__version__", None)
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return reason if version is None else f"{reason} (llvmlite {version}; from 0.45 on it is tried)"
+    if (reason := machine_code.trouble()) is not None:
+        return reason
+    rows = np.array([[machine_code.function("32"), _SELF_TEST.ctypes.data, _SELF_TEST.size, INDEX_START]], np.int64)
+    out: Any = np.zeros(1, _ROW)
+    for call in machine_code.table_calls():
+        call(rows.ctypes.data, 1, out.ctypes.data)
+        if tuple(out["lanes"][0].tolist()) != numpy_form.word_lanes(_SELF_TEST):
+            return "its result is not that of numpy"
     return None
 
 

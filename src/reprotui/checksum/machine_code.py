@@ -6,6 +6,7 @@ there within milliseconds, for every layout, and no cache of compiled programs i
 
 import ctypes
 import functools
+import sys
 from typing import Any
 
 from reprotui.checksum.leaf_code import leaf_function
@@ -21,6 +22,19 @@ _kept: list[Any] = []
 def made() -> bool:
     """Say whether some of it is there already."""
     return bool(_kept)
+
+
+@functools.cache
+def trouble() -> str | None:
+    """Return why LLVM makes no code here; None where it does. Tried once; needs no numpy."""
+    try:
+        table_calls()
+        function("32")
+    except Exception as error:  # not installed, not for this platform, no memory that may be executed: each raises its own
+        version = getattr(sys.modules.get("llvmlite"), "__version__", None)
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return reason if version is None else f"{reason} (llvmlite {version}; from 0.45 on it is tried)"
+    return None
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """`reprotui env`: the environment of this process, or what differs between those of two runs."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +36,15 @@ def call(parsed: argparse.Namespace) -> int:
 
     if parsed.diff:
         return _diff(parsed)
-    from reprotui.checksum.host_form import shortfall
+    from reprotui.checksum.machine_code import trouble
 
     found = capture_environment()
     if parsed.json:
         common.print_json(found)
     else:
         _print(found, "")
-    if (reason := shortfall()) is not None:
-        print(f"reprotui: checksums in the host's memory take numpy here, a tenth as fast: {reason}", file=sys.stderr)
+    if (reason := trouble()) is not None:
+        common.say(f"reprotui: checksums in the host's memory take numpy here, a tenth as fast: {reason}", stderr=True)
     return SAME
 
 

@@ -169,8 +169,13 @@ def make_config(model: type[ExperimentConfig], overrides: dict[str, Any], name: 
     Raises:
         BadInputError: all wrong keys and values at once, each with what was expected.
     """
+    return read_config(model, _read_none(model, overrides), name)
+
+
+def read_config(model: type[ExperimentConfig], values: dict[str, Any], name: str) -> ExperimentConfig:
+    """Return the config that a manifest holds, validated anew: it may have been edited. Errors are those of `make_config`."""
     try:
-        return model.model_validate(_read_none(model, overrides))
+        return model.model_validate(values)
     except ValidationError as error:
         raise BadInputError(f"config of {name}: " + "; ".join(_explain(model, item) for item in error.errors())) from None
 

@@ -147,7 +147,8 @@ class StepBuilder:
         kept = call.lasting(call.kept.wanted)
         if len(kept) < len(call.kept.wanted):
             text = f"step {call.step} lacks inputs whose memory {call.function.name} was given"
-            self._watch.unseen("inputs-gone", text)
+            self._watch.event("inputs-gone", text)
+            self._watch.coverage.note(text)  # the call is recorded, and what it gave
         call.kept.wanted = kept
         chosen = [(call.kept, kept)]
         if outputs is not None:

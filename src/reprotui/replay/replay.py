@@ -13,6 +13,7 @@ from typing import Any
 from reprotui.environment import compare_environments
 from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
 from reprotui.experiments.discovery import python_of, recorded_experiment
+from reprotui.foreign import plain
 from reprotui.integrity.manifest import identity_of_run
 from reprotui.replay.plan import Plan, plan_replay
 from reprotui.replay.stored import DIRECTORY, VERSION, ReplayedState, find_cached, keep, open_state
@@ -199,7 +200,7 @@ def _run(
         "manifest": plan.manifest, "trace": str(plan.run.trace_path.absolute()), "step": plan.step, "until": plan.until,
         "restore": plan.restore, "repeat": repeat,
     }  # fmt: skip
-    write_json(directory / "request.json", request)
+    write_json(directory / "request.json", plain(request))  # a manifest of somebody else's may hold what JSON cannot, such as NaN
     environment = recorded_environment(plan.manifest) if environment is None else environment
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -12,7 +12,7 @@ import numpy as np
 from reprotui.checkpoints.save import Saver
 from reprotui.checksum import LeafSpec, jax_form
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.experiments.config import ExperimentConfig, Perturbation
+from reprotui.experiments.config import ExperimentConfig, Perturbation, read_config
 from reprotui.experiments.discovery import load_experiment_class, recorded_experiment
 from reprotui.experiments.protocol import State, StepOutput
 from reprotui.integrity import content_digest
@@ -59,7 +59,7 @@ def train(run: RunDirectory, manifest: dict[str, Any], writer: TraceWriter, cont
 def load_program(manifest: dict[str, Any]) -> tuple[Program, ExperimentConfig]:
     """Return the compiled experiment that a run's manifest names, and its config."""
     experiment_class = load_experiment_class(recorded_experiment(manifest))
-    config = experiment_class.Config(**manifest["config"])
+    config = read_config(experiment_class.Config, manifest["config"], experiment_class.__name__)
     if config.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     return prepare(experiment_class, config), config
