@@ -255,7 +255,7 @@ def test_a_text_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | 
 
 
 def test_a_folder_is_not_a_text(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="is a directory, expected a file"):
+    with pytest.raises(BadInputError, match="it is a directory, expected a file"):
         load_text(str(tmp_path))
 
 

@@ -78,7 +78,7 @@ def test_paths_in_a_config_mean_what_they_meant_where_the_run_was_started(elsewh
     elsewhere("checkpoint", "restore", "kept/text", "--step", 2, "--name", "on")
     assert elsewhere.compare("kept/text", "runs/on")["verdicts"][0]["kind"] == "identical"
     # A path that is given now is one of here.
-    elsewhere.write("other.txt", "or to take arms against a sea of troubles " * 40)
+    elsewhere.write("other.txt", "not to be or to be " * 40)
     elsewhere("checkpoint", "restore", "kept/text", "--step", 2, "text=other.txt", "--name", "other", exit_code=None)
     result = json.loads((elsewhere.runs / "other" / "run.json").read_text())["result"]
     assert "does not exist" not in str(result.get("error"))

@@ -208,10 +208,10 @@ def test_race_json_has_its_schema(data_race: dict[str, Any]) -> None:
     for run in data_race["runs"].values():
         assert set(run) == {"path", "state", "why", "config", "result"}
         assert set(run["result"]) == {"state", "last_step", "final", "digests", "ended_ns"}
-    fields = {"headline", "a", "b", "kind", "equal_through", "step", "phase", "phases", "leaves", "cause", "reason", "notes"}
+    fields = {"headline", "a", "b", "kind", "equal_through", "step", "phase", "phases", "leaves", "cause", "records", "reason"}
     cause = {"kind", "sentence", "explained_by", "evidence", "unrelated", "advice"}
     for verdict in data_race["verdicts"]:
-        assert set(verdict) == fields
+        assert set(verdict) == fields | {"notes"}
         assert verdict["a"] == "A"
         assert verdict["cause"] is None or set(verdict["cause"]) == cause
         for leaf in verdict["leaves"]:
@@ -353,7 +353,7 @@ def test_runs_of_other_paces_open_together_and_are_reported_on(reprotui: Any) ->
     assert [row.step for row in rows_of(reprotui.runs / "e7")] == [0, 7, 14, 20]
     for pair in (("e1", "e7"), ("e7", "e1")):
         assert "IDENTICAL in 4 recorded steps through step 20" in reprotui("open", *pair, "--once").stdout
-        assert "IDENTICAL through step 20" in reprotui("report", *pair).stdout
+        assert "IDENTICAL in 4 recorded steps through step 20" in reprotui("report", *pair).stdout
     for pair in (("e1", "flipped"), ("flipped", "e1")):
         assert "DIVERGED at step 14" in reprotui("open", *pair, "--once", exit_code=1).stdout
         assert "DIVERGED at step 14" in reprotui("report", *pair, exit_code=1).stdout

@@ -453,7 +453,7 @@ def test_a_key_that_is_none_is_bad_input_without_a_word_of_python(cli: Cli, mode
         done = cli("checkpoint", command, model, "--key", key, exit_code=2)
         assert done.stderr.startswith(f"reprotui: {key} is not a p")
         assert not any(word in done.stderr for word in ("deserialize", "Error", "ASN.1", "framing"))
-    assert "is a device, expected a file" in cli("checkpoint", "verify", model, "--key", "/dev/zero", exit_code=2).stderr
+    assert "it is a device, expected a file" in cli("checkpoint", "verify", model, "--key", "/dev/zero", exit_code=2).stderr
 
 
 def test_the_library_verifies_by_a_key_file_as_before(cli: Cli, model: Path, pair: tuple[Path, Path]) -> None:

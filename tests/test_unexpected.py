@@ -84,7 +84,7 @@ def log_of(line: str) -> str:
 MODULES = (
     "bench, certify, check, checkpoint, checkpointing, compare, config, control, env, gate, new, open, race, replay, report, "
 )
-MODULES += "resume_check, run, runs, seed_check"
+MODULES += "resume_check, run, runs, seed_check, signing"
 
 
 def test_every_command_is_walked_over() -> None:

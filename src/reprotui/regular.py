@@ -41,4 +41,4 @@ def read_regular(path: Path) -> bytes:
 def _refuse(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         what = next((name for is_it, name in _KINDS if is_it(mode)), "no regular file")
-        raise BadInputError(f"{path} is {what}, expected a file")
+        raise BadInputError(f"{path} cannot be read: it is {what}, expected a file")
