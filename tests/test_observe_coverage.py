@@ -97,7 +97,8 @@ def test_ends_that_differ_behind_the_last_record_are_a_divergence_of_that_place(
     found = race(reprotui, LOOP, "late", steps=20, exit_code=1, options=("--every", "8"))
     assert found["headline"] == "DIVERGED after step 16 · in calls that were not recorded"
     assert (found["equal_through"], found["step"]) == (16, None)
-    assert "the final states do not" in found["cause"]["sentence"]
+    assert "the final states do not: it began after step 16" in found["cause"]["sentence"]
+    assert "likely because of argument_1: none → late" in found["cause"]["sentence"]
     for command in ("compare", "report"):
         done = reprotui(command, reprotui.runs / "race" / "a", reprotui.runs / "race" / "b", exit_code=1)
         assert "DIVERGED after step 16" in done.stdout

@@ -108,13 +108,16 @@ def find_cause(a: Mapping[str, Any], b: Mapping[str, Any], first: FirstDifferenc
     return Cause(kind, sentence, explained_by, tuple(evidence), unrelated, advice)
 
 
-def unseen_cause(last: int, unseen: Sequence[str]) -> Cause:
+def unseen_cause(a: Mapping[str, Any], b: Mapping[str, Any], last: int, unseen: Sequence[str]) -> Cause:
     """Return the cause of a difference that shows in the final states alone, behind the last record that both runs have."""
-    why = "; ".join(unseen) if unseen else "the last steps were not recorded"
+    explaining = [item for item in config_differences(a, b) if any(phase != "init" for phase in item.phases)]
+    explained_by = tuple(map(str, [*explaining, *_numeric(environment_differences(a, b)), *source_differences(a, b)]))
+    because = f", likely because of {', '.join(explained_by)}" if explained_by else ""
     return Cause(
         "unknown",
-        f"all records agree, the final states do not: the runs came to differ after step {last}, in calls that lie in no record",
-        evidence=(why,),
+        f"all records agree, the final states do not: it began after step {last}, in calls that lie in no record{because}",
+        explained_by,
+        ("; ".join(unseen) if unseen else "the last steps were not recorded",),
         advice="record every step (--every 1), and name the function that takes the steps with --step-function",
     )
 

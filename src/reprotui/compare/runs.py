@@ -144,7 +144,7 @@ def _compare(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Ve
         return replace(verdict, reason=f"{shorter[0].label} stops there, {longer[0].label} goes on to step {longer[1]}")
     digests = [(view.manifest["result"].get("digests") or {}).get("state") for view in (a, b)]
     if digests[0] != digests[1] and None not in digests and (unseen or _goes_on(a, b, found.common_last)):
-        return replace(verdict, kind="diverged", cause=unseen_cause(found.common_last, unseen))
+        return replace(verdict, kind="diverged", cause=unseen_cause(a.manifest, b.manifest, found.common_last, unseen))
     if unseen:
         return replace(verdict, reason=f"the records do not tell all. {'; '.join(unseen)}")
     if digests[0] != digests[1]:
