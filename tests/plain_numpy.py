@@ -69,7 +69,6 @@ def check(draw: random.Random) -> None:
     runs = [checksums[end - size : end] for end, size in zip(ends, sizes, strict=True)]
     roots = [plain_root(run) for run in runs]
     assert [numpy_form.root(np.array(run, np.uint64)) for run in runs] == roots, "root"
-    assert numpy_form.segment_roots(row, sizes).tolist() == roots, "roots by segments"
     assert numpy_form.roots(np.stack([row, row[::-1]])).tolist() == [plain_root(checksums), plain_root(checksums[::-1])], "roots"
 
 

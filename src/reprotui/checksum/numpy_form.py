@@ -132,20 +132,6 @@ def lanes_of_many(arrays: Sequence[NDArray[np.unsignedinteger]], bases: Sequence
     return result
 
 
-def segment_roots(checksums: NDArray[np.uint64], sizes: tuple[int, ...]) -> NDArray[np.uint64]:
-    """Return the roots of runs of leaves; as `root`, for all phases of a record at once.
-
-    Args:
-        checksums: uint64[leaves].
-        sizes: of the runs, which follow each other; each has a leaf at least.
-    """
-    if not sizes:
-        return np.zeros(0, np.uint64)
-    leaf_lanes = np.array(checksums, dtype="<u8").view("<u4")
-    lane0, lane1 = _segment_lanes(leaf_lanes, tuple(2 * size for size in sizes))
-    return lane1.astype(np.uint64) << np.uint64(32) | lane0
-
-
 def _segment_lanes(
     joined: NDArray[np.uint32], sizes: tuple[int, ...], bases: NDArray[np.uint32] | None = None
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
