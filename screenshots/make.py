@@ -1,21 +1,24 @@
 """Draw all pictures again: `python screenshots/make.py [NAME …]`, from the sample runs and from a live race of its own.
 
+`python screenshots/make.py --every FOLDER [NAME …]` draws every screen at 80x24, 120x36 and 200x60, dark and light, into a folder
+to look at, with a page that shows all of them (`index.html`); nothing of it belongs to the repository.
+
 Each picture is an SVG, as the terminal would show it. Where resvg-py is installed (`pip install resvg-py`) each is a PNG
 too, in DejaVu Sans Mono or the font that stands first among those found. Nothing of this machine is in them: the work is
 done in a folder of its own, in UTC, with the default settings. The live race differs a little each time.
 """
 
+import argparse
 import asyncio
 import os
 import random
 import re
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
 
@@ -23,13 +26,16 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from reprotui.checkpoints.damage import damage
-from reprotui.checkpoints.policy import Checkpointing
 from reprotui.experiments.discovery import find_experiment
-from reprotui.race import Member, Recording
-from reprotui.race.start import Started, race_command, start_race
+from reprotui.race.command import race_command
+from reprotui.race.prepare import Member, Request
+from reprotui.race.start import Started, start_race
 from reprotui.run_directory import RunDirectory, read_json, write_json
+from reprotui.schedule import Checkpointing
 from reprotui.settings import SETTINGS_VARIABLE, Settings
 from reprotui.tui.app import DashboardApp
+from reprotui.tui.screens.lesson import LessonScreen
+from reprotui.tui.screens.metric import MetricScreen
 from reprotui.tui.screens.new_race import NewRaceScreen
 from reprotui.tui.screens.race import RaceScreen
 from reprotui.tui.widgets.checkpoint_table import CheckpointTable
@@ -38,6 +44,7 @@ HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent / "sample_runs"
 FOLDER = Path(tempfile.gettempdir()) / "reprotui-screens"
 USUAL, NARROW, WIDE = (140, 40), (80, 24), (200, 60)
+EVERY_SIZE, EVERY_THEME = ((80, 24), (120, 36), (200, 60)), ("dark", "light")
 PATIENCE = 120.0
 LIVE_STEPS, LIVE_SEEN, LIVE_APART = 4000, 300, 10
 """Steps of the live race; how far both runs are when it is drawn, at least; how far they are apart then, at most."""
@@ -95,8 +102,13 @@ async def ready_made(pilot: Dashboard) -> None:
     await pilot.press("tab", "down", "down", "down")
 
 
+async def lesson(pilot: Dashboard) -> None:
+    await pilot.press("T", "enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, LessonScreen))
+
+
 async def new_race(pilot: Dashboard) -> None:
-    await pilot.press("n")
+    await pilot.press("a")
     await until(pilot, lambda: isinstance(pilot.app.screen, NewRaceScreen) and pilot.app.screen.form.fields)
     screen = pilot.app.screen
     assert isinstance(screen, NewRaceScreen)
@@ -145,9 +157,9 @@ async def checkpoints(pilot: Dashboard) -> None:
     await opened(pilot)
     await pilot.press("c")
     await until(pilot, lambda: pilot.app.screen.query_one(CheckpointTable).count)
-    await pilot.press("j", "V")
+    await pilot.press("j", "A")
     await until(pilot, lambda: not pilot.app.screen.why_not("checkpoints.verify"))  # ty: ignore[unresolved-attribute]
-    await pilot.press("d")
+    await pilot.press("v")
     await until(pilot, lambda: not pilot.app.screen.why_not("checkpoints.verify"))  # ty: ignore[unresolved-attribute]
 
 
@@ -156,10 +168,40 @@ async def search(pilot: Dashboard) -> None:
     await pilot.pause(1.0)
 
 
+async def keys(pilot: Dashboard, *names: str) -> None:
+    """Press keys on Home once it lists something."""
+    await until(pilot, lambda: getattr(pilot.app.screen, "entries", None))
+    await pilot.press(*names)
+    await pilot.pause(0.5)
+
+
+async def metric(pilot: Dashboard) -> None:
+    await after(pilot, "m")
+    await until(pilot, lambda: isinstance(pilot.app.screen, MetricScreen))
+
+
+MORE = (
+    Picture("samples", act=lambda pilot: keys(pilot, "tab", "tab")),
+    Picture("lessons", act=lambda pilot: keys(pilot, "T")),
+    Picture("home-filter", act=lambda pilot: keys(pilot, "slash", "b")),
+    Picture("home-help", act=lambda pilot: keys(pilot, "question_mark")),
+    Picture("delete", act=lambda pilot: keys(pilot, "D")),
+    Picture("race-single", ("bit-flip/a",), race),
+    Picture("chart-apart", ("bit-flip",), lambda pilot: after(pilot, "1", "z", "vertical_line")),
+    Picture("chart-zoomed", ("bit-flip",), lambda pilot: after(pilot, "plus", "plus")),
+    Picture("chart-clock", ("batch-order",), lambda pilot: after(pilot, "w", "M")),
+    Picture("metric", ("nan-loss",), metric),
+    Picture("search", ("bit-flip",), lambda pilot: after(pilot, "slash", "f", "i", "n")),
+    Picture("chance", ("bit-flip",), lambda pilot: after(pilot, "C")),
+    Picture("step-nan", ("nan-loss",), lambda pilot: after(pilot, "g", "j", "j", "enter")),
+    Picture("step-help", ("bit-flip",), lambda pilot: after(pilot, "d", "enter", "question_mark")),
+)
+"""Screens that the README does not show: with `--every` alone."""
 PICTURES = (
     Picture("home", act=home),
     Picture("home-empty", runs="empty"),
     Picture("ready-made", act=ready_made),
+    Picture("lesson", act=lesson),
     Picture("new-race", act=new_race),
     Picture("race-identical", ("identical",), race),
     Picture("race-diverged", ("batch-order",), race),
@@ -176,12 +218,13 @@ PICTURES = (
 )
 
 
-async def draw(picture: Picture) -> str:
+async def draw(picture: Picture, theme: str = "dark") -> str:
     """Return a picture as SVG."""
     app = DashboardApp(
         Path(picture.runs), [Path(picture.runs) / name for name in picture.open], settings=Settings(), symbols="unicode"
     )
     async with app.run_test(size=picture.size, notifications=True) as pilot:
+        app.theme = theme
         await pilot.pause(0.5)
         if picture.act:
             await picture.act(pilot)
@@ -244,18 +287,17 @@ def start_live_race() -> Started:
     """Start the race that is drawn while it runs; its steps outlast the picture."""
     overrides = [{"steps": LIVE_STEPS}] * 2
     members = [Member(label, item) for label, item in zip("ab", overrides, strict=True)]
-    command = race_command("digits-mlp", overrides, "live")
-    return start_race(Path("runs"), "live", find_experiment("digits-mlp"), members, Recording(), command)
+    command = race_command("digits-mlp", overrides, options=("--name", "live"))
+    return start_race(Request(Path("runs"), "live", command), find_experiment("digits-mlp"), members)
 
 
 def start_saved_race() -> Started:
     """Race two learning rates that save, and wait for both; one checkpoint is damaged then."""
     overrides = [{"steps": 60}, {"steps": 60, "lr": 0.1}]
     members = [Member(label, item) for label, item in zip("ab", overrides, strict=True)]
-    command = race_command("digits-mlp", overrides, "saved")
-    started = start_race(
-        Path("runs"), "saved", find_experiment("digits-mlp"), members, Recording(), command, Checkpointing(every=20)
-    )
+    command = race_command("digits-mlp", overrides, options=("--name", "saved"))
+    request = Request(Path("runs"), "saved", command, checkpointing=Checkpointing(every=20))
+    started = start_race(request, find_experiment("digits-mlp"), members)
     for process in started.processes.values():
         process.wait(PATIENCE)
     damage(started.path / "b" / "checkpoints" / "60", "flip", random.Random(0))
@@ -274,27 +316,61 @@ def end(started: Started) -> None:
         process.wait(PATIENCE)
 
 
-def main(names: list[str]) -> None:
-    """Draw the pictures with these names, or all."""
-    unknown = set(names) - {picture.name for picture in PICTURES}
-    if unknown:
-        raise SystemExit(f"no such picture: {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in PICTURES)}")
+def begin() -> None:
+    """Make the folder of the pictures' runs, in UTC and with the default settings."""
     os.environ.update(TZ="UTC", **{SETTINGS_VARIABLE: str(FOLDER / "settings" / "settings.toml")})
     os.environ.pop("NO_COLOR", None)
     time.tzset()
     shutil.rmtree(FOLDER, ignore_errors=True)
     copy_samples(FOLDER / "runs")
+
+
+def drawn(picture: Picture, ways: Sequence[tuple[tuple[int, int], str]]) -> Iterator[str]:
+    """Yield a picture as SVG, once for each size and theme; a race that it needs runs meanwhile."""
+    started = STARTED[picture.open[0]]() if picture.open and picture.open[0] in STARTED else None
+    try:
+        for size, theme in ways:
+            yield asyncio.run(draw(replace(picture, size=size), theme))
+    finally:
+        if started:
+            end(started)
+            shutil.rmtree(started.path)
+
+
+def every(folder: Path, names: Sequence[str]) -> None:
+    """Draw every screen in all sizes and themes into a folder."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    ways = [(size, theme) for size in EVERY_SIZE for theme in EVERY_THEME]
+    begin()
+    page = []
     with chdir(FOLDER):
-        for picture in PICTURES:
-            if names and picture.name not in names:
-                continue
-            started = STARTED[picture.open[0]]() if picture.open and picture.open[0] in STARTED else None
-            try:
-                svg = asyncio.run(draw(picture))
-            finally:
-                if started:
-                    end(started)
-                    shutil.rmtree(started.path)
+        for picture in chosen(names, [picture for picture in (*PICTURES, *MORE) if picture.size == USUAL]):
+            for (size, theme), svg in zip(ways, drawn(picture, ways), strict=True):
+                stem = f"{picture.name}-{size[0]}x{size[1]}-{theme}"
+                (folder / f"{stem}.svg").write_text(svg, encoding="utf-8")
+                if (png := to_png(svg)) is not None:
+                    (folder / f"{stem}.png").write_bytes(png)
+                page.append(f"<h2>{stem}</h2><img src='{stem}.svg' alt='{stem}'>")
+            print(picture.name, flush=True)
+    (folder / "index.html").write_text("<!doctype html><title>reprotui</title>" + "\n".join(page), encoding="utf-8")
+    shutil.rmtree(FOLDER)
+
+
+def chosen(names: Sequence[str], pictures: Sequence[Picture]) -> list[Picture]:
+    """Return the pictures with these names, or all."""
+    unknown = set(names) - {picture.name for picture in pictures}
+    if unknown:
+        raise SystemExit(f"no such picture: {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in pictures)}")
+    return [picture for picture in pictures if not names or picture.name in names]
+
+
+def main(names: Sequence[str]) -> None:
+    """Draw the pictures with these names, or all."""
+    begin()
+    with chdir(FOLDER):
+        for picture in chosen(names, PICTURES):
+            (svg,) = drawn(picture, [(picture.size, "dark")])
             (HERE / f"{picture.name}.svg").write_text(svg, encoding="utf-8")
             png = to_png(svg)
             if png is not None:
@@ -304,4 +380,8 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Draw the pictures of the README, or every screen in every size.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pictures; all, unless some are named")
+    parser.add_argument("--every", type=Path, metavar="FOLDER", help="every screen, in three sizes and two themes, into a folder")
+    parsed = parser.parse_args()
+    every(parsed.every, parsed.names) if parsed.every else main(parsed.names)

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reprotui.manifest import MANIFEST_VERSION, RunManifest, to_json
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import StepRow, Trace
 
@@ -70,6 +71,11 @@ def edit_manifest(path: Path, **changes: Any) -> None:
     for key, value in changes.items():
         manifest[key] = value(manifest.get(key)) if callable(value) else value
     (path / "run.json").write_text(json.dumps(manifest))
+
+
+def parsed(entries: Mapping[str, Any]) -> RunManifest:
+    """Return the manifest of a `run.json` with these entries."""
+    return RunManifest.parse(to_json({"manifest_version": MANIFEST_VERSION, **entries}), "run.json")
 
 
 LIMITED = """

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,12 @@ class LiveRace:
             run = directory / name
             run.mkdir(parents=True)
             manifest = json.loads((template / "a" / "run.json").read_text())
-            manifest |= {"result": None, "seal": None, "process": this_process(), "race": {"name": directory.name, "label": name}}
+            manifest |= {
+                "result": None,
+                "seal": None,
+                "process": asdict(this_process()),
+                "race": {"name": directory.name, "label": name},
+            }
             manifest["config"]["steps"] = 1000
             (run / "run.json").write_text(json.dumps(manifest))
             self.writers.append(TraceWriter(run / "trace.db"))
@@ -156,9 +162,14 @@ class LiveRace:
             writer.flush()
 
     def asked(self, name: str) -> list[str]:
-        """Return what was asked of a run."""
+        """Return what was asked of a run, with the step that it named."""
         path = self.path / name / "commands.jsonl"
-        return [json.loads(line)["command"] for line in path.read_text().splitlines()] if path.exists() else []
+        asked = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [" ".join(str(line[key]) for key in ("command", "to") if key in line) for line in asked]
+
+    def process(self, name: str) -> dict[str, Any]:
+        """Return the process that a run names as its own: this one."""
+        return json.loads((self.path / name / "run.json").read_text())["process"]
 
     def end(self, name: str, state: str = "finished", **result: Any) -> None:
         """Seal a run."""

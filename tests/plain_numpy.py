@@ -53,8 +53,9 @@ def check(draw: random.Random) -> None:
     bases = [draw.getrandbits(34) for _ in leaves]
     expected = [plain_lanes(map(int, leaf), base) for leaf, base in zip(leaves, bases, strict=True)]
     assert [numpy_form.lanes(leaf, base) for leaf, base in zip(leaves, bases, strict=True)] == expected, "lanes"
-    wrapped = [base & MASK for base in bases]
-    assert [tuple(map(int, pair)) for pair in numpy_form.lanes_of_many(leaves, wrapped)] == expected, "lanes of many"
+    runs = [leaf.astype(np.uint32) for leaf in leaves if leaf.size]
+    found = numpy_form.lanes_of_runs(np.concatenate([np.empty(0, np.uint32), *runs]), tuple(run.size for run in runs))
+    assert [tuple(map(int, pair)) for pair in found] == [plain_lanes(map(int, run)) for run in runs], "lanes of runs"
     whole = [plain_checksum(map(int, leaf)) for leaf in leaves]
     assert [numpy_form.checksum(leaf) for leaf in leaves] == whole, "checksum"
     for leaf, checksum in zip(leaves, whole, strict=True):

@@ -116,6 +116,7 @@ CLEAN: list[str | dict[str, str]] = [
     "import numpy as np\nnp.random.seed(3)\n\ndef f():\n    return np.random.rand(3)\n",
     "import numpy as np\nrng = np.random.default_rng(3)\nx = rng.normal(size=3)\n",
     "import numpy as np\n\ndef f(rng: np.random.Generator):\n    return rng.normal(), np.random.SeedSequence(1)\n",
+    "from reprotui.reproduce import set_global_seeds\nimport numpy as np\nset_global_seeds(1)\nprint(np.random.rand(2))\n",
     "from reprotui.reproduce import set_global_seed\nimport torch, numpy as np, random\nset_global_seed(1)\n"
     "x = torch.randn(3), np.random.rand(3), random.random()\n",
     "import torch\ng = torch.Generator().manual_seed(1)\nx = torch.randn(3, generator=g)\ny = torch.zeros(3).normal_(generator=g)\n",

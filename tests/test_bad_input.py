@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SAMPLES, Cli, edit_manifest
+from conftest import SAMPLES, Cli, edit_manifest, parsed
 from reprotui.compare.results import compare_results, read_result, summary
 from reprotui.errors import BadInputError, CannotTellError
 from reprotui.regular import read_regular
@@ -112,7 +112,7 @@ def test_a_regular_file_is_read_through_a_link_too(cli: Cli) -> None:
 
 @pytest.mark.parametrize("manifest", [{}, {"config": None, "result": None}, {"result": {"final": [], "digests": {"state": "x"}}}])
 def test_a_summary_takes_nothing_for_granted(manifest: dict[str, Any]) -> None:
-    found = summary(manifest)
+    found = summary(parsed(manifest))
     assert found["hash"] is None and found["batch_size"] is None and found["final"] == {"loss": None, "acc": None}
 
 

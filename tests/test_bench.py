@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import BENCHMARKS, run_benchmark
+from benchmarks.common import with_benchmarks
 from conftest import eventually
-from reprotui.bench import FAMILIES, run_benchmark
-from reprotui.cli.bench import BENCHMARKS
 
 SMALL_MODEL = {"width": 8, "depth": 1, "batch_size": 4}
 SIZES: dict[str, dict[str, Any]] = {
@@ -44,8 +44,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def bench(name: str, count: int, folder: Path) -> dict[str, Any]:
     """Run a benchmark through the command line."""
-    command = [sys.executable, "-m", "reprotui", "bench", name, "--count", str(count), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=dict(os.environ))
+    command = [sys.executable, "-m", "benchmarks", name, "--count", str(count), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=with_benchmarks(os.environ))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)[name]
 
@@ -96,7 +96,8 @@ def test_an_interrupted_benchmark_leaves_no_files(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "reprotui", "bench", "verifying"], cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)},
+        [sys.executable, "-m", "benchmarks", "verifying"], cwd=tmp_path,
+        env=with_benchmarks({**os.environ, "TMPDIR": str(temporary)}),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     eventually("it works on its files", lambda: list(temporary.glob("*/*/*")))
@@ -108,5 +109,13 @@ def test_an_interrupted_benchmark_leaves_no_files(tmp_path: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_the_command_offers_every_family() -> None:
-    assert tuple(BENCHMARKS) == FAMILIES
+def test_the_command_offers_every_benchmark_and_refuses_others(tmp_path: Path) -> None:
+    def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "benchmarks", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=with_benchmarks(os.environ))
+
+    helped = said("--help")
+    assert helped.returncode == 0 and all(f"  {name:<13}{text}" in helped.stdout for name, text in BENCHMARKS.items())
+    assert "examples:\n  python -m benchmarks " in helped.stdout
+    refused = said("nothing")
+    assert refused.returncode == 2 and "'nothing'" in refused.stderr and "Traceback" not in refused.stderr

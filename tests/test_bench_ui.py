@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from reprotui.bench.ui_load import noise
-from reprotui.bench.ui_runs import recorded_pair
+from benchmarks.common import with_benchmarks
+from benchmarks.ui_load import noise
+from benchmarks.ui_runs import recorded_pair
 from reprotui.compare import compare_runs, open_run
 
 CHECKS = (
@@ -28,7 +30,9 @@ def cache(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def in_process(code: str, directory: Path) -> str:
     """Run code in a process of its own: this one may hold jax's threads, and must not be forked then."""
-    ran = subprocess.run([sys.executable, "-c", code], cwd=directory, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, capture_output=True, text=True, env=with_benchmarks(os.environ)
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -41,7 +45,7 @@ def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path) -> None:
     }  # fmt: skip
     code = f"""
 import json
-from reprotui.bench import run_benchmark, ui_load
+from benchmarks import run_benchmark, ui_load
 ui_load.SETTLE_SECONDS = 0.2
 print(json.dumps(run_benchmark("ui", count=1, **{sizes!r}), allow_nan=False))
 """
@@ -65,7 +69,7 @@ def test_the_recorded_pair_differs_where_it_is_said(tmp_path: Path) -> None:
 
 WAITING = """
 from pathlib import Path
-from reprotui.bench import ui_terminal
+from benchmarks import ui_terminal
 from reprotui.errors import WorkerFailedError
 
 def said(terminal, text):
@@ -95,3 +99,30 @@ def test_a_dashboard_that_ends_or_never_shows_something_is_no_measurement(tmp_pa
 def test_noise_is_what_equal_measurements_differ_by() -> None:
     assert noise([100, 100, 100]) == 0
     assert noise([100, 90, 100]) == pytest.approx(0.1)
+
+
+ENDINGS = """
+import json, pyte
+from benchmarks import run_benchmark
+
+class Broken(pyte.Screen):
+    resets = 0
+
+    def reset(self):
+        super().reset()
+        self.resets += 1
+
+    def draw(self, text):  # until all is drawn anew, another line stands there
+        super().draw("x" * len(text) if self.cursor.y == 8 and self.resets == 1 else text)
+
+whole = run_benchmark("endings", count=1, steps=(20, 20), busy=0)
+pyte.Screen = Broken
+print(json.dumps([whole, run_benchmark("endings", count=1, steps=(20, 20), busy=0)]))
+"""
+
+
+def test_a_picture_that_is_broken_when_a_race_ends_is_told_from_a_whole_one(tmp_path: Path) -> None:
+    whole, broken = json.loads(in_process(ENDINGS, tmp_path))
+    assert [row["broken pictures"] for row in whole["rows"]] == [0] and whole["notes"][-1].endswith(": met")
+    assert [row["broken pictures"] for row in broken["rows"]] == [1] and "NOT met" in broken["notes"][-1]
+    assert broken["notes"][0].startswith("line 9 of ") and "xxx" in broken["notes"][0]

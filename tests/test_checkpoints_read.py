@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Cli
-from reprotui.bench import checkpoint_samples as samples
-from reprotui.bench import run_benchmark
+from benchmarks import checkpoint_samples as samples
+from benchmarks import run_benchmark
+from benchmarks.common import with_benchmarks
+from conftest import Cli, parsed
 from reprotui.checkpoints.damage import KINDS, applicable, copy_checkpoint, damage
 from reprotui.checkpoints.listing import latest_good, list_checkpoints
 from reprotui.checkpoints.register import announce_removal, register
@@ -29,6 +31,7 @@ from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.cli import main
 from reprotui.errors import BadInputError
 from reprotui.integrity import Identity, IntegrityError, Status, build_manifest, identity_of_run, manifest_path, write_manifest
+from reprotui.integrity.leaves import LeafDifference
 from reprotui.trace import LeafTable, Record, TraceWriter
 from reprotui.trace.verify import roots_of
 
@@ -43,8 +46,8 @@ def saved(once: Any, bare_environment: dict[str, str]) -> Path:
 
     def build(path: Path) -> None:
         options = json.dumps({"count": 4, "directory": str(path), "formats": list(samples.FORMATS)})
-        command = [sys.executable, "-m", "reprotui.bench", "checkpoint_samples", options]
-        done = subprocess.run(command, env=bare_environment, capture_output=True, text=True)
+        command = [sys.executable, "-m", "benchmarks.child", "checkpoint_samples", options]
+        done = subprocess.run(command, env=with_benchmarks(bare_environment), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
     return once("checkpoints-of-all-formats", build)
@@ -61,6 +64,9 @@ class InProcess(Cli):
             except SystemExit as end:
                 code = int(end.code or 0)
         said = f"{arguments}\n{out.getvalue()}\n{err.getvalue()}"
+        # An error that nobody foresaw is never what a test expects: its traceback belongs into the report of the test.
+        log = re.search(r"the traceback is in (\S+\.log)", err.getvalue())
+        assert log is None, f"{said}\n{Path(log[1]).read_text()}"
         assert exit_code is None or code == exit_code, f"exit code {code}: {said}"
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
@@ -75,7 +81,7 @@ def cli(tmp_path: Path, bare_environment: dict[str, str], monkeypatch: pytest.Mo
 def record(writer: TraceWriter, step: int, leaves: bool) -> None:
     """Put the state of a step into a trace, as a worker records it."""
     state = samples.state(step)
-    phase = "update" if step else "init"
+    phase = "params" if step else "init"
     chosen = sorted(path for path in state if path.split("/")[0] in ("params", "opt_state"))
     table = LeafTable(tuple(phase for _ in chosen), tuple(LeafSpec(p, state[p].dtype.name, state[p].shape) for p in chosen))
     checksums = np.array([numpy_form.checksum(state[path]) for path in chosen], "<u8").tobytes()
@@ -102,7 +108,7 @@ def save(run: Path, saved: Path, step: int, state: int | None = None) -> Path:
     state = step if state is None else state
     path = run / "checkpoints" / str(step)
     shutil.copytree(saved / f"orbax-{state}", path)
-    register(path, identity_of_run(MANIFEST, step), samples.content(samples.state(state)))
+    register(path, identity_of_run(parsed(MANIFEST), step), samples.content(samples.state(state)))
     return path
 
 
@@ -188,11 +194,11 @@ def test_a_write_that_went_wrong_is_found_though_the_files_are_those_that_were_w
         (lambda a: a + a, "extra/scale"),
     ):
         other = {path: change(array) if path == leaf else array for path, array in intended.items()}
-        register(checkpoint, identity_of_run(MANIFEST, 4), samples.content(other))
+        register(checkpoint, identity_of_run(parsed(MANIFEST), 4), samples.content(other))
         assert verify_checkpoint(checkpoint, "files").status is Status.VALID
         result = verify_checkpoint(checkpoint)
         assert [(found.status, found.leaf) for found in result.findings] == [(Status.CORRUPT, leaf)]
-    register(checkpoint, identity_of_run(MANIFEST, 4), samples.content(intended))
+    register(checkpoint, identity_of_run(parsed(MANIFEST), 4), samples.content(intended))
     assert verify_checkpoint(checkpoint).status is Status.VALID
 
 
@@ -207,7 +213,7 @@ def test_missing_extra_and_renamed_leaves_are_told_apart(run: Path, saved: Path)
         (state | {"params/more": bias}, [(Status.MISSING, "params/more")]),
         (without | {"params/b": bias}, [(Status.MISSING, "params/b"), (Status.EXTRA, "params/dense_0/bias")]),
     ):
-        register(checkpoint, identity_of_run(MANIFEST, 4), samples.content(recorded))
+        register(checkpoint, identity_of_run(parsed(MANIFEST), 4), samples.content(recorded))
         assert [(found.status, found.leaf) for found in verify_checkpoint(checkpoint).findings] == expected
 
 
@@ -281,7 +287,7 @@ def test_a_pair_that_was_rolled_back_is_stale(cli: Cli, run: Path, saved: Path) 
 def test_a_manifest_that_was_made_anew_is_not_the_registered_one(run: Path) -> None:
     checkpoint = run / "checkpoints" / "3"
     flip(value_file(checkpoint), 100)
-    write_manifest(manifest_path(checkpoint), build_manifest(checkpoint, identity_of_run(MANIFEST, 3)))
+    write_manifest(manifest_path(checkpoint), build_manifest(checkpoint, identity_of_run(parsed(MANIFEST), 3)))
     result = verify_checkpoint(checkpoint, "files")
     assert result.status is Status.CORRUPT
     assert "not the manifest that was registered" in result.findings[0].message
@@ -704,6 +710,18 @@ def test_diff_shows_leaf_index_and_ulp(cli: Cli) -> None:
     assert "ulp          1: 1" in shown
 
 
+def test_a_leaf_that_differs_has_one_kind_whoever_compares(cli: Cli) -> None:
+    sides = {"a": np.ones(3, np.float32), "shape and dtype": np.ones(2), "dtype": np.ones(3), "bits": np.zeros(3, np.float32)}
+    for name, array in sides.items():
+        samples._WRITERS["npz"](cli.directory / name, {"w": array})
+    for name, kind in (("shape and dtype", "shape"), ("dtype", "dtype"), ("bits", "bits")):
+        (leaf,) = json.loads(cli("checkpoint", "diff", "a", name, "--json", exit_code=1).stdout)["leaves"]
+        spec_a, spec_b = (LeafSpec("w", side.dtype.name, side.shape) for side in (sides["a"], sides[name]))
+        assert leaf["kind"] == LeafDifference("params", "w", spec_a, spec_b, 1, 2).recorded_json()["kind"] == kind
+        assert "phase" not in leaf and (leaf["elements"] is not None) == (kind == "bits")
+    assert json.loads(cli("checkpoint", "diff", "a", "a", "--json").stdout)["leaves"] == []
+
+
 def test_names_with_points_and_slashes_are_paired(cli: Cli) -> None:
     state = {"params/w": np.ones(3, np.float32)}
     samples._WRITERS["npz"](cli.directory / "a", state)
@@ -756,7 +774,7 @@ def test_the_campaign_finds_every_fault_and_suspects_no_whole_checkpoint() -> No
 
 def test_the_campaign_notices_a_verifier_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reprotui.checkpoints.verify.check_files", lambda *_: ([], 0))
-    monkeypatch.setattr("reprotui.checkpoints.verify.compare_digests", lambda *_: [])
+    monkeypatch.setattr("reprotui.integrity.verify.compare_digests", lambda *_: [])
     result = run_benchmark("faults", count=30, seed=3, cycles=1, formats=["safetensors"])
     assert result["rows"][0]["found"] < 30
     assert any("not found: " in note for note in result["notes"])
@@ -822,7 +840,7 @@ def test_whatever_is_changed_after_signing_is_found(run: Path, keys: Path, harm:
         flip(value_file(checkpoint), 99)
     elif harm == "manifest":
         # A new state with a manifest and a registry entry of its own, and the old signature.
-        register(checkpoint, identity_of_run(MANIFEST, 3), None)
+        register(checkpoint, identity_of_run(parsed(MANIFEST), 3), None)
     elif harm == "strip":
         path.unlink()
     elif harm == "garbage":

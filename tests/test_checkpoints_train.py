@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from conftest import CNN, ENDLESS, MLP, TRANSFORMER, Cli, events_of, eventually, last_step, rows_of
+from conftest import CNN, ENDLESS, MLP, TRANSFORMER, Cli, events_of, eventually, last_step, parsed, rows_of
 from reprotui.checkpoints.listing import latest_good, list_checkpoints
-from reprotui.checkpoints.policy import Checkpointing, surplus
 from reprotui.checkpoints.prune import prune
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.errors import BadInputError, CannotTellError
 from reprotui.integrity.formats import open_checkpoint
 from reprotui.integrity.status import Status
+from reprotui.manifest import to_json
 from reprotui.race.equivalence import ControlResult, Equivalence
 from reprotui.run_directory import RunDirectory
+from reprotui.schedule import Checkpointing, surplus
 from reprotui.trace import verify_trace
 
 SAVING = (*MLP, "--save-every", "4", "--save-at", "10", "--keep", "3")
@@ -161,7 +162,7 @@ def test_the_policy_keeps_what_it_says() -> None:
     assert surplus([10, 20, 25, 30], Checkpointing(every=10)) == []
     assert [step for step in range(1, 33) if policy.due(step, 33)] == [10, 20, 25, 30]
     assert policy.due(33, 33)
-    assert Checkpointing.from_json(policy.to_json()) == policy
+    assert parsed({"checkpointing": to_json(policy)}).checkpointing == policy
 
 
 # Resuming
@@ -184,7 +185,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(saved: Path, reprotui
 def test_a_branch_has_the_history_and_goes_its_own_way(saved: Path, reprotui: Cli) -> None:
     reprotui("run", "--restore-from", "saved:12", "lr=0.01", "--name", "branch")
     verdict = reprotui.compare("saved", "branch", exit_code=1)["verdicts"][0]
-    assert (verdict["equal_through"], verdict["step"], verdict["phase"]) == (12, 13, "update")
+    assert (verdict["equal_through"], verdict["step"], verdict["phase"]) == (12, 13, "params")
     assert "lr" in json.dumps(verdict["cause"])
     assert manifest(reprotui.runs / "branch")["restore"]["changed"] == ["lr"]
 

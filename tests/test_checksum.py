@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from plain_numpy import plain_checksum as reference
 from reprotui.checksum import LeafSpec, jax_form, lanes_to_checksum, numpy_form, torch_form
 from reprotui.checksum import paths as checksum_paths
+from reprotui.checksum.leaves import spec_of
 from reprotui.errors import BadInputError
 
 MASK = 0xFFFFFFFF
@@ -111,10 +112,10 @@ def test_all_forms_agree_for_every_dtype_and_shape(name):
             leaf = jnp.asarray(array)
             assert leaf.dtype == array.dtype
             assert jax_form.checksum(leaf) == expected
-            assert jax_form.leaf_spec("a", leaf) == LeafSpec("a", name, shape)
+            assert spec_of("a", leaf) == LeafSpec("a", name, shape)
         if hasattr(torch, name):
             assert torch_form.checksum(to_torch(array)) == expected
-            assert torch_form.leaf_spec("a", to_torch(array)) == LeafSpec("a", name, shape)
+            assert spec_of("a", to_torch(array)) == LeafSpec("a", name, shape)
         if 0 in shape:
             assert expected == 0
 
@@ -216,7 +217,7 @@ def test_typed_keys_give_their_key_data_and_name_their_implementation(impl):
     for keys in (jax.random.key(7, impl=impl), jax.random.split(jax.random.key(7, impl=impl), (2, 3))):
         data = np.asarray(jax.random.key_data(keys))
         assert jax_form.checksum(keys) == numpy_form.checksum(data) == reference(reference_words(data))
-        spec = jax_form.leaf_spec("rng", keys)
+        spec = spec_of("rng", keys)
         assert spec.shape == keys.shape
         assert spec.dtype == str(keys.dtype)
         assert spec.dtype.startswith("key<")
@@ -224,13 +225,13 @@ def test_typed_keys_give_their_key_data_and_name_their_implementation(impl):
 
 
 def test_implementations_of_keys_have_different_dtypes():
-    names = {jax_form.leaf_spec("rng", jax.random.key(0, impl=impl)).dtype for impl in ("threefry2x32", "rbg", "unsafe_rbg")}
+    names = {spec_of("rng", jax.random.key(0, impl=impl)).dtype for impl in ("threefry2x32", "rbg", "unsafe_rbg")}
     assert len(names) == 3
 
 
 def test_specs_of_python_scalars_and_abstract_values():
-    assert jax_form.leaf_spec("a", 1.5) == LeafSpec("a", "float32", ())
-    assert jax_form.leaf_spec("a", jax.ShapeDtypeStruct((2, 3), jnp.bfloat16)) == LeafSpec("a", "bfloat16", (2, 3))
+    assert spec_of("a", 1.5) == LeafSpec("a", "float64", ())
+    assert spec_of("a", jax.ShapeDtypeStruct((2, 3), jnp.bfloat16)) == LeafSpec("a", "bfloat16", (2, 3))
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)

@@ -13,8 +13,9 @@ import pytest
 
 import reprotui as package
 from conftest import ENDLESS, MLP, TRANSFORMER, edit_manifest, rows_of
+from reprotui.cli import build_parser
 
-COMMANDS = ["race", "run", "compare", "report", "runs", "control", "checkpoint", "bench"]
+COMMANDS = ["race", "run", "compare", "report", "runs", "control", "checkpoint"]
 HEAVY = ("numpy", "textual", "jax", "jaxlib", "flax", "optax", "torch", "pydantic", "rich", "sqlite3", "watchfiles")
 
 
@@ -78,13 +79,13 @@ def test_run_writes_the_summary_that_scripts_read(reprotui: Any) -> None:
         "--lr",
         0.1,
         "--out",
-        "result.json",
+        "runs/a.json",
         "--json",
         "--name",
         "one",
     )
     done = reprotui(*arguments, "width=32", "depth=1")
-    written = json.loads((reprotui.directory / "result.json").read_text())
+    written = json.loads((reprotui.directory / "runs" / "a.json").read_text())
     settings = {"experiment": "digits-mlp", "steps": 8, "batch_size": 32, "seed": 3, "lr": 0.1, "backend": "cpu"}
     assert set(written) == {"hash", "final", *settings}
     assert {key: written[key] for key in settings} == settings
@@ -95,13 +96,22 @@ def test_run_writes_the_summary_that_scripts_read(reprotui: Any) -> None:
     assert (printed["exit_code"], printed["state"]) == (0, "finished")
     assert "training in" in done.stderr
     # The run directory itself is a result too.
-    assert "MATCH" in reprotui("compare", "result.json", "one").stdout
+    assert "MATCH" in reprotui("compare", "runs/a.json", "one").stdout
+    assert "one" in reprotui("runs").stdout
 
 
-@pytest.mark.parametrize("out", ["missing/result.json", "."])
+@pytest.mark.parametrize("out", ["file/result.json", "file/below/result.json", "."])
 def test_an_out_that_cannot_be_written_is_told_before_training(reprotui: Any, out: str) -> None:
+    reprotui.write("file", "in the way")
     assert f"--out {out} cannot be written" in reprotui("run", *MLP, "--out", out, exit_code=2).stderr
     assert not reprotui.runs.exists()
+
+
+@pytest.mark.parametrize("command", [["run"], ["resume-check", "--at", "2"]], ids=" ".join)
+def test_config_may_stand_before_and_behind_options(command: list[str]) -> None:
+    parsed = build_parser().parse_args([*command, "digits-cnn", "steps=3", "--name", "x", "lr=0.1", "--json", "width=8"])
+    assert parsed.experiment == ["digits-cnn", "steps=3", "lr=0.1", "width=8"]
+    assert (parsed.name, parsed.json) == ("x", True)
 
 
 @pytest.mark.parametrize("command", ["race", "run"])
@@ -118,6 +128,8 @@ def test_the_runs_directory_comes_from_flag_then_variable(reprotui: Any) -> None
     assert "no runs in elsewhere" in reprotui("runs", env=environment).stdout
     assert "no runs in third" in reprotui("runs", "--runs-dir", "third", env=environment).stdout
     assert "no runs in runs" in reprotui("runs").stdout
+    assert "no runs in fourth" in reprotui("--runs-dir", "fourth", "runs", env=environment).stdout
+    assert "no runs in third" in reprotui("--runs-dir", "fourth", "runs", "--runs-dir", "third").stdout
 
 
 def test_a_disk_that_fills_up_fails_the_run_and_leaves_it_readable(reprotui: Any) -> None:
@@ -200,9 +212,9 @@ def test_one_result_alone_cannot_be_compared(reprotui: Any) -> None:
         ("identical", 0, "IDENTICAL through step"),
         ("nan-loss", 0, "IDENTICAL through step"),
         ("two-seeds", 1, "DIVERGED at step 0 · init"),
-        ("learning-rate", 1, "DIVERGED at step 1 · update"),
+        ("learning-rate", 1, "DIVERGED at step 1 · params"),
         ("batch-order", 1, "DIVERGED at step 37 · batch"),
-        ("bit-flip", 1, "DIVERGED at step 50 · update · 1 leaf"),
+        ("bit-flip", 1, "DIVERGED at step 50 · params · 1 leaf"),
         ("killed", 3, "INCOMPLETE · equal up to step"),
     ],
 )
@@ -282,7 +294,7 @@ def test_a_truncated_trace_is_incomparable_and_harms_no_other(reprotui: Any, sam
     assert [verdict["kind"] for verdict in found["verdicts"]] == ["incomparable", "identical"]
     assert "b/trace.db" in found["verdicts"][0]["reason"]
     assert sorted(found["groups"]) == [["a", "c"], ["b"]]
-    assert "agree: " in reprotui("compare", path / "a", path / "b", whole, exit_code=3).stdout
+    assert "a = c · b cannot be compared" in reprotui("compare", path / "a", path / "b", whole, exit_code=3).stdout
 
 
 def test_a_root_that_no_leaf_explains_is_not_called_equal(reprotui: Any, sample: Any) -> None:
@@ -305,7 +317,7 @@ def test_a_manifest_whose_entries_lost_their_form_is_refused_in_one_line(reprotu
 def test_an_edited_row_is_found_by_verify(reprotui: Any, sample: Any) -> None:
     path = sample("identical")
     with sqlite3.connect(path / "b" / "trace.db") as connection:
-        connection.execute("UPDATE steps SET roots = zeroblob(48) WHERE step = 5")
+        connection.execute("UPDATE steps SET roots = zeroblob(56) WHERE step = 5")
     connection.close()
     assert "does not verify" in reprotui("compare", path, "--verify", exit_code=3).stdout
 
@@ -338,7 +350,7 @@ def test_runs_lists_what_is_there_with_verdicts(reprotui: Any, sample: Any) -> N
     entries = {entry["name"]: entry for entry in found["runs"]}
     assert found["runs_dir"] == "runs"
     assert len(entries) == 6
-    keys = {"name", "path", "created_ns", "experiment", "state", "step", "steps", "loss", "verdict", "why"}
+    keys = {"name", "path", "created_ns", "experiment", "state", "step", "steps", "loss", "verdict", "why", "note"}
     assert set(entries["killed/b"]) == keys
     assert entries["killed/b"]["state"] in ("killed", "elsewhere")
     assert entries["identical/a"]["state"] == "finished"
@@ -445,4 +457,7 @@ def test_a_loss_that_is_nan_is_listed_as_nan(reprotui: Any, sample: Any) -> None
     listed = json.loads(reprotui("runs", "--runs-dir", ".", "--json").stdout)["runs"]
     losses = {entry["name"]: entry["loss"] for entry in listed}
     assert losses["nan-loss/a"] == losses["nan-loss/b"] == "nan"
+    # Its verdict was kept before there was a word for that: it must not look healthy.
+    verdicts = {entry["name"]: entry["verdict"] for entry in listed}
+    assert verdicts["nan-loss/b"].endswith("not finite from step 2 on: first forward/loss")
     assert isinstance(losses["identical/a"], float)

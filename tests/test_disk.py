@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -129,6 +130,47 @@ print("trained to the end", w[0])
     command = ("race", "--json", "--name", "race", "--runs-dir", runs, "--", sys.executable, "long.py")
     found = json.loads(reprotui(*command, exit_code=4).stdout)
     assert all(f"the disk at {runs}" in run["why"] for run in found["runs"].values())
+
+
+def test_a_journal_whose_index_finds_no_room_names_the_disk_though_sqlite_speaks_of_input_and_output(
+    disk: Disk, tmp_path: Path
+) -> None:
+    place = disk()
+    with sqlite3.connect(place / "trace.db", isolation_level=None) as database:
+        database.execute("pragma journal_mode=wal")
+        database.execute("create table steps (step)")
+    database.close()
+    file = fill(place)
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error") as raised:
+        sqlite3.connect(place / "trace.db").execute("insert into steps values (1)")
+    file.unlink()
+    assert f"disk I/O error; the disk at {place} (tmpfs, 2.1 MB) is full" in with_disk(raised.value, place / "trace.db")
+    # The same words for another reason say nothing of a disk.
+    assert with_disk(sqlite3.OperationalError("disk I/O error"), tmp_path) == "disk I/O error"
+
+
+def test_a_script_that_finds_no_room_elsewhere_is_told_which_disk_if_that_one_is_full(disk: Disk, reprotui: Cli) -> None:
+    data = disk()
+    reprotui.write(
+        "saves.py",
+        """
+import sys
+import jax, jax.numpy as jnp
+train = jax.jit(lambda w, x: (w - 0.1 * x, x.sum()))
+w = jnp.ones(3)
+for step in range(5):
+    w, loss = train(w, jnp.full(3, step, jnp.float32))
+raise OSError(28, "No space left on device", sys.argv[1])
+""",
+    )
+    command = ("--runs-dir", reprotui.runs, "--", sys.executable, "saves.py", data / "ck")
+    room = reprotui("race", "--json", "--name", "room", *command, exit_code=4).stdout
+    assert [run["why"] for run in json.loads(room)["runs"].values()] == [
+        f"OSError: [Errno 28] No space left on device: '{data}/ck'"
+    ] * 2
+    fill(data)
+    full = reprotui("race", "--json", "--name", "full", *command, exit_code=4).stdout
+    assert all(run["why"].endswith(f"; the disk at {data} (tmpfs, 2.1 MB) is full") for run in json.loads(full)["runs"].values())
 
 
 BROKEN = """

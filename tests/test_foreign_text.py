@@ -247,7 +247,7 @@ def test_home_shows_names_as_they_are_and_asks_about_them(race: Path) -> None:
             assert "[w] blocks[i]" in text
             await driven.press("delete")
             assert "[w] blocks[i]" in tame(await driven.steady())
-            await driven.press("escape", "n")
+            await driven.press("escape", "a")
             tame(await driven.steady())
 
     drive(look())

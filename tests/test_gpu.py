@@ -30,14 +30,25 @@ leaves += [torch.randn(64, 33).T, torch.randn(5)[2:], torch.randn(1, dtype=torch
 expected = torch.tensor([torch_form.lanes(leaf) for leaf in leaves])
 there = [leaf.to(device) for leaf in leaves]
 with torch.cuda.device(device) if device != "cpu" else contextlib.nullcontext():
-    found = triton_form.lanes_of_tensors(there) & 0xFFFFFFFF
-    again = triton_form.lanes_of_tensors([*there[::-1], there[0]]) & 0xFFFFFFFF
-assert torch.equal(found.cpu(), expected)
+    found = triton_form.sums_of_tensors(there) & 0xFFFFFFFF
+    again = triton_form.sums_of_tensors([*there[::-1], there[0]])[:, :2] & 0xFFFFFFFF
+assert torch.equal(found[:, :2].cpu(), expected) and not found[:, 2].any()
 assert torch.equal(again.cpu(), torch.cat([expected.flip(0), expected[:1]]))
-assert torch.equal(torch_form.lanes_of_many(there).cpu(), expected)
+assert torch.equal(torch_form.sums_of_many(there)[:, :2].cpu(), expected)
+broken = []
+for kind in (kind for kind in types if kind.is_floating_point or kind.is_complex):
+    for place in (0, triton_form.BLOCK_WORDS - 1, 9_999):
+        for value in (float("nan"), *(() if kind is torch.float8_e4m3fn else (float("inf"), float("-inf")))):
+            leaf = torch.ones(10_000, dtype=kind)
+            leaf[place] = value
+            broken.append(leaf.to(device))
+for form in (triton_form.sums_of_tensors, torch_form.sums_of_many):
+    sums = form(broken).cpu()
+    assert (sums[:, 2] == 1).all(), sums[:, 2]
+    assert [tuple(pair) for pair in (sums[:, :2] & 0xFFFFFFFF).tolist()] == [torch_form.lanes(leaf) for leaf in broken]
 changed = there[-17].clone()
 changed[12345] += 1
-assert not torch.equal((triton_form.lanes_of_tensors([changed]) & 0xFFFFFFFF).cpu()[0], expected[-17])
+assert not torch.equal((triton_form.sums_of_tensors([changed])[:, :2] & 0xFFFFFFFF).cpu()[0], expected[-17])
 print("equal", len(leaves))
 """
 
@@ -56,9 +67,10 @@ def test_tensors_of_an_accelerator_are_read_with_their_numbers() -> None:
     leaves = [torch.arange(6.0).reshape(2, 3).T, torch.tensor(3.5), torch.tensor(7), torch.tensor(2.25), torch.zeros(0)]
     there = [leaf.to(DEVICE, copy=True).requires_grad_(leaf.is_floating_point()) for leaf in leaves]
     (part,) = accelerated.dispatch(np.array([4, 2, 0, 3, 1]), there, [0, 2, 3])
-    found, numbers = part.result()
+    found, not_finite, numbers = part.result()
     assert part.positions.tolist() == [4, 2, 0, 3, 1]
     assert [tuple(pair) for pair in found.tolist()] == [numpy_form.lanes(leaf.numpy()) for leaf in leaves]
+    assert not_finite.tolist() == [False] * 5
     assert {position: value.item() for position, value in numbers.items()} == {2: 3.5, 0: 7, 3: 2.25}
 
 
@@ -67,8 +79,8 @@ def test_a_tensor_of_another_class_is_not_read_where_it_says_that_its_memory_is(
         pass
 
     leaf = torch.arange(9.0)
-    found = torch_form.lanes_of_many([leaf.to(DEVICE).as_subclass(Wrapped)])
-    assert tuple(found.cpu()[0].tolist()) == numpy_form.lanes(leaf.numpy())
+    found = torch_form.sums_of_many([leaf.to(DEVICE).as_subclass(Wrapped)])
+    assert tuple(found.cpu()[0].tolist()) == (*numpy_form.lanes(leaf.numpy()), 0)
 
 
 TRAINING = """

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from conftest import Cli, events_of, rows_of
 from reprotui.checksum import host_form, lanes_to_checksum, torch_form
+from reprotui.checksum.leaves import to_numpy
 from reprotui.errors import BadInputError
-from reprotui.record.host import HostLeaves, to_numpy
+from reprotui.record.host import HostLeaves
 from reprotui.trace import Trace
 from test_checksum import reference, reference_words
 
@@ -60,7 +61,7 @@ def by_definition(tensor: torch.Tensor) -> int:
 
 
 def read(leaves: list[Any], statistics: bool = False) -> list[int]:
-    lanes, _ = HostLeaves(leaves).read(leaves, statistics)
+    lanes = HostLeaves(leaves).read(leaves, statistics).lanes
     return [lanes_to_checksum(*pair) for pair in lanes.tolist()]
 
 
@@ -104,7 +105,7 @@ def test_memory_is_looked_up_anew_each_time() -> None:
     for number in range(3):
         tensor.data = torch.full((100,), float(number))[::2] if number == 1 else torch.full((50,), float(number))
         assert kept.fits([tensor])
-        lanes, _ = kept.read([tensor], False)
+        lanes = kept.read([tensor], False).lanes
         assert lanes_to_checksum(*lanes[0].tolist()) == by_definition(torch.full((50,), float(number)))
 
 
@@ -138,7 +139,7 @@ import json, sys
 import torch
 from torch import nn
 from reprotui.checksum import numpy_form
-from reprotui.record.host import to_numpy
+from reprotui.checksum.leaves import to_numpy
 
 torch.manual_seed(0)
 class Net(nn.Module):

@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from reprotui.bench import checkpoint_samples as samples
+from benchmarks import checkpoint_samples as samples
 from reprotui.integrity import IntegrityError, Status, content_from_json
 from reprotui.integrity.formats import digest_stored, open_checkpoint
 
@@ -27,6 +27,7 @@ MAKE = """
 import json, pathlib, sys
 import jax, jax.numpy as jnp, numpy as np, optax, orbax.checkpoint as ocp
 from orbax.checkpoint import v1
+from reprotui.checksum.leaves import spec_of
 from reprotui.checksum import jax_form
 from reprotui.integrity import content_to_json, digest_state
 
@@ -34,7 +35,7 @@ def bits(leaf):
     return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
 
 def content(tree):
-    return content_to_json(digest_state((jax_form.leaf_spec(p, leaf), bits(leaf)) for p, leaf in jax_form.named_leaves(tree)))
+    return content_to_json(digest_state((spec_of(p, leaf), bits(leaf)) for p, leaf in jax_form.named_leaves(tree)))
 
 root = pathlib.Path(sys.argv[1])
 params = {"dense_0": {"kernel": jnp.arange(12.0).reshape(3, 4), "bias": jnp.ones(4, jnp.bfloat16)}}

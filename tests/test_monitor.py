@@ -16,8 +16,10 @@ import pytest
 from conftest import edit_manifest
 from pilots import LiveRace
 from reprotui.errors import BadInputError
+from reprotui.manifest import Process
 from reprotui.race import watched as watching
 from reprotui.race.monitor import Monitor, RaceStatus, members
+from reprotui.run_directory import RunDirectory
 from reprotui.tui import cores, live
 from test_compare import changed, to_record
 from test_compare import history as steps_of
@@ -177,6 +179,36 @@ def test_an_end_is_judged_anew(race: LiveRace) -> None:
     assert monitor.needs_judging(status)
     assert monitor.judge(status).headline == "IDENTICAL through step 5"
     assert look(monitor).headline == "IDENTICAL through step 5"
+
+
+def test_a_killed_run_is_in_the_headline_while_the_other_goes_on(race: LiveRace) -> None:
+    race.write(steps_of(5))
+    monitor = Monitor(members([race.path]))
+    assert look(monitor).headline == "IDENTICAL through step 5 · so far"
+    process = race.process("b")
+    edit_manifest(race.path / "b", process={**process, "started": "1"})  # somebody else has this process id now
+    assert look(monitor).headline == "IDENTICAL through step 5 · so far · B was killed after step 5"
+    race.end("a")
+    status = look(monitor)
+    assert monitor.judge(status).headline.count("killed") == 1, "the verdict says it already"
+
+
+def test_a_run_that_was_seen_to_be_killed_is_killed_on_every_host(race: LiveRace) -> None:
+    run, process = RunDirectory(race.path / "b"), race.process("b")
+    run.note_end()
+    assert run.manifest().process == Process(**process), "it is alive: nothing to note"
+    edit_manifest(run.path, process={**process, "started": "1"})
+    edit_manifest(race.path / "a", process={**process, "started": "1", "host": "another"})
+    run.note_end()
+    noted = run.manifest().process
+    assert noted is not None and noted.ended_ns is not None
+    edit_manifest(run.path, process={**process, "host": "another", "ended_ns": noted.ended_ns})
+    assert run.state() == "killed"
+    assert RunDirectory(race.path / "a").state() == "elsewhere", "nobody noted its end"
+    race.end("b")
+    assert run.state() == "finished"
+    run.note_end()
+    assert run.state() == "finished"
 
 
 def test_a_trace_that_cannot_be_read_keeps_the_state_of_its_run(sample: Any) -> None:

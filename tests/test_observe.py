@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from conftest import PATIENCE, Cli, events_of, eventually, last_step, rows_of
+from reprotui.commands import arguments_as_config
 from reprotui.race.certify import median_interval
-from reprotui.race.scripts import arguments_as_config, is_command, observed, parse_command
+from reprotui.race.scripts import is_command, observed, parse_command
 from reprotui.run_directory import RunDirectory
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -20,7 +21,7 @@ PLANTED = {
     "flax_nnx": (5, "batch"),
     "equinox_text": (1, "batch"),
     "haiku_dropout": (5, "rng"),
-    "optax_resume": (7, "update"),
+    "optax_resume": (7, "optimizer"),
     "torch_plain": (None, "batch"),
     "torch_amp": (None, "forward"),
 }
@@ -151,6 +152,28 @@ def test_a_script_without_a_step_is_not_called_identical(reprotui: Cli) -> None:
     found = race(reprotui, "--", sys.executable, "nothing.py", exit_code=3)
     assert found["verdicts"][0]["kind"] != "identical"
     assert "nothing-observed" in dict(events_of(reprotui.runs / "race" / "a"))
+    assert "no step in common. A and B: no step was found: neither jax nor torch was imported" in found["verdicts"][0]["reason"]
+
+
+def test_without_a_step_the_script_hears_what_was_seen_and_what_to_put_into_its_loop(reprotui: Cli) -> None:
+    script = """
+import jax, jax.numpy as jnp
+never = jax.jit(lambda w: w)
+@jax.jit
+def describe(weights, opt_state, x, y, key):
+    return ()
+for step in range(4):
+    describe(jnp.ones(3), jnp.zeros(3), jnp.ones(4), jnp.ones(2), jax.random.key(0))
+"""
+    reprotui.write("described.py", script)
+    found = race(reprotui, "--", sys.executable, "described.py", exit_code=3)["verdicts"][0]
+    assert (
+        "describe (4 calls): it gave no array" in found["reason"] and "<lambda> (0 calls): it was not called" in found["reason"]
+    )
+    log = (reprotui.runs / "race" / "a" / "worker.log").read_text()
+    assert "--step-function describe" in log
+    line = "rec.step(step, loss=loss, params=weights, opt_state=opt_state, batch=(x, y), rng=key)"
+    assert line in log and "from reprotui import Recorder" in log
 
 
 def test_what_jitted_functions_make_before_the_step_is_told_apart(reprotui: Cli) -> None:
@@ -290,9 +313,9 @@ def test_two_revisions_race_and_the_difference_of_the_sources_is_the_evidence(re
     assert same["verdicts"][0]["kind"] == "identical"
     other = race(reprotui, "--a-rev", "HEAD~2", "--b-rev", "HEAD", *script, exit_code=1, name="other")
     verdict = other["verdicts"][0]
-    assert (verdict["step"], verdict["phase"]) == (2, "update")
+    assert (verdict["step"], verdict["phase"]) == (2, "params")
     assert "(two.py)" in verdict["cause"]["sentence"]
-    manifest = RunDirectory(reprotui.runs / "other" / "b").manifest()
+    manifest = RunDirectory(reprotui.runs / "other" / "b").manifest().document
     assert manifest["source_difference"]["changed"] == ["two.py"]
     assert manifest["version"]["commit"] == git("rev-parse", "HEAD")
     assert "+    return w - 0.1 * x * (1 + 1e-6)" in (reprotui.runs / "other" / "sources.diff").read_text()
@@ -393,3 +416,31 @@ def test_what_is_a_command_and_how_it_is_observed() -> None:
     assert arguments_as_config(["--lr=1e-3", "--seed", "-1", "data", "--fast", "--name", "x"]) == {
         "lr": 1e-3, "seed": -1, "argument_1": "data", "fast": True, "name": "x",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_library_that_asks_whether_a_framework_is_there_does_not_hide_it(reprotui: Cli, framework: str) -> None:
+    training = {
+        "jax": "import jax\ntrain = jax.jit(lambda w: (w - 0.1 * w, (w * w).sum()))\nw = jax.numpy.ones(3)\n"
+        "for _ in range(5):\n    w, loss = train(w)\n",
+        "torch": "import torch\nmodel = torch.nn.Linear(2, 1)\noptimizer = torch.optim.SGD(model.parameters(), 0.1)\n"
+        "for _ in range(5):\n    optimizer.zero_grad(), model(torch.ones(1, 2)).sum().backward(), optimizer.step()\n",
+    }
+    asked = f"import importlib.util\nassert importlib.util.find_spec({framework!r}) is not None\n"
+    reprotui.write("asked.py", asked + training[framework])
+    python(reprotui, "-m", "reprotui.observe", "--name", "asked", "asked.py")
+    assert last_step(reprotui.runs / "asked") == 5
+
+
+def test_what_a_script_does_after_its_last_step_is_waited_for(reprotui: Cli) -> None:
+    reprotui.write(
+        "late.py",
+        "import atexit, sys, time, jax\nfrom pathlib import Path\n"
+        "def save(path=Path(f'{sys.argv[1]}.txt')):\n    time.sleep(3)\n    path.write_text('saved')\n    print('saved')\n"
+        "atexit.register(save)\ntrain = jax.jit(lambda w: (w - 0.1 * w, (w * w).sum()))\nw = jax.numpy.ones(3)\n"
+        "for _ in range(5):\n    w, loss = train(w)\n",
+    )
+    race(reprotui, "--a", f"{sys.executable} late.py a", "--b", f"{sys.executable} late.py b", exit_code=0)
+    for label in ("a", "b"):
+        assert (reprotui.directory / f"{label}.txt").read_text() == "saved"
+        assert RunDirectory(reprotui.runs / "race" / label).log_tail(1) == ["saved"]

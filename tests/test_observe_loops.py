@@ -180,18 +180,18 @@ STATES = {
     "by_hand": ("params/d/w1", "params/g/w1"),
     "two_states": ("params/d_state/params/kernel", "params/g_state/params/kernel", "opt_state/d_state/0/mu/params/kernel"),
 }  # fmt: skip
-"""Some of the leaves that the phase `update` of each step has."""
+"""Some of the leaves that each step has as its new state."""
 FAULTS = [
     ("pair", "batch", (5, "batch", "batch/x"), "data-order"),
     ("pair", "replaced", (4, "batch", "replaced/d/w1"), "state"),
-    ("pair", "optimizer", (6, "update", "replaced/opt_state/g_step/0/count"), "state"),
+    ("pair", "optimizer", (6, "optimizer", "replaced/opt_state/g_step/0/count"), "state"),
     ("five_critics", "batch", (5, "batch", "batch/x#5"), "data-order"),
     ("actor_and_critic", "batch", (5, "batch", "batch/reward"), "data-order"),
     ("actor_and_critic", "replaced", (4, "batch", "replaced/state/critic/w2"), "state"),
     ("summed", "batch", (5, "batch", "batch/x#3"), "data-order"),
     ("summed", "replaced", (4, "batch", "replaced/params/p/w2"), "state"),
     ("by_hand", "batch", (5, "batch", "batch/x"), "data-order"),
-    ("by_hand", "optimizer", (6, "update", "params/g/w1"), "optimizer"),
+    ("by_hand", "optimizer", (6, "params", "params/g/w1"), "optimizer"),
 ]
 
 
@@ -217,7 +217,7 @@ def test_a_step_is_a_whole_round_with_the_state_of_all(reprotui: Cli, script: st
         assert [step for step in range(9) if trace.leaf_stats(step) is not None] == [0, 3, 6]
         first, second = (trace.table(row.version) for row in (trace.row(0), trace.row(2)) if row is not None)
         init = {spec.path for spec in first.specs}
-        update = {spec.path for phase, spec in zip(second.phases, second.specs, strict=True) if phase == "update"}
+        update = {spec.path for phase, spec in zip(second.phases, second.specs, strict=True) if phase in ("optimizer", "params")}
         assert all(trace.row(step) is not None for step in range(9)), "a record for every step, and the state before the first"
     assert set(STATES[script]) <= update
     assert {path.partition("#")[0] for path in update if path.startswith(("params/", "opt_state/", "extra/"))} >= init
@@ -239,7 +239,7 @@ def test_what_follows_an_update_within_a_step_is_not_taken_for_its_reason(reprot
     reprotui.write("late.py", script)
     words = f"{sys.executable} late.py"
     found = json.loads(reprotui("race", "--json", "--a", words, "--b", f"{words} update", exit_code=1).stdout)["verdicts"][0]
-    assert (found["step"], found["phase"]) == (1, "update")
+    assert (found["step"], found["phase"]) == (1, "params")
     assert found["leaves"][0]["path"] == "params/d_step/d/w1"
 
 
@@ -298,11 +298,11 @@ def test_steps_of_several_optimizers_are_one_step_with_the_state_of_all(reprotui
     assert same["kind"] == "identical"
     found = [(item["step"], item["phase"], item["leaves"][0]["path"]) for item in (batch, d, g)]
     assert found == [
-        (5, "batch", "batch/call_2/0"), (3, "grads", "grads/Adam#2/0/weight"), (6, "update", "grads/Adam/0/weight")
+        (5, "batch", "batch/call_2/0"), (3, "grads", "grads/Adam#2/0/weight"), (6, "params", "grads/Adam/0/weight")
     ]  # fmt: skip
     assert "the step's first update is equal" in g["cause"]["sentence"]
     # Changed between two steps of its optimizer, it shows in the next one.
-    assert (state["step"], state["phase"], state["leaves"][0]["path"]) == (8, "update", "opt_state/Adam/3/bias/exp_avg")
+    assert (state["step"], state["phase"], state["leaves"][0]["path"]) == (8, "params", "opt_state/Adam/3/bias/exp_avg")
 
     run = RunDirectory(reprotui.runs / "race" / "a")
     assert dict(events_of(run.path))["compiled"] == "optimizer: Adam#2"
@@ -428,14 +428,22 @@ def test_a_run_that_stands_has_all_of_its_last_record_and_goes_on_step_by_step(r
     for run in runs:
         eventually("records", lambda run=run: last_step(run) >= 5)
     reprotui("control", "race", "pause")
-    for number in range(3):
+    before = dict.fromkeys(runs, 0)
+
+    def stands_anew(run: Path) -> bool:
+        """Say whether a run stands behind where it stood; the one that was behind the other may have stood on the way."""
+        stood = max(stands(run), default=0)
+        # Written before the record that it is about, the event is read after it.
+        assert last_step(run) >= stood
+        return stood > before[run] and stood == last_step(run)
+
+    for _ in range(3):
         for run in runs:
-            # Written before the record that it is about, the event is read after it.
-            eventually("paused", lambda run=run, number=number: len(stands(run)) > number)
-            stood = stands(run)[number]
-            assert last_step(run) == stood
+            eventually("the run stands", lambda run=run: stands_anew(run))
+            before[run] = stood = last_step(run)
             with Trace(run / "trace.db") as trace:
                 assert paths_of(trace, stood) == {"loss", "grads/w", "params/w", "batch/x"}
+        assert len(set(before.values())) == 1
         reprotui("control", "race", "advance")
     reprotui("control", "race", "stop")
     process.communicate(timeout=PATIENCE)

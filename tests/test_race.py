@@ -12,6 +12,7 @@ from reprotui.experiments.config import make_config
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.registry import BUILT_IN
 from reprotui.record.control import Control
+from reprotui.schedule import Recording
 from reprotui.trace import Trace, TraceWriter
 from reprotui.worker.training import prepare, run_loop
 
@@ -93,8 +94,8 @@ def test_the_same_config_twice_is_identical(reprotui: Any, arguments: tuple[str,
 
 def test_three_runs_agree_and_print_who_agrees_with_whom(reprotui: Any) -> None:
     done = reprotui("race", *MLP, "--repeat", 3, "--headless", "--name", "three")
-    assert done.stdout.count("IDENTICAL through step 20") == 2
-    assert "agree: A = B = C" in done.stdout
+    assert done.stdout.count("IDENTICAL through step 20") == 3
+    assert "IDENTICAL through step 20 · A = B = C" in done.stdout
     assert json.loads((reprotui.runs / "three" / "race.json").read_text())["groups"] == [["A", "B", "C"]]
 
 
@@ -130,7 +131,7 @@ def data_race(race_once: Any) -> dict[str, Any]:
     ("label", "where", "kind", "named"),
     [
         ("b", (0, "init"), "initialisation", "seed: 0 → 1"),
-        ("c", (1, "update"), "optimizer", "lr: 0.05 → 0.01"),
+        ("c", (1, "params"), "optimizer", "lr: 0.05 → 0.01"),
         ("d", (7, "batch"), "data-order", "shuffle_from: none → 7"),
         ("e", (0, "init"), "initialisation", "prng: threefry2x32 → rbg"),
         ("f", (0, "init"), "config", "optimizer: momentum → sgd"),
@@ -162,7 +163,7 @@ def test_trees_that_differ_are_told_leaf_by_leaf(model_race: dict[str, Any]) -> 
 
 def test_a_fresh_learning_rate_changes_neither_gradients_nor_loss(model_race: dict[str, Any]) -> None:
     verdict = verdict_of(model_race, "c")
-    assert verdict["phases"] == ["update"]
+    assert verdict["phases"] == ["params"]
     assert all(path.startswith("params/") for path in paths(verdict))
 
 
@@ -176,7 +177,7 @@ def test_every_run_of_a_wide_race_is_a_group_of_its_own(model_race: dict[str, An
         ("b", (1, "batch"), "data-order", "batch_size: 64 → 32"),
         ("c", (1, "batch"), "data", "data: digits → synthetic"),
         ("d", (1, "batch"), "data-order", "shuffle: seeded → sequential"),
-        ("e", (1, "update"), "optimizer", "lr: 0.05 → 1e+30"),
+        ("e", (1, "params"), "optimizer", "lr: 0.05 → 1e+30"),
     ],
     ids=["batch_size", "data", "shuffle", "nan-in-one"],
 )
@@ -202,16 +203,16 @@ def test_the_twin_among_different_runs_is_identical_and_in_one_group(data_race: 
 
 
 def test_race_json_has_its_schema(data_race: dict[str, Any]) -> None:
-    assert set(data_race) == {"race", "exit_code", "verdicts", "groups", "runs"}
+    assert set(data_race) == {"race", "exit_code", "verdicts", "agreement", "groups", "chance", "runs"}
     assert data_race["exit_code"] == 1
     assert list(data_race["runs"]) == list("abcdefg")
     for run in data_race["runs"].values():
-        assert set(run) == {"path", "state", "why", "config", "result"}
-        assert set(run["result"]) == {"state", "last_step", "final", "digests", "ended_ns"}
+        assert set(run) == {"path", "state", "why", "config", "recorded_with", "result"}
+        assert set(run["result"]) == {"state", "last_step", "final", "digests", "torn", "ended_ns"}
     fields = {"headline", "a", "b", "kind", "equal_through", "step", "phase", "phases", "leaves", "cause", "records", "reason"}
     cause = {"kind", "sentence", "explained_by", "evidence", "unrelated", "advice"}
     for verdict in data_race["verdicts"]:
-        assert set(verdict) == fields | {"notes"}
+        assert set(verdict) == fields | {"notes", "not_finite", "distance", "ends_equal", "torn"}
         assert verdict["a"] == "A"
         assert verdict["cause"] is None or set(verdict["cause"]) == cause
         for leaf in verdict["leaves"]:
@@ -255,11 +256,11 @@ def flipped_cnn(race_once: Any) -> tuple[Path, dict[str, Any]]:
 
 FLIPS = [
     ("mlp", "b", (0, "init"), "params/dense_0/kernel"),
-    ("mlp", "c", (10, "update"), "params/dense_0/kernel"),
-    ("mlp", "d", (20, "update"), "params/dense_0/kernel"),
+    ("mlp", "c", (10, "params"), "params/dense_0/kernel"),
+    ("mlp", "d", (20, "params"), "params/dense_0/kernel"),
     ("mlp", "e", (0, "init"), "opt_state/0/trace/dense_1/bias"),
-    ("mlp", "f", (10, "update"), "opt_state/0/trace/dense_1/bias"),
-    ("mlp", "g", (20, "update"), "opt_state/0/trace/dense_1/bias"),
+    ("mlp", "f", (10, "optimizer"), "opt_state/0/trace/dense_1/bias"),
+    ("mlp", "g", (20, "optimizer"), "opt_state/0/trace/dense_1/bias"),
     ("cnn", "b", (0, "init"), "extra/norm_0/mean"),
     ("cnn", "c", (10, "forward"), "extra/norm_0/mean"),
     ("cnn", "d", (20, "forward"), "extra/norm_0/mean"),
@@ -362,9 +363,9 @@ def test_runs_of_other_paces_open_together_and_are_reported_on(reprotui: Any) ->
 def test_a_difference_where_leaf_rows_are_not_stored_says_so(reprotui: Any) -> None:
     arguments = (*MLP, "--leaves-every", 5, "--a", "--b", "perturb=7:params/dense_0/kernel:0:3")
     verdict = reprotui.race(*arguments, "--c", "perturb=10:params/dense_0/kernel:0:3", exit_code=1)["verdicts"]
-    assert (place(verdict[0]), verdict[0]["leaves"]) == ((7, "update"), [])
+    assert (place(verdict[0]), verdict[0]["leaves"]) == ((7, "params"), [])
     assert "leaf rows are not stored at this step" in verdict[0]["cause"]["evidence"]
-    assert (place(verdict[1]), paths(verdict[1])) == ((10, "update"), ["params/dense_0/kernel"])
+    assert (place(verdict[1]), paths(verdict[1])) == ((10, "params"), ["params/dense_0/kernel"])
 
 
 @pytest.mark.parametrize("experiment", DIGITS)
@@ -390,7 +391,7 @@ def test_recording_changes_no_bit_under_any_optimizer(tmp_path: Path, experiment
     loops = [(config, False), (config, True), *([(flipped, False)] if optimizer == "sgd" else [])]
     for number, (config, enabled) in enumerate(loops):
         writer = TraceWriter(tmp_path / f"{number}.db")
-        recording = {"enabled": enabled, "every": 1, "leaves_every": 1, "statistics_every": 1}
+        recording = Recording(enabled=enabled, statistics_every=1)
         result = run_loop(program, config, recording, writer, Control(tmp_path / "commands.jsonl"))
         assert writer.seal()["records"] == (13 if enabled else 0)
         digests.append(result["digests"])
@@ -414,7 +415,7 @@ def test_a_users_file_with_unseeded_batches_is_found_out(reprotui: Any) -> None:
     verdict = reprotui.race("mine.py", "steps=5", exit_code=1)["verdicts"][0]
     assert place(verdict) == (1, "batch")
     assert verdict["cause"]["explained_by"] == []
-    assert "not a pure function of the step" in verdict["cause"]["sentence"]
+    assert "what made it is not the same each time" in verdict["cause"]["sentence"]
     assert "unseeded NumPy" in verdict["cause"]["advice"]
 
 

@@ -124,14 +124,14 @@ def test_any_pytree_is_recorded_and_two_scripts_by_hand_open_together(reprotui: 
     leaves = paths_of(reprotui.runs / "one", 4)
     for path in (
         "batch:batch/0", "batch:batch/1/0", "rng:rng/raw", "rng:rng/typed", "forward:loss", "forward:metrics/acc",
-        "forward:extra/mean", "grads:grads/w", "update:opt_state/1/0/mu/params/kernel", "update:params/linen/params/kernel",
-        "update:params/nnx/kernel", "update:params/state/kernel", "update:params/equinox/layers/0/weight",
-        "update:params/haiku/linear/w", "update:params/pair/left", "update:params/plain/table", "update:params/plain/rate",
-        "update:params/host", "update:params/flag",
+        "forward:extra/mean", "grads:grads/w", "optimizer:opt_state/1/0/mu/params/kernel", "params:params/linen/params/kernel",
+        "params:params/nnx/kernel", "params:params/state/kernel", "params:params/equinox/layers/0/weight",
+        "params:params/haiku/linear/w", "params:params/pair/left", "params:params/plain/table", "params:params/plain/rate",
+        "params:params/host", "params:params/flag",
     ):  # fmt: skip
         assert path in leaves, f"{path} is not among {sorted(leaves)}"
     assert not [path for path in leaves if path.endswith("/name") or "activation" in path]
-    manifest = RunDirectory(reprotui.runs / "one").manifest()
+    manifest = RunDirectory(reprotui.runs / "one").manifest().document
     assert manifest["config"] == {"lr": 0.1, "layers": [3, 2], "steps": 4}
     assert manifest["result"]["state"] == "finished" and manifest["result"]["final"]["loss"] == 4.0
     assert manifest["experiment"]["sources"].keys() == {"loop.py"}
@@ -150,15 +150,15 @@ def test_torch_model_optimizer_and_gradients_are_recorded(reprotui: Cli) -> None
     assert [leaf["path"] for leaf in verdict["leaves"]] == ["grads/0/weight"]
     last = paths_of(reprotui.runs / "one", 6)
     weight = torch.load(reprotui.directory / "one.pt").numpy()
-    assert last["update:params/0/weight"] == numpy_form.checksum(weight)
-    assert {"forward:extra/1/running_mean", "update:opt_state/0/weight/exp_avg", "rng:rng", "batch:batch"} <= last.keys()
+    assert last["params:params/0/weight"] == numpy_form.checksum(weight)
+    assert {"forward:extra/1/running_mean", "optimizer:opt_state/0/weight/exp_avg", "rng:rng", "batch:batch"} <= last.keys()
     assert "grads:grads/0/weight" not in paths_of(reprotui.runs / "one", 0)
 
 
 def test_an_exception_leaves_a_failed_run_with_the_error_and_a_readable_trace(reprotui: Cli) -> None:
     done = python(reprotui, LOOP, "raise", code=1)
     assert "ValueError: the data ran out" in done.stderr
-    manifest = RunDirectory(reprotui.runs / "raise").manifest()
+    manifest = RunDirectory(reprotui.runs / "raise").manifest().document
     assert manifest["result"]["state"] == "failed"
     assert manifest["result"]["error"] == "ValueError: the data ran out"
     assert [row.step for row in rows_of(reprotui.runs / "raise")] == [1, 2, 3]
@@ -256,7 +256,7 @@ def test_a_config_is_whatever_has_named_entries(reprotui: Cli, config: str, prob
     if problem:
         assert problem in done.stderr
     else:
-        assert RunDirectory(reprotui.runs / "x").manifest()["config"] == {"a": "{1, 2}", "b": "inf"}
+        assert RunDirectory(reprotui.runs / "x").manifest().config == {"a": "{1, 2}", "b": "inf"}
 
 
 def test_importing_the_package_loads_nothing_heavy(reprotui: Cli) -> None:

@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
+from textual.widgets import Checkbox, Input, Static
 
 from conftest import CNN, MLP, Cli, edit_manifest
+from pilots import dashboard, drive
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.checksum import numpy_form
 from reprotui.errors import CannotTellError
@@ -18,6 +21,9 @@ from reprotui.replay import ReplayedState, cached_states, compare_states, replay
 from reprotui.replay.stored import KEPT, open_state
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Trace
+from reprotui.tui.leaves import Leaf
+from reprotui.tui.widgets.leaf_table import LeafTable
+from test_report import schema as report_schema
 
 LEAF = "params/dense_0/kernel"
 FLIPPED = "perturb=7:params/dense_0/kernel:901:0"
@@ -101,7 +107,7 @@ def test_differences_of_gradients_and_where_they_are(runs: Path, reprotui: Cli) 
     difference = compare_states(a, b)
     phases = [leaf.phase for leaf in difference.leaves]
     assert "grads" in phases
-    assert phases == sorted(phases, key=["forward", "grads", "update"].index)
+    assert phases == sorted(phases, key=["forward", "grads", "optimizer", "params"].index)
     grid = difference.heat_map("params/dense_1/kernel", 4, 4)
     assert grid.shape == (4, 4)
     assert (grid > 0).any()
@@ -114,7 +120,7 @@ def test_a_state_with_keys_batch_statistics_and_dropout_replays(reprotui: Cli) -
     said = replay(reprotui, "cnn", "--step", 3)["runs"][0]
     assert (said["faithful"], said["compared"], said["started_from"]) == (True, 1, 2)
     phases = {phase for phase, *_ in said["leaves"]}
-    assert phases == {"batch", "rng", "forward", "grads", "update"}
+    assert phases == {"batch", "rng", "forward", "grads", "optimizer", "params"}
     assert any(path.startswith("extra/") for _, path, *_ in said["leaves"])
 
 
@@ -134,12 +140,12 @@ def test_an_edited_config_is_not_faithful(runs: Path, reprotui: Cli) -> None:
     edit_manifest(runs / "a", config=lambda config: {**config, "lr": 0.04})
     shutil.rmtree(runs / "a" / "checkpoints")
     found = replay(reprotui, "a", "--step", 3, "--repeat", 3, exit_code=1)["runs"][0]
-    assert (found["step"], found["phases"], found["compared"]) == (1, ["update"], 1)
+    assert (found["step"], found["phases"], found["compared"]) == (1, ["params"], 1)
     assert {path.split("/")[0] for _, path in found["leaves"]} == {"params"}
     assert "the compiled program is another one: step, from jaxpr on" in found["reasons"]
     assert found["repeats"]["verdict"].startswith("systematic: 3 of 3")
     shown = reprotui("replay", "a", "b", "--step", 3, exit_code=3).stdout
-    assert "NOT FAITHFUL  runs/a: replay not faithful from step 1 · update" in shown
+    assert "NOT FAITHFUL  runs/a: replay not faithful from step 1 · params" in shown
     assert cached_states(RunDirectory(runs / "a")) == []
 
 
@@ -193,7 +199,7 @@ def test_the_level_replay_resumes_and_compares(runs: Path, reprotui: Cli) -> Non
     assert "10 recorded steps, up to 15, are equal to the bit" in done
     edit_manifest(runs / "a", config=lambda config: {**config, "momentum": 0.8})
     done = reprotui("checkpoint", "verify", "a", "--step", 5, "--level", "replay", exit_code=1).stdout
-    assert "resumed from step 5, not faithful from step 6 · update" in done
+    assert "resumed from step 5, not faithful from step 6 · optimizer" in done
     assert verify_checkpoint(runs / "a" / "checkpoints" / "5", "trace").status is Status.VALID
 
 
@@ -227,15 +233,15 @@ def _made_up(run: RunDirectory, step: int = 1) -> ReplayedState:
     """Write a state as a replay would."""
     from reprotui.checksum import LeafSpec
     from reprotui.integrity import content_to_json, digest_state
-    from reprotui.replay.stored import keep
+    from reprotui.replay.stored import VERSION, keep
 
     array = np.arange(4, dtype=np.float32)
     written = run.path / "replay" / ".replaying"
     written.mkdir(parents=True)
     np.save(written / "0.npy", array)
     value = {
-        "version": 1, "step": step, "created_ns": step, "started_from": None, "compared": 1, "notes": [], "proof": {},
-        "leaves": [{"phase": "update", "path": "x", "dtype": "float32", "shape": [4], "file": "0.npy"}],
+        "version": VERSION, "step": step, "created_ns": step, "started_from": None, "compared": 1, "notes": [], "proof": {},
+        "leaves": [{"phase": "params", "path": "x", "dtype": "float32", "shape": [4], "file": "0.npy"}],
         "content": content_to_json(digest_state([(LeafSpec("x", "float32", (4,)), array)])),
     }  # fmt: skip
     (written / "state.json").write_text(json.dumps(value))
@@ -278,6 +284,140 @@ def test_what_cannot_be_replayed_is_refused(runs: Path, reprotui: Cli, arguments
 
 
 def test_a_run_that_a_script_recorded_is_not_replayed(runs: Path) -> None:
-    edit_manifest(runs / "a", config_phases={})
+    edit_manifest(runs / "a", kind="script", config_phases={})
     with pytest.raises(CannotTellError, match="only experiments that reprotui trains replay"):
         replay_step(RunDirectory(runs / "a"), 3)
+
+
+def test_a_state_that_was_kept_with_other_phases_is_replayed_again(runs: Path, reprotui: Cli) -> None:
+    replay(reprotui, "a", "--step", 7)
+    kept = runs / "a" / "replay" / "step-7"
+    assert open_state(RunDirectory(runs / "a"), kept) is not None
+    text = (kept / "state.json").read_text()
+    (kept / "state.json").write_text(text.replace('"version": 2', '"version": 1').replace('"params"', '"update"'))
+    assert open_state(RunDirectory(runs / "a"), kept) is None
+    found = replay(reprotui, "a", "b", "--step", 7, exit_code=1)["difference"]
+    assert [leaf["phase"] for leaf in found["leaves"]] == ["params"]
+
+
+# Reports and the dashboard
+
+
+def exact_report(cli: Cli, *arguments: object, exit_code: int = 1) -> dict[str, Any]:
+    """Make a report as JSON, hold it against its schema, and return it."""
+    report = json.loads(cli("report", *arguments, "--json", exit_code=exit_code).stdout)
+    jsonschema.validate(report, report_schema(strict=False))
+    jsonschema.validate(report["comparisons"][0], {"$ref": "#/$defs/comparison", "$defs": report_schema(strict=True)["$defs"]})
+    return report
+
+
+def test_a_report_verifies_what_it_is_asked_to_and_says_the_difference_element_by_element(runs: Path, reprotui: Cli) -> None:
+    report = exact_report(reprotui, "a", "b", "--verify", "--exact")
+    exact = report["comparisons"][0]["exact"]
+    assert (exact["step"], exact["equal_leaves"], exact["problem"]) == (7, 16, None)
+    assert [(leaf["path"], leaf["elements"]["different"], leaf["elements"]["max_ulp"]) for leaf in exact["leaves"]] == [
+        (LEAF, 1, 1)
+    ]
+    assert [run["verification"]["records"] for run in report["runs"]] == [21, 21]
+    assert [item["status"] for item in report["runs"][0]["checkpoints"]] == ["VALID"] * len(report["runs"][0]["checkpoints"])
+    assert report["commands"][-1]["command"].endswith("--verify --exact")
+    for form in ("markdown", "html"):  # the states are kept: no process is started for them
+        said = reprotui("report", "a", "b", "--exact", "--format", form, exit_code=1).stdout
+        assert "element by element: 1 of 17 leaves differ" in said
+        assert "1 of 2,048" in said
+    # Each part alone, and nothing of it where it was not asked for
+    traces = exact_report(reprotui, "a", "b", "--verify-traces")
+    assert traces["runs"][0]["verification"]
+    assert {item["status"] for item in traces["runs"][0]["checkpoints"]} == {"read back at its save"}
+    read = exact_report(reprotui, "a", "b", "--verify-checkpoints")
+    assert {item["status"] for item in read["runs"][0]["checkpoints"]} == {"VALID"}
+    assert read["runs"][0]["verification"] is None
+    assert read["comparisons"][0]["exact"] is None
+    assert exact_report(reprotui, "a", "a", "--exact", exit_code=0)["comparisons"][0]["exact"] is None
+    # What cannot be replayed is said, and the verdict stands.
+    shutil.rmtree(runs / "b" / "replay")
+    edit_manifest(runs / "b", experiment=lambda named: named | {"name": "gone", "source": None})
+    problem = exact_report(reprotui, "a", "b", "--exact")["comparisons"][0]["exact"]["problem"]
+    assert "b cannot be replayed" in problem
+    assert "No exact difference: b cannot be replayed" in reprotui("report", "a", "b", "--exact", exit_code=1).stdout
+
+
+def test_the_dashboard_replays_sorts_and_shows_bits_and_reports_them(runs: Path, reprotui: Cli, own_settings: Path) -> None:
+    out = runs.parent / "out"
+    out.mkdir()
+
+    async def look() -> None:
+        async with dashboard(runs / "a", runs / "b", size=(120, 36)) as driven:
+
+            def place() -> str:
+                return " ".join(str(driven.get("#place").render()).split())
+
+            def message() -> str:
+                return " ".join(str(driven.app.screen.query_one("#export-message", Static).render()).split())
+
+            async def write(name: str, *verified: str) -> None:
+                await driven.press("e")
+                for box in ("traces", "checkpoints", "exact"):
+                    driven.app.screen.query_one(f"#export-{box}", Checkbox).value = box in verified
+                driven.app.screen.query_one(Input).value = str(out / name)
+                await driven.press("enter")
+
+            # A report that replays is cancelled: nothing stays behind.
+            await write("never", "exact")
+            await driven.until("the replay", lambda: "replaying" in message())
+            await driven.press("escape")
+            await driven.until("the end", lambda: message() == "cancelled: nothing was written")
+            assert not list(out.iterdir())
+            assert not list(runs.glob("*/replay/.replaying-*"))
+            await driven.press("escape")
+            assert driven.app.screen is driven.race
+
+            # What the panel has found goes into the report, though the report reads nothing.
+            await driven.press("c")
+            await driven.until("the list", lambda: "read back" in driven.text())
+            await driven.press("enter")
+            await driven.until("the status", lambda: "every file and every leaf is what was saved" in driven.text())
+            await driven.press("escape")
+            await write("known")
+            await driven.until("the report", lambda: (out / "known.json").exists() and driven.app.screen is driven.race)
+            found = json.loads((out / "known.json").read_text())["runs"][0]
+            assert found["verification"] is None
+            first, *others = found["checkpoints"]
+            assert (first["status"], first["message"]) == ("VALID", "verified before, not read again for this report")
+            assert {item["status"] for item in others} <= {"read back at its save"}
+
+            # The step, element by element
+            await driven.press("d", "enter")
+            table = driven.get(LeafTable)
+            assert "max ulp" not in driven.text()
+            await driven.press("x")
+            await driven.until("the difference", lambda: "exact: 1 of 17 leaves differ" in place())
+            assert "max ulp" in driven.text()
+            (row,) = [line for line in driven.lines() if "1/2048" in line and "kernel" in line]
+            assert row.split()[-1] == "1"  # ulp
+            await driven.press("greater_than_sign")
+            assert "sorted by elements that differ" in place()
+            assert isinstance(table.node, Leaf)
+            assert table.node.path == LEAF
+            await driven.pilot.click(table, offset=(table.scrollable_content_region.width - 3, 0))
+            assert "sorted by max ulp" in place()
+            await driven.press("enter")
+            await driven.until("bits", lambda: "XOR 00000001: bit 0" in str(driven.get("#detail").render()))
+            detail = str(driven.get("#detail").render())
+            for said in ("first element [28, 5]", "by row and column of [64, 32]", "units in the last place", "log10"):
+                assert said in detail
+            assert driven.get(LeafTable).display is False
+            await driven.press("escape", "escape")
+            assert "sorted by" not in place()
+            await driven.press("right_square_bracket")
+            assert "max ulp" not in driven.text()
+
+            # Now the states are kept, and the report has all of it.
+            await write("whole", "traces", "checkpoints", "exact")
+            await driven.until("the report", lambda: (out / "whole.json").exists())
+            whole = json.loads((out / "whole.json").read_text())
+            assert [leaf["path"] for leaf in whole["comparisons"][0]["exact"]["leaves"]] == [LEAF]
+            assert {item["status"] for item in whole["runs"][0]["checkpoints"]} == {"VALID"}
+            assert "verified before" not in (out / "whole.md").read_text()
+
+    drive(look())

@@ -1,8 +1,10 @@
 """`reprotui.reproduce` without torch and without jax: everything works, and what asks for the absent one says so."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,7 @@ with_jax, with_torch = {"jax"}, {"torch"}
 calls = {
     "set_global_seed": (lambda: r.set_global_seed(1), set()),
     "set_seed": (lambda: r.set_seed(1, deterministic=False), set()),
+    "set_global_seeds": (lambda: dict(r.set_global_seeds(1, deterministic=False))["seed"] == 1 or 1 / 0, set()),
     "set_global_seed torch": (lambda: r.set_global_seed(1, frameworks="torch"), with_torch),
     "set_global_seed jax": (lambda: r.set_global_seed(1, frameworks=["jax"]), with_jax),
     "SeedInfo": (lambda: r.set_seed(1).generator.random(), set()),
@@ -66,7 +69,8 @@ calls = {
     "verify_reproducibility torch": (lambda: r.verify_reproducibility(frameworks="torch", num_iterations=2), with_torch),
     "verify_reproducibility jax": (lambda: r.verify_reproducibility(frameworks="jax", num_iterations=2), with_jax),
     "DeterminismReport": (lambda: r.verify_deterministic_execution("script.py:one", in_processes=2).to_json(), set()),
-    "LeafDifference": (lambda: str(r.LeafDifference("a", 1)), set()),
+    "LeafDifference": (lambda: r.LeafDifference("", "a", None, None).text(), set()),
+    "RunDifference": (lambda: str(r.RunDifference(1, r.LeafDifference("", "a", None, None))), set()),
     "capture_environment": (lambda: r.capture_environment(), set()),
     "compare_environments": (lambda: r.compare_environments(r.capture_environment(), {}), set()),
     "Difference": (lambda: str(r.Difference("a", "b", "c")), set()),
@@ -86,6 +90,12 @@ calls = {
     "CheckpointVerifier": (lambda: verifier().verify_all_checkpoints(), set()),
     "CheckpointMetadata": (lambda: verifier().register_checkpoint("d/../script.py", r.CheckpointMetadata(step=1)), set()),
     "Verification": (lambda: bool(verifier().verify_checkpoint("c")) or 1 / 0, set()),
+    "save_experiment_config": (lambda: r.save_experiment_config({"lr": 0.1}, "logs"), set()),
+    "load_experiment_config": (lambda: r.load_experiment_config("logs"), set()),
+    "diverging_phase": (lambda: r.diverging_phase({"init": 1.0}, {"init": 2.0})["init"][0], set()),
+    "PhaseDifferences": (lambda: str(r.diverging_phase({"init": 1.0}, {"init": 2.0})), set()),
+    "ResumeReport": (lambda: str(r.ResumeReport("equivalent", (1,), (), (), None, None, "", "", here)), set()),
+    "verify_resume": (lambda: r.verify_resume("python script.py", interrupt_at=1), {"steps"}),
     "add_seed_to_checkpoint": (lambda: r.add_seed_to_checkpoint({}, 1), set()),
     "validate_checkpoint_seed": (lambda: r.validate_checkpoint_seed(r.add_seed_to_checkpoint({}, 1), 1) or 1 / 0, set()),
     "validate_checkpoint_seed file": (lambda: r.validate_checkpoint_seed("absent.pt", 1), {"torch", "file"}),
@@ -125,9 +135,11 @@ def test_every_function_works_without_what_it_does_not_need(absent, tmp_path, ba
         if blocked & set(needs):
             missing = next(iter(blocked & set(needs)))
             assert error.startswith("FrameworkMissingError: "), (name, error)
-            assert missing in error, (name, error)
+            assert {"torch": 'pip install "reprotui[torch]"', "jax": "pip install jax"}[missing] in error, (name, error)
         elif "file" in needs:
             assert error.startswith("BadInputError: absent.pt does not exist"), (name, error)
+        elif "steps" in needs:
+            assert "ended by itself" in error, (name, error)
         else:
             assert error == "", name
     assert not blocked & set(modules)
@@ -153,6 +165,16 @@ def test_a_jax_script_loads_no_torch_where_it_names_its_frameworks():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
+
+
+def test_who_reads_types_finds_every_name():
+    import reprotui.reproduce
+
+    tree = ast.parse(Path(reprotui.reproduce.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    names = [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(names) == reprotui.reproduce.__all__
+    assert (Path(reprotui.reproduce.__file__).parent.parent / "py.typed").is_file()
 
 
 def test_an_unknown_name_is_an_attribute_error():

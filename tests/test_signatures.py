@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from conftest import Cli
+from conftest import Cli, parsed
 from reprotui.checkpoints.listing import list_checkpoints
 from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.integrity import Identity, Status, manifest_path
+from reprotui.run_directory import RunDirectory
 from test_checkpoints_read import cli, keys, run, saved  # noqa: F401
 
 FILES = {"a": b"hello\n", "empty": b"", "sub/é.txt": b"world\n", ".gitattributes": b"x\n"}
@@ -300,7 +301,7 @@ def test_the_list_holds_a_signature_against_the_manifest(cli: Cli, run: Path, ke
     cli("checkpoint", "sign", run, "--key", keys / "ours.pem")
     signers = load_signers(keys / "ours.pub")
     assert [entry.signature and entry.signature.state for entry in list_checkpoints(run, signers)] == [None, None, "signed"]
-    register(run / "checkpoints" / "3", identity_of_run(MANIFEST, 3), None)
+    register(run / "checkpoints" / "3", identity_of_run(parsed(MANIFEST), 3), None)
     assert [entry.signature and entry.signature.state for entry in list_checkpoints(run, signers)] == [None, None, "broken"]
 
 
@@ -312,7 +313,7 @@ def test_a_report_says_who_signed(cli: Cli, sample: Callable[[str], Path], run: 
     from reprotui.checkpoints.register import register
     from reprotui.integrity import identity_of_run
 
-    register(checkpoints / "1", identity_of_run(json.loads((path / "a" / "run.json").read_text()), 1), None)
+    register(checkpoints / "1", identity_of_run(RunDirectory(path / "a").manifest(), 1), None)
     cli("checkpoint", "sign", checkpoints / "1", "--level", "x", "--key", keys / "ours.pem", exit_code=2)
     cli("checkpoint", "sign", checkpoints / "1", "--key", keys / "ours.pem")
     text = cli("report", path).stdout

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from reprotui.checksum import LeafSpec
 from reprotui.compare import compare_traces
 from reprotui.compare import timeline as timelines
-from reprotui.compare.timeline import PairLine, Timeline, TimelineReader, index_of, join, phases_of, union
+from reprotui.compare.steps import index_of, join, union
+from reprotui.compare.timeline import PairLine, Timeline, TimelineReader, phases_of
 from reprotui.trace import PHASES, LeafTable, Record, Trace, TraceWriter
 from reprotui.trace.verify import roots_of
 from test_compare import History, changed, history, to_record, without
 
-UPDATE, BATCH = 1 << PHASES.index("update"), 1 << PHASES.index("batch")
+PARAMS, BATCH = 1 << PHASES.index("params"), 1 << PHASES.index("batch")
 WIDTHS = {"float64": np.uint64, "float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}
 
 
@@ -90,7 +91,7 @@ def test_steps_are_a_range_where_they_are_even_and_an_array_where_not() -> None:
 
 
 def test_masks_name_phases_in_causal_order() -> None:
-    assert phases_of(UPDATE | BATCH) == ("batch", "update")
+    assert phases_of(PARAMS | BATCH) == ("batch", "params")
     assert phases_of(0) == ()
 
 
@@ -111,10 +112,10 @@ def test_next_difference_is_found_both_ways_over_uneven_steps() -> None:
 def test_equal_runs_have_no_bit_and_one_change_has_its_phase(pair: Any) -> None:
     same = pair(history(30), history(30)).pairs[0]
     assert (same.steps, same.first, same.differs.any()) == (range(31), None, False)
-    found = pair(history(30), changed(history(30), 7, "batch:batch/x", "update:params/w", until=9)).pairs[0]
+    found = pair(history(30), changed(history(30), 7, "batch:batch/x", "params:params/w", until=9)).pairs[0]
     assert found.first == 7
     assert [step for step in range(31) if found.differs[step]] == [7, 8, 9]
-    assert set(found.differs.tolist()) == {0, BATCH | UPDATE}
+    assert set(found.differs.tolist()) == {0, BATCH | PARAMS}
 
 
 def test_runs_of_different_cadence_are_compared_where_both_recorded(pair: Any) -> None:
@@ -194,10 +195,10 @@ def test_growth_in_any_order_ends_at_the_first_difference_of_compare_traces(tmp_
     lasts = data.draw(st.tuples(st.integers(0, 24), st.integers(0, 24)))
     a, b = (only(history(last), data.draw(recorded_steps(last))) for last in lasts)
     if data.draw(st.booleans()):
-        names = data.draw(st.sets(st.sampled_from(["batch:batch/x", "grads:grads/w", "update:params/b", "init:params/w"])))
+        names = data.draw(st.sets(st.sampled_from(["batch:batch/x", "grads:grads/w", "params:params/b", "init:params/w"])))
         b = changed(b, data.draw(st.integers(0, 24)), *names) if b else b
     # Leaves that one run alone has: a note where it is a metric or a whole phase, a difference elsewhere.
-    b = without(b, *data.draw(st.sets(st.sampled_from(["forward:metrics/accuracy", "rng:rng", "update:opt_state/m"]))))
+    b = without(b, *data.draw(st.sets(st.sampled_from(["forward:metrics/accuracy", "rng:rng", "optimizer:opt_state/m"]))))
     both = Pair(tmp_path / f"growth-{next(_numbers)}")
     left = [list(a.items()), list(b.items())]
     while left[0] or left[1]:
@@ -228,8 +229,9 @@ def test_a_metric_that_one_run_alone_records_is_no_difference(pair: Any) -> None
 
 def test_a_phase_that_one_run_alone_records_is_no_difference_and_a_leaf_is(pair: Any) -> None:
     assert pair(history(5), without(history(5), "rng:rng")).pairs[0].first is None
-    found = pair(history(5), without(history(5), "update:opt_state/m")).pairs[0]
-    assert (found.first, phases_of(found.mask(1))) == (1, ("update",))
+    assert pair(history(5), without(history(5), "optimizer:opt_state/m")).pairs[0].first is None
+    found = pair(history(5), without(history(5), "params:params/b")).pairs[0]
+    assert (found.first, phases_of(found.mask(1))) == (1, ("params",))
 
 
 # Spans of a trace

@@ -13,21 +13,26 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import parsed
 from reprotui import disk, run_directory
+from reprotui.asked import Asked
 from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
-from reprotui.run_directory import CommandFeed, RunDirectory, create_directory, process_alive, read_json, this_process, write_json
+from reprotui.manifest import Process
+from reprotui.record.control import CommandFeed
+from reprotui.run_directory import RunDirectory, create_directory, process_alive, read_json, this_process, write_json
 from reprotui.trace import PHASES, Follower, LeafTable, Record, Trace, TraceWriter, follower, schema, verify_trace, watch, writer
 from reprotui.trace.verify import roots_of
 
 INIT = LeafTable(("init", "init"), (LeafSpec("params/w", "float32", (2, 3)), LeafSpec("params/b", "bfloat16", ())))
 STEP = LeafTable(
-    ("batch", "rng", "forward", "grads", "update", "update"),
+    ("batch", "rng", "forward", "grads", "optimizer", "params"),
     (
         LeafSpec("batch/x", "uint8", (4, 1)), LeafSpec("rng", "key<fry>", ()),
         LeafSpec("loss", "float32", ()),
@@ -35,6 +40,8 @@ STEP = LeafTable(
         LeafSpec("params/w", "float32", (2, 3)),
     ),
 )  # fmt: skip
+
+DOUBLE = replace(STEP, specs=(*STEP.specs[:2], LeafSpec("loss", "float64", ()), *STEP.specs[3:]))
 
 
 def record(step, **changes):
@@ -125,12 +132,31 @@ def test_what_is_written_is_read(sealed):
         for index, phase in enumerate(PHASES):
             assert rows[3].root(phase) == int(roots[3, index])
         checksums = trace.leaf_checksums(3)
-        assert rows[3].root("update") == numpy_form.root(checksums[4:])
+        assert rows[3].root("optimizer") == numpy_form.root(checksums[4:5])
+        assert rows[3].root("params") == numpy_form.root(checksums[5:])
         assert rows[3].root("init") == 0
     assert seal["records"] == 20
     assert seal["last_step"] == 19
     assert seal["chain"] == rows[-1].chain.hex()
     assert seal["leaf_tables"] == [INIT.digest.hex(), STEP.digest.hex()]
+
+
+def test_what_networks_were_asked_is_read_and_a_row_that_lost_its_form_is_damage(tmp_path):
+    path = tmp_path / "trace.db"
+    trace_writer = TraceWriter(path)
+    put(trace_writer, record(1))
+    asked = Asked(2, ("policy", "target"), bytes([0, 1]), b"12345678abcdefgh")
+    trace_writer.asked(lambda: asked)
+    trace_writer.seal()
+    with Trace(path) as trace:
+        assert trace.asked(0, 1) == {} and trace.asked(0, 9) == {2: asked}
+        assert asked.calls == [("policy", b"12345678"), ("target", b"abcdefgh")]
+    edit(path, "UPDATE asked SET which = x'0009'")
+    with Trace(path) as trace, pytest.raises(CannotTellError, match="lost its form"):
+        trace.asked(0, 9)
+    edit(path, "DROP TABLE asked")  # of a former version
+    with Trace(path) as trace:
+        assert trace.asked(0, 9) == {}
 
 
 def test_absent_values_stay_absent(tmp_path):
@@ -147,18 +173,35 @@ def test_absent_values_stay_absent(tmp_path):
 @pytest.mark.parametrize("bits", [0, 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 0xBFF0000000000000, 0x7FC00001])
 def test_loss_bits_round_trip_over_all_64_bits(tmp_path, bits):
     loss = struct.unpack("<d", struct.pack("<Q", bits))[0]
-    write(tmp_path / "t.db", 2, loss=loss, loss_bits=bits)
+    trace_writer = TraceWriter(tmp_path / "t.db")
+    put(trace_writer, record(0), record(1, table=DOUBLE, loss=loss, loss_bits=bits))
+    trace_writer.seal()
     row = read_all(tmp_path / "t.db")[1]
     assert row.loss_bits == bits
     assert row.loss == (None if np.isnan(loss) else loss)
     assert verify_trace(tmp_path / "t.db").problem is None
 
 
+@pytest.mark.parametrize(("dtype", "bits", "loss"), [
+    ("float32", 0x3FC00000, 1.5), ("bfloat16", 0x3FC0, 1.5), ("float16", 0x3E00, 1.5), ("float32", 0x7FC00000, None),
+])  # fmt: skip
+def test_the_loss_that_is_shown_is_what_its_bits_say(tmp_path, dtype, bits, loss):
+    table = replace(STEP, specs=(*STEP.specs[:2], LeafSpec("loss", dtype, ()), *STEP.specs[3:]))
+    trace_writer = TraceWriter(tmp_path / "t.db")
+    put(trace_writer, record(0), record(1, table=table, loss=loss, loss_bits=bits))
+    trace_writer.seal()
+    edit(tmp_path / "t.db", "UPDATE steps SET loss = 9 WHERE step = 1")
+    with Trace(tmp_path / "t.db") as trace:
+        assert [trace.row(1).loss, trace.recorded(1).loss, trace.rows_between(1, 1)[0].loss] == [loss] * 3
+        assert [row.loss for row in trace.rows()][1] == loss
+        assert [row.loss for row in trace.stored_rows()][1] == 9.0
+
+
 def test_equal_runs_have_equal_chains_and_the_chain_covers_what_a_record_proves(tmp_path):
     seals = [write(tmp_path / "a.db"), write(tmp_path / "b.db", time_ns=5, metrics=None, leaf_stats=None)]
     assert seals[0]["chain"] == seals[1]["chain"]
     assert write(tmp_path / "c.db", loss_bits=1)["chain"] != seals[0]["chain"]
-    assert write(tmp_path / "d.db", roots=bytes(48))["chain"] != seals[0]["chain"]
+    assert write(tmp_path / "d.db", roots=bytes(56))["chain"] != seals[0]["chain"]
     assert write(tmp_path / "e.db", loss_bits=None)["chain"] != write(tmp_path / "f.db", loss_bits=0)["chain"]
 
 
@@ -186,11 +229,11 @@ def test_events_are_kept_in_order(tmp_path):
 
 def test_leaf_tables_refuse_leaves_out_of_phase_order():
     with pytest.raises(ValueError, match="phase order"):
-        LeafTable(("update", "batch"), INIT.specs)
+        LeafTable(("params", "batch"), INIT.specs)
 
 
 def test_roots_of_leaf_rows_of_the_wrong_length_are_zero():
-    assert roots_of(b"\1" * 8, STEP) == bytes(48)
+    assert roots_of(b"\1" * 8, STEP) == bytes(56)
 
 
 def test_attaching_another_trace_joins_both(tmp_path):
@@ -209,8 +252,8 @@ def test_the_reader_cannot_write(sealed):
 
 def test_the_view_of_roots_is_readable_in_hexadecimal(sealed):
     with contextlib.closing(sqlite3.connect(sealed[0])) as connection:
-        row = connection.execute('SELECT init, "update" FROM roots WHERE step = 3').fetchone()
-    assert row == ("0" * 16, record(3).roots[40:].hex().upper())
+        row = connection.execute("SELECT init, optimizer, params FROM roots WHERE step = 3").fetchone()
+    assert row == ("0" * 16, record(3).roots[40:48].hex().upper(), record(3).roots[48:].hex().upper())
 
 
 # While it is written.
@@ -467,7 +510,7 @@ def test_files_that_are_no_traces_are_bad_input(tmp_path, make, message):
 
 def test_a_newer_schema_asks_for_an_upgrade(sealed):
     edit(sealed[0], "PRAGMA user_version=99")
-    with pytest.raises(CannotTellError, match="has trace schema 99, this reprotui reads 1: upgrade reprotui"):
+    with pytest.raises(CannotTellError, match="has trace schema 99, this reprotui reads 2: upgrade reprotui"):
         Trace(sealed[0])
 
 
@@ -552,8 +595,9 @@ def test_flipped_bits_anywhere_are_noticed_or_change_nothing_that_is_proven(tmp_
 
 EDITS = {
     "edited loss": ("UPDATE steps SET loss_bits = loss_bits + 1 WHERE step = 7", "the chain breaks at step 7"),
+    "shown loss": ("UPDATE steps SET loss = 9 WHERE step = 7", "the loss of step 7 is 9.0, and its bits say otherwise"),
     "lost loss": ("UPDATE steps SET loss_bits = NULL WHERE step = 7", "the chain breaks at step 7"),
-    "edited roots": ("UPDATE steps SET roots = zeroblob(48) WHERE step = 7", "the chain breaks at step 7"),
+    "edited roots": ("UPDATE steps SET roots = zeroblob(56) WHERE step = 7", "the chain breaks at step 7"),
     "shortened roots": ("UPDATE steps SET roots = x'00' WHERE step = 7", "step 7 lost its form.*steps up to"),
     "edited chain": ("UPDATE steps SET chain = zeroblob(16) WHERE step = 7", "the chain breaks at step 7"),
     "other table": ("UPDATE steps SET version = 0 WHERE step = 7", "the chain breaks at step 7"),
@@ -845,8 +889,9 @@ def test_files_that_are_no_json_objects_are_bad_input(tmp_path, content, message
 
 
 def test_manifests_are_merged_and_checked(run):
-    assert run.update_manifest(seal={"a": 1}) == run.manifest() == {"manifest_version": 1, "seal": {"a": 1}}
-    run.update_manifest(manifest_version=99)
+    assert run.update_manifest(seal={"a": 1}) == run.manifest()
+    assert read_json(run.manifest_path) == run.manifest().document == {"manifest_version": 1, "seal": {"a": 1}}
+    write_json(run.manifest_path, {"manifest_version": 99})
     with pytest.raises(CannotTellError, match="manifest version 99, this reprotui reads up to 1: upgrade"):
         run.manifest()
     write_json(run.manifest_path, {})
@@ -861,20 +906,28 @@ def test_manifests_are_merged_and_checked(run):
 
 def test_commands_arrive_once_and_a_torn_line_waits_for_its_end(run):
     feed = CommandFeed(run.commands_path)
-    assert feed.poll() == []
+
+    def told() -> list[str]:
+        return [command for command, _ in feed.poll()]
+
+    assert told() == []
     run.send("pause")
     run.send("resume")
     with run.commands_path.open("a") as file:
         file.write('{"command": "st')
         file.flush()
-        assert feed.poll() == ["pause", "resume"]
-        assert feed.poll() == []
+        assert told() == ["pause", "resume"]
+        assert told() == []
         file.write('op"}\n{"command": "dance"}\nnonsense\n[1]\n{}\n\xff\n{"command": ["stop"]}\n')
         file.flush()
-        assert feed.poll() == ["stop"]
-    run.send("advance")
-    assert feed.poll() == ["advance"]
-    assert CommandFeed(run.commands_path).poll() == ["pause", "resume", "stop", "advance"]
+        assert told() == ["stop"]
+    run.send("advance", 12)
+    run.send("lead", to=15)
+    with run.commands_path.open("a") as file:
+        file.write('{"command": "advance", "to": "far"}\n{"command": "advance", "to": true}\n')
+    assert feed.poll() == [("advance", 12), ("lead", 15)], "a step is a whole number"
+    again = [command for command, _ in CommandFeed(run.commands_path).poll()]
+    assert again == ["pause", "resume", "stop", "advance", "lead"]
     with pytest.raises(BadInputError, match="unknown command 'dance'"):
         run.send("dance")
 
@@ -889,9 +942,9 @@ def test_the_state_follows_manifest_and_process(run):
     assert run.state() == "created"
     run.update_manifest(process=this_process())
     assert run.state() == "running"
-    assert run.state({"process": {**this_process(), "host": socket.gethostname() + "x"}}) == "elsewhere"
-    assert run.state({"process": {**this_process(), "started": "1"}}) == "killed"  # a reused process id
-    assert run.state({"process": {"host": socket.gethostname()}}) == "killed"
+    assert run.state(parsed({"process": replace(this_process(), host=socket.gethostname() + "x")})) == "elsewhere"
+    assert run.state(parsed({"process": replace(this_process(), started="1")})) == "killed"  # a reused process id
+    assert run.state(parsed({"process": {"host": socket.gethostname()}})) == "killed"
     for state in ("finished", "stopped", "failed"):
         run.update_manifest(result={"state": state})
         assert run.state() == state
@@ -899,11 +952,11 @@ def test_the_state_follows_manifest_and_process(run):
 
 def test_a_process_is_alive_until_it_ends_even_before_it_is_reaped(run):
     script = (
-        "import json, sys; from reprotui.run_directory import this_process\n"
-        "print(json.dumps(this_process()), flush=True); sys.stdin.read()"
+        "import dataclasses, json, sys; from reprotui.run_directory import this_process\n"
+        "print(json.dumps(dataclasses.asdict(this_process())), flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        process = json.loads(child.stdout.readline())
+        process = Process(**json.loads(child.stdout.readline()))
         run.update_manifest(process=process)
         assert run.state() == "running"
         child.kill()

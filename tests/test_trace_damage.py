@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks import run_benchmark, trace_faults
+from benchmarks.trace_readers import READERS, compare_verified
+from benchmarks.trace_samples import write_sample
 from conftest import Cli
-from reprotui.bench import run_benchmark, trace_faults
-from reprotui.bench.trace_readers import READERS, compare_verified
-from reprotui.bench.trace_samples import write_sample
 from reprotui.compare import compare_traces
 from reprotui.errors import CannotTellError, ReprotuiError
 from reprotui.run_directory import RunDirectory
@@ -30,7 +30,7 @@ def race(once: Any, tmp_path: Path) -> Path:
 
 
 def problem_of(run: Path) -> str:
-    return verify_trace(run / "trace.db", RunDirectory(run).manifest()["seal"]).problem or ""
+    return verify_trace(run / "trace.db", RunDirectory(run).manifest().seal).problem or ""
 
 
 def children(path: Path, table: str) -> list[int]:
@@ -179,7 +179,7 @@ def test_every_lost_form_is_damage_to_whoever_verifies(race: Path) -> None:
 def test_no_row_that_was_passed_over_makes_two_runs_identical(tmp_path: Path) -> None:
     """A join finds by step: a record on a page out of its place is compared with nothing."""
     steps = history(400)
-    paths = [write(tmp_path / "a.db", steps), write(tmp_path / "b.db", changed(steps, 50, "update:params/w", until=51))]
+    paths = [write(tmp_path / "a.db", steps), write(tmp_path / "b.db", changed(steps, 50, "params:params/w", until=51))]
     with Trace(paths[0]) as a, Trace(paths[1]) as b:
         first = compare_traces(a, b).first
         assert first is not None and first.step == 50

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import MLP, QUICK_COMPILATION, Cli, edit_manifest
+from conftest import MLP, QUICK_COMPILATION, Cli, edit_manifest, parsed
 from pilots import dashboard, drive
 from reprotui.run_directory import RunDirectory
 from reprotui.trust import made_here
@@ -212,8 +212,8 @@ def test_of_several_flags_those_that_change_numbers_are_taken(monkeypatch: pytes
     # The cache of compiled programs is the one of here, for the threads of the run.
     monkeypatch.setenv(CACHE, "/here")
     monkeypatch.delenv("NPROC", raising=False)
-    assert recorded_environment({"environment": {"variables": {CACHE: "/theirs"}}})[CACHE] == "/here"
-    assert recorded_environment({"environment": {"variables": {"NPROC": "3"}}})[CACHE] not in ("/here", "/theirs")
+    assert recorded_environment(parsed({"environment": {"variables": {CACHE: "/theirs"}}}))[CACHE] == "/here"
+    assert recorded_environment(parsed({"environment": {"variables": {"NPROC": "3"}}}))[CACHE] not in ("/here", "/theirs")
 
 
 def test_the_dashboard_asks_before_it_replays_a_run_of_others(

@@ -1,6 +1,7 @@
 """The checkpoints of runs in the dashboard: listed, verified, compared, saved and gone on from, with real workers and Orbax."""
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ async def listed(driven: Dashboard) -> CheckpointTable:
 
 async def done(driven: Dashboard) -> None:
     """Wait until nothing is being read."""
-    await driven.until("the end of reading", lambda: driven.app.screen.why_not("checkpoints.cancel"))
+    await driven.until("the end of reading", lambda: not driven.app.screen._busy)
 
 
 def statuses(table: CheckpointTable) -> list[tuple[str, int | None, str]]:
@@ -73,23 +74,36 @@ def test_checkpoints_are_listed_verified_and_compared(raced: Any) -> None:
         async with dashboard(path) as driven:
             table = await listed(driven)
             assert "4 checkpoints of 2 runs" in driven.text()
-            assert statuses(table) == [("A", 10, ""), ("A", 20, ""), ("B", 10, ""), ("B", 20, "")]
-            await driven.press("v")
+            assert statuses(table) == [("A", 10, ""), ("B", 10, ""), ("A", 20, ""), ("B", 20, "")], "those of a step together"
+            rows = [line for line in driven.lines() if re.match(r" [=≠?] [AB] +\d", line)]
+            assert ["read back" in row for row in rows] == [False, False, True, True], "the last one of a run was"
+            assert ["= A" in row for row in rows] == [False, True, False, True]
+            assert "nobody has read it yet" in driven.text()
+            assert "B not verified  content" in driven.text()
+            await driven.press("G")
+            assert "the run read it back when it had saved it, and found it VALID" in driven.text()
+            assert str(path / "b" / "checkpoints" / "20") in driven.text()
+            await driven.press("g", "enter")
             await done(driven)
             assert [status for *_, status in statuses(table)] == ["VALID", "", "", ""]
             assert "every file and every leaf is what was saved" in driven.text()
-            await driven.press("d")
+            await driven.press("v")
             await done(driven)
             assert "all leaves are equal to the bit" in driven.text()
             damaged(path / "b" / "checkpoints" / "20")
-            await driven.press("V")
+            await driven.press("A")
             await done(driven)
             assert [status for *_, status in statuses(table)] == ["VALID", "VALID", "VALID", "CORRUPT"]
             assert "verified 4: 1 not VALID" in driven.text()
+            assert str(path / "a" / "checkpoints" / "10") in driven.text(), "the cursor is on it still"
+            await driven.press("G")
+            assert str(path / "b" / "checkpoints" / "20") in driven.text()
+            assert "B CORRUPT" in driven.text(), "beside what A has at this step"
+            assert "A VALID" in driven.text()
             await driven.press("r")
             await driven.until("the list", lambda: "4 checkpoints" in driven.text())
             assert [status for *_, status in statuses(table)][:3] == ["VALID"] * 3, "what was verified stays so"
-            await driven.press("G", "v")
+            await driven.press("G", "enter")
             await done(driven)
             assert "B step 20: CORRUPT" in driven.text()
             await driven.press("y")
@@ -105,7 +119,7 @@ def test_what_differs_is_named_leaf_by_leaf(raced: Any, size: tuple[int, int], r
     async def look() -> None:
         async with dashboard(raced("seeds"), size=size) as driven:
             await listed(driven)
-            await driven.press("d")
+            await driven.press("v")
             await done(driven)
             assert "9 of 12 leaves differ" in driven.text()
             assert ("≠ params/dense_0/kernel" in driven.text()) == (rows == 9)
@@ -132,11 +146,11 @@ def test_a_run_goes_on_from_a_checkpoint_and_a_damaged_one_is_refused(raced: Any
             await driven.until("the refusal", lambda: "refused" in driven.text())
             assert "nonsense" in driven.text()
             damaged(path / "a" / "checkpoints" / "20")
-            await driven.press("j")
+            await driven.press("j", "j")
             await go_on(driven, "")
             await driven.until("the refusal", lambda: "restoring step 20 of A: refused" in driven.text())
             assert [each.name for each in path.parent.iterdir()] == ["same"], "nothing was begun"
-            await driven.press("k")
+            await driven.press("k", "k")
             await go_on(driven, "")
             await driven.until("both side by side", lambda: isinstance(driven.app.screen, RaceScreen) and driven.race.status)
             resumed = next(each for each in path.parent.iterdir() if each.name != "same")
@@ -191,14 +205,31 @@ def test_reading_can_be_cancelled(raced: Any, monkeypatch: pytest.MonkeyPatch) -
     async def look() -> None:
         async with dashboard(raced("same")) as driven:
             table = await listed(driven)
-            for key in ("x", "escape"):
-                await driven.press("V")
-                assert driven.app.screen.why_not("checkpoints.verify") == "something is being read already: x cancels it"
-                await driven.press(key)
-                await done(driven)
-                await driven.until("what it says", lambda: "cancelled" in driven.text())
+            await driven.press("A")
+            assert driven.app.screen.why_not("checkpoints.verify") == "something is being read already: esc cancels it"
+            await driven.press("escape")
+            await done(driven)
+            await driven.until("what it says", lambda: "cancelled" in driven.text())
             assert [status for *_, status in statuses(table)] == [""] * 4
             assert isinstance(driven.app.screen, CheckpointsScreen), "esc cancels first"
+
+    drive(look())
+
+
+def test_a_file_that_cannot_be_read_ends_a_comparison_and_nothing_else(raced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", "leaf.bin")
+
+    monkeypatch.setattr("reprotui.checkpoints.diff.diff_checkpoints", unreadable)
+
+    async def look() -> None:
+        async with dashboard(raced("same")) as driven:
+            await listed(driven)
+            await driven.press("v")
+            await driven.until("what cannot be read", lambda: "cannot be read" in driven.text())
+            assert "Permission denied: 'leaf.bin'" in driven.text()
+            await done(driven)
+            assert driven.app.screen.why_not("checkpoints.verify") is None
 
     drive(look())
 
@@ -223,41 +254,41 @@ def test_the_panel_signs_and_takes_a_key(raced: Any, tmp_path: Path) -> None:
     async def look() -> None:
         async with dashboard(path) as driven:
             table = await listed(driven)
-            await answer(driven, "S", str(tmp_path / "ours.pub"))
+            await answer(driven, "P", str(tmp_path / "ours.pub"))
             await done(driven)
             assert "signing A step 10: refused" in driven.text() and "not a private key" in driven.text()
-            await answer(driven, "S", str(tmp_path / "ours"))
+            await answer(driven, "P", str(tmp_path / "ours"))
             await done(driven)
             assert "signing A step 10: signed" in driven.text() and "not signed: the time" in driven.text()
             assert (path / "a" / "checkpoints" / "10.sig.json").is_file()
             await driven.press("y")
             assert "signature: key " in driven.app.clipboard
-            await answer(driven, "S", str(tmp_path / "other"))
+            await answer(driven, "P", str(tmp_path / "other"))
             await done(driven)
             assert "another signer" in driven.text(), "it is not replaced"
             await answer(driven, "K", str(tmp_path / "nothing"))
             assert "cannot be read" in driven.said()[-1]
             await answer(driven, "K", str(tmp_path / "ours.pub"))
             await driven.until("the list", lambda: "signed" in table.items[0].signature)
-            await driven.press("V")
+            await driven.press("A")
             await done(driven)
             assert [status for *_, status in statuses(table)] == ["VALID", "TAMPERED", "TAMPERED", "TAMPERED"]
             assert "verified" in table.items[0].signature and "there is no signature" in table.items[1].message
-            await driven.press("g", "v")
+            await driven.press("g", "enter")
             await done(driven)
             assert "signature: verified · key fingerprint " in driven.text()
             await answer(driven, "K", str(tmp_path / "other.pub"))
             await driven.until("the list", lambda: "refused" in table.items[0].signature)
-            await driven.press("v")
+            await driven.press("enter")
             await done(driven)
             assert table.items[0].status == "TAMPERED" and "another key" in driven.text()
             await answer(driven, "K", "")
-            await driven.press("v")
+            await driven.press("enter")
             await done(driven)
             assert table.items[0].status == "VALID"
             damaged(path / "a" / "checkpoints" / "20")
-            await driven.press("j")
-            await answer(driven, "S", str(tmp_path / "ours"))
+            await driven.press("j", "j")
+            await answer(driven, "P", str(tmp_path / "ours"))
             await done(driven)
             assert "not signed, CORRUPT" in driven.text() and not (path / "a" / "checkpoints" / "20.sig.json").exists()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,21 +11,24 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from reprotui import cli
-from reprotui.cli import common
+from reprotui.cli import checkpointing, common, scripts
 from reprotui.cli import race as race_command
 from reprotui.errors import ReprotuiError
 from reprotui.experiments.discovery import find_experiment, resolve_configs
 from reprotui.experiments.registry import BUILT_IN
 from reprotui.run_directory import RunDirectory, read_json, this_process
 from reprotui.tui import form as forms
+from reprotui.tui import form_check
 from reprotui.tui.app import DashboardApp
 from reprotui.tui.screens.confirm import ConfirmScreen
 from reprotui.tui.screens.home import HomeScreen
@@ -137,7 +141,9 @@ def test_a_missing_directory_invites_and_one_key_starts_the_first_race(runs: Pat
         await until(pilot, "the invitation", lambda: "No runs yet" in said(pilot))
         assert home(pilot).query_one("#empty").display
         assert not runs.exists()
-        await pilot.press("f")
+        invited = [line.split()[0] for line in said(pilot).splitlines() if re.match(r" +\S{1,3} +[\w-]+ \w+", line)]
+        assert [key for key in invited if key in ("F", "a", "T", "tab")] == ["F", "a", "T", "tab"]
+        await pilot.press("F")
         await until(pilot, "the race screen", lambda: isinstance(pilot.app.screen, RaceScreen))
         race = next(path for path in runs.iterdir() if not path.name.startswith("."))
         assert read_json(race / "race.json")["members"] == ["a", "b"]
@@ -153,9 +159,9 @@ def test_a_missing_directory_invites_and_one_key_starts_the_first_race(runs: Pat
     started: dict[str, subprocess.Popen[bytes]] = {}
     opening = DashboardApp.open_runs
 
-    def open_runs(app: DashboardApp, paths: Any, processes: Any = None) -> None:
+    def open_runs(app: DashboardApp, paths: Any, processes: Any = None, at_divergence: Any = None) -> None:
         started.update(processes)
-        opening(app, paths, processes)
+        opening(app, paths, processes, at_divergence)
 
     monkeypatch.setattr(DashboardApp, "open_runs", open_runs)
     drive(runs, story)
@@ -165,7 +171,8 @@ def test_the_list_shows_states_steps_losses_and_verdicts_at_every_width(runs: Pa
     fill(runs, "bit-flip", "identical", "nan-loss", "killed")
     shutil.copytree(SAMPLES / "identical" / "a", runs / "alone")
 
-    for width, more in ((80, []), (140, ["digits-mlp", "0.090429", "NaN"]), (200, ["0.091104", "loss B"])):
+    wide = ["experiment", "steps", "NaN"]
+    for width, more in ((80, []), (140, ["loss A", "0.090429", "NaN"]), (200, wide), (320, ["0.091104", "loss B"])):
 
         async def story(pilot: Pilot[int], more: list[str] = more) -> None:
             await until(pilot, "the list", lambda: len(names(pilot)) == 5)
@@ -253,13 +260,13 @@ def test_delete_asks_names_what_goes_and_leaves_the_rest(runs: Path) -> None:
 
     async def story(pilot: Pilot[int]) -> None:
         await until(pilot, "the list", lambda: len(names(pilot)) == 2)
-        await pilot.press("d")
+        await pilot.press("D")
         await until(pilot, "the question", lambda: isinstance(pilot.app.screen, ConfirmScreen))
         assert str(runs / "bit-flip") in said(pilot)
         await pilot.press("escape")
-        await pilot.press("d", "enter")  # the safe answer has the focus
+        await pilot.press("D", "enter")  # the safe answer has the focus
         assert (runs / "bit-flip").exists()
-        await pilot.press("d", "y")
+        await pilot.press("D", "y")
         await until(pilot, "one is left", lambda: names(pilot) == ["identical"])
         assert [path.name for path in runs.iterdir()] == ["identical"]
 
@@ -269,17 +276,17 @@ def test_delete_asks_names_what_goes_and_leaves_the_rest(runs: Path) -> None:
 def test_a_run_that_is_alive_is_not_deleted_and_a_link_loses_only_itself(runs: Path, tmp_path: Path) -> None:
     fill(runs, "bit-flip", "identical")
     manifest = json.loads((runs / "bit-flip" / "b" / "run.json").read_text())
-    manifest |= {"result": None, "seal": None, "process": this_process()}
+    manifest |= {"result": None, "seal": None, "process": asdict(this_process())}
     (runs / "bit-flip" / "b" / "run.json").write_text(json.dumps(manifest))
     (runs / "identical").rename(tmp_path / "elsewhere")
     (runs / "identical").symlink_to(tmp_path / "elsewhere")
 
     async def story(pilot: Pilot[int]) -> None:
         await until(pilot, "the list", lambda: len(names(pilot)) == 2)
-        await pilot.press("d")
+        await pilot.press("D")
         await until(pilot, "the refusal", lambda: "stop it first" in said(pilot))
         assert isinstance(pilot.app.screen, HomeScreen)
-        await pilot.press("j", "d", "y")
+        await pilot.press("j", "D", "y")
         await until(pilot, "the link is gone", lambda: names(pilot) == ["bit-flip"])
 
     drive(runs, story)
@@ -322,7 +329,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     async def story(pilot: Pilot[int]) -> None:
-        await pilot.press("f")
+        await pilot.press("F")
         await until(pilot, "the error", lambda: "cannot be written" in said(pilot))
         assert isinstance(pilot.app.screen, HomeScreen)
         assert not home(pilot).starting
@@ -344,7 +351,7 @@ async def go_to(pilot: Pilot[int], field: str, column: int) -> None:
 
 
 async def open_form(pilot: Pilot[int]) -> NewRaceScreen:
-    await pilot.press("n")
+    await pilot.press("a")
     await until(pilot, "the fields", lambda: isinstance(pilot.app.screen, NewRaceScreen) and form(pilot).form.fields)
     return form(pilot)
 
@@ -369,8 +376,35 @@ def test_the_form_checks_what_is_typed_and_refuses_to_start(runs: Path) -> None:
         await until(pilot, "no error", lambda: not screen.problems.first)
         assert screen.why_not("new.start") is None
         assert "--b lr=0.1" in command(pilot)
-        await pilot.press("k", "x")
+        await pilot.press("k", "backspace")
         assert "lr=" not in command(pilot)
+
+    drive(runs, story)
+
+
+def test_keys_of_one_burst_and_a_paste_are_taken_whole(runs: Path) -> None:
+    """A terminal hands over what is typed quickly, or repeated over a slow line, in one piece."""
+
+    def burst(pilot: Pilot[int], *keys: str) -> None:
+        named = {".": "full_stop", "\r": "enter"}
+        for key in keys:
+            pilot.app.post_message(events.Key(named.get(key, key), key if len(key) == 1 else None))
+
+    async def story(pilot: Pilot[int]) -> None:
+        screen = await open_form(pilot)
+        await go_to(pilot, "lr", 1)
+        burst(pilot, *"0.0125\r")
+        await until(pilot, "the whole number", lambda: "--b lr=0.0125" in command(pilot) and not screen.editing)
+        await pilot.press("up", "left")
+        burst(pilot, *"0.25")
+        await pilot.press("down", "7")
+        await until(pilot, "another one", lambda: "--a lr=0.25 --b lr=0.0125" in command(pilot) and not screen.editing)
+        assert screen.grid.row and screen.grid.row.name == "optimizer", "a word takes no number"
+        await go_to(pilot, "name", 0)
+        screen.grid.post_message(events.Paste("night run\n"))
+        await until(pilot, "the name", lambda: "--name 'night run'" in command(pilot))
+        await pilot.press("escape")
+        await until(pilot, "no name", lambda: "--name" not in command(pilot))
 
     drive(runs, story)
 
@@ -379,7 +413,15 @@ def test_choices_columns_groups_and_differing_fields(runs: Path) -> None:
     async def story(pilot: Pilot[int]) -> None:
         screen = await open_form(pilot)
         grid = screen.query_one(FormGrid)
-        assert [row.name for row in grid.rows if row.heading] == ["training", "data", "model", "execution", "recording"]
+        assert [row.name for row in grid.rows if row.heading] == [
+            "training",
+            "data",
+            "model",
+            "execution",
+            "race",
+            "recording",
+            "checkpoints",
+        ]
         await go_to(pilot, "optimizer", 1)
         await pilot.press("space")
         assert "--b optimizer=adam" in command(pilot)
@@ -481,7 +523,7 @@ def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs
 
 
 def test_a_form_is_a_value() -> None:
-    fields = forms.describe("digits-mlp")
+    fields = form_check.describe("digits-mlp")
     lr = next(field for field in fields if field.name == "lr")
     empty = forms.RaceForm("digits-mlp", fields=fields)
     changed = empty.with_text(1, lr, "0.1")
@@ -489,5 +531,161 @@ def test_a_form_is_a_value() -> None:
     assert not empty.differs(lr)
     assert changed.with_text(1, lr, "0.05") == empty, "the default is no override"
     assert not changed.with_text(0, lr, "0.1").differs(lr)
-    assert forms.check(changed, Path("runs")).first == ""
-    assert "lr" in forms.check(empty.with_text(0, lr, "zero"), Path("runs")).first
+    assert form_check.check(changed, Path("runs")).first == ""
+    assert "lr" in form_check.check(empty.with_text(0, lr, "zero"), Path("runs")).first
+
+
+def filled(experiment: str, runs: list[dict[str, str]], **options: str) -> forms.RaceForm:
+    """Return a form that was filled in."""
+    given = {name.replace("_", "-"): text for name, text in options.items()}
+    return forms.RaceForm(experiment, "race", form_check.describe(experiment), tuple(runs), given)
+
+
+def parsed_again(form: forms.RaceForm, runs: Path) -> Any:
+    """Return what the command line makes of the form's command."""
+    words = form.command(runs)
+    parsed = cli.build_parser().parse_args(words[1:])
+    parsed.command_line = words
+    return parsed
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        filled("digits-mlp", [{}, {}]),
+        filled("digits-mlp", [{"lr": "0.1"}, {"lr": "0.1"}, {"lr": "0.1"}], repeat="2", save_every="5", stop_at_nan="yes"),
+        filled("digits-mlp", [{}, {"seed": "1"}], repeat="3", save_at="3 7", replicas="first", tolerance="ulp=4 params:rel=1e-3"),
+        filled("digits-mlp", [{"seed": "2"}, {"seed": "1"}, {}], at_divergence="pause", stats_every="7", leaves_every="2"),
+    ],
+)
+def test_the_command_of_a_form_asks_for_the_same_runs(form: forms.RaceForm, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("reprotui.race.start.start_race", lambda *arguments: asked.append(arguments))
+    form.start(runs)
+    [(request, reference, members, tolerance, at_divergence)] = asked
+    parsed = parsed_again(form, runs)
+    name, overrides = common.experiment_and_overrides(parsed.experiment)
+    told = common.request(parsed, checkpointing.schedule(parsed))
+    assert (name, told.name, told.runs.absolute()) == (reference.name, request.name, request.runs)
+    assert (told.recording, told.checkpointing) == (request.recording, request.checkpointing)
+    assert (parsed.tolerance or [], race_command._at_divergence(parsed)) == (tolerance, at_divergence)
+    typed = race_command._members(parsed, overrides)
+    assert [member.label for member in typed] == [member.label for member in members]
+    resolved = [resolve_configs(reference, [member.overrides for member in found]) for found in (typed, members)]
+    assert resolved[0] == resolved[1]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [{"command": "python train.py"}, {}],
+        [{"command": "LEVEL=2 python train.py --name 'a b'"}, {}, {}],
+        [{"command": "python train.py"}, {"command": "python train.py --fault"}],
+        [{"command": "./one"}, {"command": "./two"}, {}],
+        [{"command": "python train.py", "revision": "main"}, {"revision": "HEAD"}],
+        [{"command": "python train.py"}, {}, {"folder": "other"}],
+        [{"command": "python train.py", "folder": "one"}, {"command": "python new.py", "revision": "HEAD~1"}],
+    ],
+)
+@pytest.mark.parametrize("repeat", ["1", "2"])
+def test_the_command_of_a_form_of_scripts_asks_for_the_same_runs(
+    columns: list[dict[str, str]], repeat: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = filled("script", columns, repeat=repeat, inside="yes", step_function="train", every="3", at_divergence="stop")
+    asked: list[Any] = []
+    monkeypatch.setattr("reprotui.race.start.start_scripts", lambda *arguments: asked.append(arguments))
+    form.start(runs)
+    [(request, race, _, at_divergence)] = asked
+    parsed = parsed_again(form, runs)
+    typed = scripts.preparation(parsed, "abcdefgh")
+    assert typed is not None
+    assert typed._commands == race._commands
+    assert (typed._options, typed._sources) == (race._options, race._sources)
+    assert common.request(parsed).recording == request.recording
+    assert race_command._at_divergence(parsed) == at_divergence == "stop"
+
+
+def test_what_is_wrong_is_said_at_its_cell(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    wrong = [{"command": "python absent.py"}, {"command": "python train.py", "folder": "nowhere", "revision": "main"}, {}, {}]
+    wrong += [{"command": "python 'train.py"}, {"command": "python train.py", "revision": "HEAD"}]
+    found = form_check.check(filled("script", wrong, repeat="2", every="0", tolerance="ulp=many"), runs)
+    assert "absent.py does not exist" in found.runs[0]["command"]
+    assert found.runs[1] == {"revision": "folder and revision both say where it comes from: give one"}
+    assert found.runs[2] == {}, "A's command is wrong, and said there"
+    assert "cannot be read as a command" in found.runs[4]["command"]
+    assert found.runs[5]["revision"].startswith("git rev-parse")
+    assert "12 runs: a race has at most 8" in found.options["repeat"]
+    assert found.options["every"] == "a whole number from 1 on"
+    assert "'many' is no number" in found.options["tolerance"]
+    fit = filled("script", [{"command": "python train.py"}, {"command": f"{sys.executable} train.py", "folder": "."}])
+    assert form_check.check(fit, runs).first == ""
+    late = form_check.check(filled("digits-mlp", [{}, {}], save_at="7 201"), runs)
+    assert late.first == "save-at: --save-at 201: this run trains steps 1 to 200"
+    assert form_check.check(filled("digits-mlp", [{}, {}], save_at="7 200"), runs).first == ""
+
+
+TRAINING = """
+import sys
+import jax, jax.numpy as jnp
+
+@jax.jit
+def train(w, x):
+    return w - 0.1 * x, jnp.sum(w)
+
+w = jnp.ones(4)
+for step in range(1, 9):
+    w, loss = train(w, jnp.float32(step + (0.5 if step >= 6 and "--fault" in sys.argv else 0)))
+"""
+
+
+def test_the_form_races_scripts_and_the_race_remembers_what_was_asked(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAINING)
+    python = shlex.quote(sys.executable)
+
+    async def story(pilot: Pilot[int]) -> None:
+        screen = await open_form(pilot)
+        await go_to(pilot, "experiment", 0)
+        await pilot.press("space", "space", "space")
+        await until(pilot, "the fields of scripts", lambda: any(field.name == "command" for field in screen.form.fields))
+        assert "such as python train.py" in str(screen.why_not("new.start"))
+        for column, text in enumerate((f"{python} train.py", f"{python} train.py --fault")):
+            await go_to(pilot, "command", column)
+            screen.grid.post_message(events.Paste(text))
+            await until(pilot, "the command", lambda text=text: text in screen.form.commands)
+            await pilot.press("enter")
+        for option in ("at-divergence", "stop-at-nan"):
+            await go_to(pilot, option, 0)
+            await pilot.press("space")
+        assert "--stop-at-divergence --stop-at-nan" in command(pilot)
+        await go_to(pilot, "name", 0)
+        await pilot.press("enter", *"mine", "enter")
+        await until(pilot, "it is checked", lambda: screen.form.name == "mine" and not screen.why_not("new.start"))
+        await pilot.press("ctrl+s")
+        await until(pilot, "the race screen", lambda: isinstance(pilot.app.screen, RaceScreen))
+        ended = [RunDirectory(runs / "mine" / label) for label in "ab"]
+        await until(pilot, "the verdict", lambda: "DIVERGED at step 6" in said(pilot))
+        await until(pilot, "the runs have ended", lambda: not any(run.state().alive for run in ended))
+
+    drive(runs, story, size=(140, 40))
+    assert read_json(runs / "mine" / "race.json")["at_divergence"] == "stop"
+    manifests = [RunDirectory(runs / "mine" / label).manifest() for label in "ab"]
+    assert [manifest.launch.words[1:] for manifest in manifests if manifest.launch] == [("train.py",), ("train.py", "--fault")]
+    assert all(manifest.recording.stop_at_nan for manifest in manifests)
+
+
+def test_a_revision_is_checked_out_for_the_race_and_removed_when_nobody_needs_it(runs: Path, tmp_path: Path) -> None:
+    wait = "import pathlib, time\nwhile not pathlib.Path('{}').exists():\n    time.sleep(0.02)\n"
+    (tmp_path / "train.py").write_text(wait.format(tmp_path / "go"))
+    for words in (("init", "-q"), ("add", "train.py"), ("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "one")):
+        subprocess.run(["git", *words], check=True, capture_output=True)
+    form = filled("script", [{"command": f"{shlex.quote(sys.executable)} train.py", "revision": "HEAD"}, {}])
+    assert form_check.check(form, runs).first == ""
+    started = form.start(runs)
+    assert started.finish is not None
+    [left] = started.finish()
+    assert (left / "train.py").is_file(), "a run goes on in it"
+    (tmp_path / "go").touch()
+    for process in started.processes.values():
+        process.wait(PATIENCE)
+    assert list(started.finish()) == [] and not left.exists()

@@ -2,19 +2,31 @@
 
 import json
 import os
+import re
 import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyte
 import pytest
+from textual._compositor import CompositorUpdate
 
 from pilots import Dashboard, LiveRace, dashboard, drive
+from reprotui.manifest import RunState
 from reprotui.settings import Settings
-from reprotui.tui.actions import ACTIONS, EVERYWHERE, Action, of_screen
+from reprotui.trace.phases import MARKS
+from reprotui.tui.actions import ACTIONS, BY_ID, EVERYWHERE, Action, key_name, keys_of, of_screen
+from reprotui.tui.app import DashboardApp
 from reprotui.tui.screens.race import RaceScreen
+from reprotui.tui.symbols import ASCII, UNICODE
 from reprotui.tui.widgets.card import RunCard
 from reprotui.tui.widgets.chart import AXIS, LossChart
-from reprotui.tui.widgets.keybar import key_name, keys_of
+from reprotui.tui.widgets.keybar import KeyBar
+from reprotui.tui.widgets.plots import Plots
+from reprotui.tui.widgets.run_table import RunTable
 from reprotui.tui.widgets.steps import StepTable
 from reprotui.tui.widgets.strip import LABEL, DivergenceStrip
 from reprotui.tui.widgets.verdict import VerdictBand
@@ -63,11 +75,11 @@ def lanes(driven: Dashboard) -> dict[str, str]:
     [
         ("identical", "=  IDENTICAL through step 80", None, "identical", "="),
         ("two-seeds", "≠  DIVERGED at step 0 · init · 3 leaves", 0, "diverged", "≠"),
-        ("learning-rate", "≠  DIVERGED at step 1 · update · 6 leaves", 1, "diverged", "≠"),
+        ("learning-rate", "≠  DIVERGED at step 1 · params · 6 leaves", 1, "diverged", "≠"),
         ("batch-order", "≠  DIVERGED at step 37 · batch · 2 leaves", 37, "diverged", "=≠"),
-        ("bit-flip", "≠  DIVERGED at step 50 · update · 1 leaf", 50, "diverged", "=≠"),
-        ("nan-loss", "=  IDENTICAL through step 80", None, "identical", "=x"),
-        ("killed", "?  INCOMPLETE · equal up to step 260; B has no seal", None, "incomplete", "=·"),
+        ("bit-flip", "≠  DIVERGED at step 50 · params · 1 leaf", 50, "diverged", "=≠"),
+        ("nan-loss", "!  IDENTICAL through step 80 · not finite from step 2 on: first forward/loss", None, "broken", "=x"),
+        ("killed", "?  INCOMPLETE · equal up to step 260; B was killed and left no seal", None, "incomplete", "=·"),
     ],
 )
 def test_a_recorded_race_tells_its_story_at_a_glance(
@@ -93,7 +105,7 @@ def test_a_recorded_race_tells_its_story_at_a_glance(
             row = next(line for line in lines if f"{first} ≠" in line)
             assert table.emphasis(table.cursor) == "first"
             assert driven.race.status is not None
-            assert str(driven.race.status.verdicts[0].phase) in row or first == 0
+            assert MARKS[str(driven.race.status.verdicts[0].phase)] in row.rpartition("≠")[2]
             assert f"≠{first}" in chart_lines(driven)[-1]
             assert any("┊" in line for line in chart_lines(driven)) or first <= 1
             # The strip turns where the runs do.
@@ -105,7 +117,7 @@ def test_a_recorded_race_tells_its_story_at_a_glance(
 def test_what_else_stands_there(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("nan-loss")) as driven:
-            assert "the loss is NaN: A since step" in driven.text()
+            assert "not finite from step" in driven.text()
             assert "all checksums of 81 recorded steps agree" in driven.text()
             assert "x" in chart_lines(driven)[-2]
             assert "NaN" in driven.text()
@@ -138,20 +150,79 @@ def test_three_runs_and_another_one_against_a(sample: Any, tmp_path: Path) -> No
 
     async def look() -> None:
         async with dashboard(race) as driven:
-            assert "D against A: DIVERGED at step 37" in driven.text()
-            table = driven.get(StepTable)
+            band, runs, table = driven.get(VerdictBand), driven.get(RunTable), driven.get(StepTable)
+            said = driven.lines()
+            assert said[0].strip() == "≠  A = B · D differs from step 37, C from 50"
+            assert said[1].strip() == "D against A: DIVERGED at step 37 · batch · 2 leaves", (
+                "what differs first is held against A"
+            )
+            assert "3 steps D against A" in driven.text()
+            assert (table.step, runs.cursor) == (37, 3)
+            await driven.press("v")
             assert "3 steps B against A" in driven.text()
-            assert table.step == 80
+            assert "B against A: IDENTICAL through step 80" in driven.lines()[1]
+            assert "all checksums of 81 recorded steps agree" in driven.lines()[2]
+            assert band.has_class("-diverged"), "two others differ"
+            assert (table.step, runs.cursor) == (37, 1), "nothing to jump to: the cursor stays"
             assert set(lanes(driven)["all"]) == {"="}
             await driven.press("d")
             await driven.press("v")
             assert "3 steps C against A" in driven.text()
+            assert "≠50" in chart_lines(driven)[-1]
             assert table.step == 50
             assert set(lanes(driven)["all"]) == {"=", "≠"}
-            await driven.press("v")
+            await driven.press("enter")
+            assert "step 50 · C against A" in driven.text()
+            await driven.press("escape")
+            await driven.pilot.click(runs, offset=(8, 4))  # the row of D
+            await driven.pilot.pause()
+            assert driven.race.pair == 2
             assert table.step == 37
-            await driven.press("v")
-            assert "3 steps B against A" in driven.text()
+            assert driven.app.focused is runs
+            await driven.press("k", "k")
+            assert driven.race.pair == 0
+            await driven.press("k")
+            assert driven.race.pair == 0, "A is held against nobody"
+            assert [line[1:2] for line in driven.lines() if line[1:2] in "ABCD" and "finished" in line] == list("ABCD")
+
+    drive(look())
+
+
+def eight(sample: Any) -> Path:
+    """Return a race of eight that came to eight different things; the last one records every fifth step, and was killed."""
+    race = sample("identical")
+    others = ["batch-order", "identical", "two-seeds", "learning-rate", "bit-flip", "nan-loss", "killed"]
+    copies = {name: sample(name) for name in others if name != "identical"} | {"identical": race}
+    shutil.copytree(race / "b", race / "c")
+    shutil.rmtree(race / "b")
+    for label, name in zip("bdefgh", [name for name in others if name != "identical"], strict=True):
+        shutil.copytree(copies[name] / "b", race / label)
+    edited = json.loads((race / "race.json").read_text())
+    (race / "race.json").write_text(json.dumps({**edited, "members": list("abcdefgh"), "verdicts": None}))
+    return race
+
+
+@pytest.mark.parametrize("size", [(120, 36), (80, 24)])
+def test_eight_runs_are_seen_at_once_or_scrolled_to(sample: Any, size: tuple[int, int]) -> None:
+    race = eight(sample)
+
+    async def look() -> None:
+        async with dashboard(race, size=size) as driven:
+            head = " ".join(" ".join(driven.lines()[:2]).split())
+            assert head.startswith(
+                "≠ A = C · D differs from step 0, E and G from 1, B from 37, F from 50 · H equal through step 80"
+            )
+            seen = [line for line in driven.lines() if line[1:4] in {f"{label}  " for label in "ABCDEFGH"}]
+            assert len(seen) == (8 if size[1] == 36 else 5)
+            row = next(line for line in driven.lines() if line.startswith("▸D"))
+            assert "≠ 0 init" in row
+            assert "seed: 0 → 1" in row
+            for label in "EFGHBCD":
+                await driven.press("v")
+                row = next(line for line in driven.lines() if line.startswith(f"▸{label}"))
+                assert f"3 steps {label} against A" in driven.text()
+                assert f"{label} against A: " in "".join(driven.lines()[:4])
+            assert "NaN" in driven.text() or size[1] < 36
 
     drive(look())
 
@@ -162,18 +233,51 @@ def test_three_runs_and_another_one_against_a(sample: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.id)
 def test_an_action_is_done_by_a_method_and_says_what_it_does(action: Action) -> None:
     from reprotui.tui import app
-    from reprotui.tui.screens import checkpoints, home, new_race, race, step
+    from reprotui.tui.screens import checkpoints, home, lesson, new_race, race, step
 
-    kinds: list[Any] = [value for module in (home, new_race, race, step, checkpoints) for value in vars(module).values()]
+    kinds: list[Any] = [value for module in (home, lesson, new_race, race, step, checkpoints) for value in vars(module).values()]
     screens = {kind.NAME: kind for kind in kinds if getattr(kind, "NAME", "") and isinstance(kind, type)}
     if action.screen == EVERYWHERE:
         assert callable(getattr(app.DashboardApp, f"action_{action.method}"))
     else:
         assert callable(getattr(screens[action.screen], f"do_{action.method}"))
         if action.argument is not None:
-            assert action.argument in ("chart", "strip", "steps", "events", "log")
+            if action.method == "chart":
+                assert callable(getattr(Plots, action.argument))
+            assert action.method == "chart" or action.argument in (
+                "chart",
+                "strip",
+                "steps",
+                "events",
+                "log",
+                *"123456",
+                "-1",
+                "open",
+                "close",
+                "behind",
+                "before",
+                "pause",
+                "advance",
+                "stop",
+                "hold",
+                "stop_at",
+            )
     assert len(action.text) <= 16
     assert action.help
+
+
+def test_a_letter_means_the_same_on_every_screen_and_what_ends_or_deletes_something_is_a_capital() -> None:
+    moves = {"h", "j", "k", "l", "g", "G"}
+    meanings: dict[str, set[str]] = {}
+    for action in ACTIONS:
+        for key in keys_of(action, {}):
+            if len(key) == 1 and key.isalpha() and key not in moves:
+                meanings.setdefault(key, set()).add(action.text)
+    # A run of a race, or a checkpoint of it, is held against A; x plants the fault of a lesson, whose screen replays nothing.
+    twice = {"v": {"versus", "A against B"}, "x": {"exact", "plant / mend"}}
+    assert {key: texts for key, texts in meanings.items() if len(texts) > 1} == twice
+    for name in ("race.stop", "race.stop_at_divergence", "home.delete"):
+        assert not any(len(key) == 1 and key.islower() for key in keys_of(BY_ID[name], {})), name
 
 
 @pytest.mark.parametrize("screen", sorted({action.screen for action in ACTIONS}))
@@ -181,6 +285,49 @@ def test_no_two_actions_of_a_screen_share_a_key(screen: str) -> None:
     keys = [key for action in of_screen(screen) for key in keys_of(action, {})]
     if screen != EVERYWHERE:
         assert len(keys) == len(set(keys)), sorted(key for key in keys if keys.count(key) > 1)
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("screen", sorted({action.screen for action in ACTIONS} - {EVERYWHERE}))
+def test_every_action_of_the_footer_has_a_place_at_80_columns(screen: str, ascii_only: bool) -> None:
+    symbols = ASCII if ascii_only else UNICODE
+    bar = KeyBar(screen, symbols, {})
+    for width in (80, 100, 120, 160, 240):
+        lines = [line.plain for line in bar._lines(width, 24)]
+        assert all(len(line) <= width for line in lines)
+        for action in bar.actions:
+            key = key_name(keys_of(action, {})[0], symbols.ascii)
+            short = key_name(keys_of(action, {})[0], symbols.ascii, short=True)
+            assert any(f" {name} " in line for line in lines for name in (key, short)), (width, action.id, lines)
+    assert len(bar._lines(240, 24)) == 1
+    # Where lines are few there is one, and what holds everywhere is on it.
+    (line,) = [line.plain for line in bar._lines(60, 12)]
+    assert len(line) <= 60
+    assert line.endswith(" q quit")
+
+
+def test_signs_and_words_are_one_key_away_on_every_screen(sample: Any, tmp_path: Path) -> None:
+    sample("bit-flip")
+
+    async def look() -> None:
+        async with dashboard(runs=tmp_path, size=(120, 60)) as driven:
+            for keys in ("", "enter", "enter", "escape c", "escape escape T enter"):
+                await driven.press(*keys.split())
+                await driven.press("i")
+                told = driven.text()
+                assert "different bits" in told, keys
+                for phase, mark in MARKS.items():
+                    assert f"{mark} {phase}" in told
+                for word in ("leaf", "root", "seal", "chain", "checksum"):
+                    assert f"│  {word} " in told
+                await driven.press("tab")
+                assert "keys and what they do" in driven.text()
+                await driven.press("tab")
+                assert "different bits" in driven.text()
+                await driven.press("escape")
+                assert "different bits" not in driven.text()
+
+    drive(look())
 
 
 def test_help_footer_and_palette_name_the_actions(sample: Any) -> None:
@@ -215,7 +362,7 @@ def test_keys_of_a_recorded_race_do_what_their_help_says(sample: Any, own_settin
             async def goes(keys: str, step: int) -> None:
                 await driven.press(*keys.split())
                 assert table.step == step, keys
-                assert chart._step == step
+                assert chart.step == step
 
             for keys, step in (
                 ("g", 0),
@@ -257,7 +404,7 @@ def test_keys_of_a_recorded_race_do_what_their_help_says(sample: Any, own_settin
             await driven.press("0")
             assert chart.window == (0, 80)
             assert "1 loss, log" in driven.text()
-            await driven.press("l")
+            await driven.press("L")
             assert "1 loss, linear" in driven.text()
             assert json.loads((own_settings.parent / "layout.json").read_text()) == {"log_scale": False}
 
@@ -278,18 +425,18 @@ def test_keys_of_a_recorded_race_do_what_their_help_says(sample: Any, own_settin
             assert isinstance(driven.app.screen, RaceScreen)
 
             # Copying
-            await driven.press("y")
+            await driven.press("Y")
             command = (
                 "reprotui race digits-mlp width=32 depth=2 batch_size=32 steps=80 --b perturb=50:params/dense_1/kernel:100:20"
             )
             copied = own_settings.parent / "reprotui-copied.txt"
             assert command.split("--b")[1] in copied.read_text()
             assert driven.app.clipboard + "\n" == copied.read_text()
-            await driven.press("3", "d", "Y")
+            await driven.press("3", "d", "y")
             lines = copied.read_text().splitlines()
             assert lines[0] == "step 50"
             assert lines[1].startswith("A loss=0.434130")
-            assert "update=" in lines[2]
+            assert "params=" in lines[2]
             assert "copied" in driven.said()[0]
 
     drive(look())
@@ -323,7 +470,7 @@ def test_the_pane_that_has_the_screen_has_it_the_next_time_too(sample: Any, own_
 def test_what_cannot_be_done_says_why(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("identical")) as driven:
-            for key in ("space", "full_stop", "s", "x", "t", "f"):
+            for key in ("space", "full_stop", "S", "B", "t", "f"):
                 await driven.press(key)
                 assert driven.said() == ["no run is alive: there is nothing to control or to follow"], key
             for key in ("d", "n", "N"):
@@ -350,7 +497,7 @@ def test_the_palette_goes_to_a_step_and_does_any_action(sample: Any) -> None:
             await driven.until("the step", lambda: driven.get(StepTable).step == 33)
             await driven.press("ctrl+p")
             await driven.pilot.press(*"log scale")
-            await driven.until("the action in the palette", lambda: "Log scale  (l)" in driven.text())
+            await driven.until("the action in the palette", lambda: "Log scale  (L)" in driven.text())
             await driven.press("down", "enter")
             await driven.until("a linear axis", lambda: not driven.race.query_one(LossChart).log_scale)
             await driven.press("ctrl+p")
@@ -382,13 +529,14 @@ def test_everything_can_be_clicked(sample: Any) -> None:
             assert table.step == row
             cards = list(driven.race.query(RunCard))
             await driven.pilot.click(cards[1])
-            assert driven.race.target == 1
+            assert driven.race.cards.target == 1
             await driven.pilot.click(cards[1])
-            assert driven.race.target is None
+            assert driven.race.cards.target is None
 
             await driven.pilot._post_mouse_events([_wheel(up=True)], chart, offset=(AXIS + 20, 4), button=0)
             await driven.pilot.pause()
             assert chart.zoomed
+            assert "1 loss, log · zoomed" in driven.text(), "the title says so whoever zooms"
             assert chart.window[1] - chart.window[0] == 40
             before = chart.window
             await driven.pilot.mouse_down(chart, offset=(AXIS + 30, 4))
@@ -509,7 +657,7 @@ def test_runs_are_controlled_together_and_one_by_one(live: Any) -> None:
             race.event("b", "paused", "after step 10")
             await driven.until("both paused", lambda: states() == ["paused", "paused"])
             await driven.press("t")
-            assert driven.race.target == 0
+            assert driven.race.cards.target == 0
             await driven.press("full_stop")
             assert (race.asked("a")[1:], race.asked("b")[1:]) == (["advance"], [])
             await driven.press("t", "space")
@@ -517,11 +665,11 @@ def test_runs_are_controlled_together_and_one_by_one(live: Any) -> None:
             race.event("b", "resumed", "after step 10")
             await driven.until("B runs", lambda: states() == ["paused", "running"])
             await driven.press("t")
-            assert driven.race.target is None
+            assert driven.race.cards.target is None
             await driven.press("space")  # not all are paused: all are paused now
             assert (race.asked("a")[2:], race.asked("b")[2:]) == (["pause"], ["pause"])
             await driven.press("t")
-            await driven.press("s")
+            await driven.press("S")
             assert race.asked("a")[-1] == "stop"
             assert race.asked("b")[-1] == "pause"
             assert "stopping" in driven.said()[0]
@@ -542,12 +690,12 @@ def test_a_divergence_is_shown_when_it_is_written_and_stops_the_race_where_asked
     async def look() -> None:
         async with dashboard(race.path) as driven:
             table = driven.get(StepTable)
-            await driven.press("x", "x")
-            assert driven.race.at_divergence is None
-            await driven.press("x")
+            await driven.press("B", "B")
+            assert not driven.race.cards.stop_at_divergence
+            await driven.press("B")
             steps = {step: leaves for step, leaves in steps_of(30).items() if step > 5}
             race.write(steps, "a")
-            race.write(changed(steps, 17, "grads:grads/b", "update:params/w"), "b")
+            race.write(changed(steps, 17, "grads:grads/b", "params:params/w"), "b")
             await driven.until("the divergence", lambda: "DIVERGED at step 17 · grads" in driven.text())
             assert table.step == 17
             assert not table.follow
@@ -591,7 +739,7 @@ def test_a_runs_directory_that_vanishes_is_said_and_the_screen_stays(live: Any) 
             assert [run.state for run in driven.race.status.runs] == ["gone", "gone"]
             assert driven.get(StepTable).count == 21
             await driven.press("g", "n", "enter")
-            await driven.press("escape", "space", "l")
+            await driven.press("escape", "space", "L")
             assert driven.app.is_running
 
     drive(look())
@@ -648,7 +796,7 @@ def test_a_race_whose_workers_all_fail_shows_what_they_said(live: Any) -> None:
             await driven.press("5")
             assert r"\x1b[31mred\x1b[0m\x07 and loud" in driven.text()
             assert "\x1b" not in driven.text()
-            for key in ("enter", "Y", "d", "n", "G", "plus", "l"):
+            for key in ("enter", "Y", "d", "n", "G", "plus", "L"):
                 await driven.press(key)
                 assert driven.app.is_running
 
@@ -778,6 +926,57 @@ def test_terminals_of_every_size_and_a_resize_in_the_middle_of_it(sample: Any) -
     drive(look())
 
 
+def test_what_stands_on_the_terminal_is_the_picture_when_the_verdict_grows_in_a_narrow_one(
+    sample: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last news of a race: a verdict of more lines, and words for panes that a narrow terminal hides."""
+    terminal = pyte.Screen(80, 24)
+    stream = pyte.Stream(terminal)
+    display = DashboardApp._display
+
+    def drawn(app: DashboardApp, screen: Any, renderable: Any) -> None:
+        if isinstance(renderable, CompositorUpdate):
+            stream.feed(renderable.render_segments(app.console))
+        display(app, screen, renderable)
+
+    late = False
+    check, update = VerdictBand._check_refresh, RaceScreen._on_timer_update
+
+    def check_late(band: VerdictBand) -> None:
+        if not late:
+            check(band)
+
+    def update_before(screen: RaceScreen) -> None:
+        """Draw a frame between the band's wish for a new layout and its fulfilment, as happens where the cores are busy."""
+        nonlocal late
+        if late:
+            late = False
+            check(screen.query_one(VerdictBand))
+        update(screen)
+
+    monkeypatch.setattr(VerdictBand, "_check_refresh", check_late)
+    monkeypatch.setattr(RaceScreen, "_on_timer_update", update_before)
+    monkeypatch.setattr(DashboardApp, "_display", drawn)
+
+    async def look() -> None:
+        nonlocal late
+        async with dashboard(sample("identical"), size=(80, 24)) as driven:
+            ended = driven.race.status
+            assert ended is not None
+            for keys in ((), ("z",)):  # with z, the step table hides other panes
+                await driven.press(*keys)
+                runs = [replace(run, state=RunState.RUNNING, events=(), log=()) for run in ended.runs]
+                driven.race.status = replace(ended, runs=tuple(runs), verdicts=(), judged=False)
+                await driven.until("a race that runs", lambda: "RUNNING" in driven.text())
+                late = True
+                driven.race.status = ended
+                await driven.until("its verdict", lambda: "digests of the" in driven.text())
+                await driven.steady()
+                assert [line.rstrip() for line in terminal.display] == driven.lines(), keys
+
+    drive(look())
+
+
 def test_escape_leaves_a_race_that_was_opened_first_for_home(sample: Any) -> None:
     async def look() -> None:
         path = sample("identical")
@@ -801,3 +1000,68 @@ def test_a_run_that_cannot_be_opened_is_said_on_home(tmp_path: Path) -> None:
 
     drive(look())
     assert os.environ["REPROTUI_SETTINGS"].startswith(str(tmp_path))
+
+
+# The step table
+
+
+def _edit(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+def _line(table: StepTable, index: int, width: int) -> str:
+    return "".join(cell.text for cell in table.cells(index, width))
+
+
+def test_the_table_shows_roots_of_gradients_and_parameters_and_a_mark_a_phase(sample: Any) -> None:
+    async def look() -> None:
+        async with dashboard(sample("bit-flip"), size=(140, 40)) as driven:
+            table = driven.get(StepTable)
+            for width, digits in ((71, 6), (79, 7), (103, 13)):
+                equal, first, after = (_line(table, index, width) for index in (49, 50, 51))
+                assert equal.count("2a3c9c4773e48"[:digits]) == 2 and equal.count("3d2c6e3a3f407"[:digits]) == 2
+                assert "580d4e7da7ccc"[:digits] in first and "57614bca711b9"[:digits] in first
+                assert (first.endswith("·····p"), after.endswith("··fgop"), equal.strip().endswith("p")) == (True, True, False)
+                assert max(map(len, (equal, first, after, "".join(cell.text for cell in table.heading(width))))) <= width
+            # The first differing row stays on top where it is above what is seen.
+            table.follow = False
+            table.go_to_step(80)
+            await driven.pilot.pause()
+            assert table.scroll_offset.y > 50
+            assert "".join(part.text for part in table.render_line(1)).split()[:2] == ["50", "≠"]
+            table.go_to_step(40)
+            table.scroll_to(y=30, animate=False)
+            await driven.pilot.pause()
+            assert "".join(part.text for part in table.render_line(1)).split()[0] != "50"
+
+    drive(look())
+
+
+def test_a_step_whose_loss_is_nan_in_both_runs_does_not_look_healthy(sample: Any) -> None:
+    """Also in traces of before, which say nothing of what is not finite."""
+
+    async def look() -> None:
+        async with dashboard(sample("nan-loss"), size=(140, 40)) as driven:
+            table = driven.get(StepTable)
+            line = _line(table, 50, 71)
+            assert line.endswith("··x···") and line.count("NaN") == 2 and " 0 " not in line
+            assert table.cells(50, 71)[1].colour == "unknown"
+            assert "x" not in _line(table, 0, 71)
+
+    drive(look())
+
+
+def test_an_edited_loss_is_not_shown_and_verify_finds_it(sample: Any) -> None:
+    race = sample("identical")
+
+    async def look(said: str) -> None:
+        async with dashboard(race, size=(140, 40)) as driven:
+            table = driven.get(StepTable)
+            assert not re.search(r"\b9\b", _line(table, 7, 103).partition("=")[2])
+            await driven.pilot.press("V")
+            await driven.until("the answer", lambda: said in table.title)
+
+    drive(look("verified: A 81 records, B 81 records"))
+    _edit(race / "b" / "trace.db", "UPDATE steps SET loss = 9")
+    drive(look("1 of 2 traces do not verify"))

@@ -78,7 +78,9 @@ def test_two_scripts_started_by_hand_are_compared_while_they_train(reprotui: Cli
 def test_a_race_of_scripts_is_watched_and_controlled(reprotui: Cli) -> None:
     reprotui.write("train.py", SCRIPT)
     command = f"{sys.executable} train.py"
-    process = reprotui.start("race", "--name", "race", "--headless", "--a", command, "--b", f"{command} --fault")
+    process = reprotui.start(
+        "race", "--name", "race", "--headless", "--replicas", "first", "--a", command, "--b", f"{command} --fault"
+    )
     path = reprotui.runs / "race"
     runs = [path / "a", path / "b"]
     wait_for_records(*runs)
@@ -90,6 +92,7 @@ def test_a_race_of_scripts_is_watched_and_controlled(reprotui: Cli) -> None:
                 return [run.state for run in driven.race.status.runs]
 
             assert states() == ["running", "running"]
+            assert driven.text().count("--replicas first") == 2
             await driven.press("space")
             reprotui.write("go", "")
             await driven.until("both paused", lambda: states() == ["paused", "paused"])

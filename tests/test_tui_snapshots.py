@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from textual.widgets._markdown import MarkdownBulletList
 
 from pilots import Dashboard, dashboard, drive
 from reprotui.checksum import LeafSpec
 from reprotui.integrity import content_to_json, digest_state, identity_of_run
 from reprotui.integrity.formats.orbax import INTEGRITY_ITEM
+from reprotui.run_directory import RunDirectory
 from reprotui.tui.screens.new_race import NewRaceScreen
+from reprotui.tui.widgets.lesson_rows import LessonRows
 
 pytestmark = pytest.mark.usefixtures("own_settings")
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -80,7 +83,7 @@ async def listed(driven: Dashboard) -> None:
 
 async def filled_in(driven: Dashboard) -> None:
     """Fill in a form whose second run has another seed and a learning rate that cannot be."""
-    await driven.press("n")
+    await driven.press("a")
     await driven.until("the fields", lambda: isinstance(driven.app.screen, NewRaceScreen) and driven.app.screen.form.fields)
     screen = driven.app.screen
     assert isinstance(screen, NewRaceScreen)
@@ -94,13 +97,26 @@ async def filled_in(driven: Dashboard) -> None:
 async def verified(driven: Dashboard) -> None:
     await driven.press("c")
     await driven.until("the checkpoints", lambda: "checkpoints of" in driven.text())
-    await driven.press("V")
+    await driven.press("A")
     await driven.until("all verified", lambda: "verified 3: 1 not VALID" in driven.text())
 
 
 async def exporting(driven: Dashboard) -> None:
     await driven.press("e")
     driven.get("#export-path").value = "out/report"
+
+
+async def lessons(driven: Dashboard) -> None:
+    await driven.press("T")
+    await driven.until("the lessons", lambda: driven.app.screen.query_one(LessonRows).count)
+
+
+async def in_a_lesson(driven: Dashboard) -> None:
+    """Plant the fault of the first lesson, and predict."""
+    await lessons(driven)
+    await driven.press("enter")
+    await driven.until("the text", lambda: driven.app.screen.query(MarkdownBulletList))
+    await driven.press("x", "4")
 
 
 def pressed(*keys: str) -> Any:
@@ -113,6 +129,7 @@ def pressed(*keys: str) -> Any:
 OTHERS: dict[str, tuple[str | None, Any]] = {
     "home": (None, listed), "home-empty": (None, nothing), "home-error": (None, listed),
     "home-ready-made": (None, pressed("tab")), "new": (None, filled_in),
+    "lessons": (None, lessons), "lesson": (None, in_a_lesson),
     "checkpoints": ("bit-flip", verified), "checkpoints-empty": ("bit-flip", pressed("c")),
     "help": ("bit-flip", pressed("question_mark")), "export": ("bit-flip", exporting), "delete": (None, pressed("delete")),
 }  # fmt: skip
@@ -142,7 +159,8 @@ def test_other_screens_look_as_they_did(sample: Any, name: str) -> None:
             for width, size in SIZES.items():
                 await driven.pilot.resize_terminal(*size)
                 await driven.until("the layout", lambda size=size: driven.app.screen.size == size)
-                check(f"{name}-{width}", frozen_home(await driven.steady()))
+                text = await driven.steady()
+                check(f"{name}-{width}", f"{text}\n" if name == "lesson" else frozen_home(text))
 
     drive(look())
 
@@ -166,7 +184,7 @@ def saved(race: Path) -> None:
         content = digest_state((LeafSpec(name, array.dtype.name, array.shape), array) for name, array in leaves.items())
         path = race / label / "checkpoints" / str(step)
         write(path, nested(leaves), {INTEGRITY_ITEM: content_to_json(content)})
-        register(path, identity_of_run(json.loads((race / label / "run.json").read_text()), step), content)
+        register(path, identity_of_run(RunDirectory(race / label).manifest(), step), content)
     file = max(
         (path for path in (race / "a/checkpoints/80/state").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
     )

@@ -20,7 +20,7 @@ from conftest import ENDLESS, SAMPLES, Cli, eventually, last_step
 from pilots import dashboard, drive
 from reprotui.errors import USAGE
 from reprotui.experiments.discovery import find_experiment
-from reprotui.race import Member, Recording
+from reprotui.race.prepare import Member, Request
 from reprotui.race.start import start_race
 from reprotui.run_directory import RunDirectory
 from reprotui.tui.screens.race import RaceScreen
@@ -128,7 +128,7 @@ def terminal(reprotui: Cli) -> Any:
 
 def test_open_draws_obeys_and_leaves_the_terminal_as_it_was(terminal: Callable[..., Terminal]) -> None:
     shown = terminal("open", SAMPLES / "bit-flip")
-    shown.until("DIVERGED at step 50 · update · 1 leaf", "perturb=50", "q quit", "50 ≠")
+    shown.until("DIVERGED at step 50 · params · 1 leaf", "perturb=50", "q quit", "50 ≠")
     shown.press("\r")
     shown.until("the first diverging step", "params/dense_1/kernel")
     shown.press("\x1b")
@@ -157,6 +157,11 @@ def test_the_c_locale_draws_ascii(terminal: Callable[..., Terminal]) -> None:
     shown.press("q")
     assert shown.end() == 0
     assert shown.bytes.isascii()
+    shown = terminal("--symbols", "ascii", "open", SAMPLES / "batch-order")
+    shown.until("DIVERGED at step 37 - batch - 2 leaves", "37 #")
+    shown.press("qq?j")  # whoever leaves in a hurry
+    assert shown.end() == 0
+    assert b"Traceback" not in shown.bytes
 
 
 def test_without_a_terminal_there_is_a_sentence_and_exit_code_2(reprotui: Cli, terminal: Callable[..., Terminal]) -> None:
@@ -194,9 +199,9 @@ def test_runs_outlive_the_dashboard_and_a_killed_worker_is_named(reprotui: Cli, 
     third.until("so far", "following")
     with runs["b"].log_path.open("a") as log:
         log.write("Fatal Python error: Bus error\n")
-    os.kill(runs["b"].manifest()["process"]["pid"], signal.SIGKILL)
+    os.kill(runs["b"].manifest().process.pid, signal.SIGKILL)
     third.until("killed", "Fatal Python error: Bus error")
-    third.press("s")
+    third.press("S")
     third.until("INCOMPLETE", "stopped")
     assert runs["a"].state() == "stopped"
     third.press("q")
@@ -221,7 +226,7 @@ def test_the_whole_story_of_a_race(
         monkeypatch.setenv(name, value)
     overrides: dict[str, Any] = {"width": 32, "depth": 1, "steps": 100_000_000}
     members = [Member("a", overrides), Member("b", overrides | {"shuffle_from": 5})]
-    started = start_race(reprotui.runs, "story", find_experiment("digits-mlp"), members, Recording(), ["reprotui", "race"])
+    started = start_race(Request(reprotui.runs, "story", ["reprotui", "race"]), find_experiment("digits-mlp"), members)
     a, b = (RunDirectory(started.path / name) for name in "ab")
 
     async def story() -> None:
@@ -247,14 +252,16 @@ def test_the_whole_story_of_a_race(
                 return [run.state for run in driven.race.status.runs]
 
             await driven.press("space")
-            await driven.until("both paused", lambda: states() == ["paused", "paused"])
+            # Both are brought to the step of the one that is ahead.
+            together = lambda: states() == ["paused", "paused"] and last_step(a.path) == last_step(b.path)  # noqa: E731
+            await driven.until("both paused", together)
             at = [last_step(run.path) for run in (a, b)]
             await driven.press("full_stop")
             await driven.until("one step", lambda: [last_step(run.path) for run in (a, b)] == [at[0] + 1, at[1] + 1])
             await driven.press("t", "t", "space")  # B alone
             await driven.until("B goes on", lambda: states() == ["paused", "running"] and last_step(b.path) > at[1] + 20)
             assert last_step(a.path) == at[0] + 1
-            await driven.press("t", "s")
+            await driven.press("t", "S")
             await driven.until("both stopped", lambda: states() == ["stopped", "stopped"])
             await driven.settled()
             assert "DIVERGED at step 5 · batch · 2 leaves" in driven.text()

@@ -21,7 +21,8 @@ def fails(*_, **__):
     raise KeyError("a[/b]\\x1b[31m\\nend")
 
 for module in ({modules},):
-    for name in ("call", "list_", "verify", "diff", "register", "sign", "damage", "save", "restore", "prune"):
+    names = "call list_ verify diff register sign damage save restore prune _show _rename _note _delete"
+    for name in names.split():
         if callable(getattr(module, name, None)):
             setattr(module, name, fails)
 sys.exit(cli.main(sys.argv[1:]))
@@ -44,7 +45,8 @@ def commands() -> dict[str, list[str]]:
     """Return every command with arguments that its parser takes."""
     needed = {
         "open": ["x"], "compare": ["x", "y"], "replay": ["x", "--step", "1"], "report": ["x"], "control": ["x", "stop"],
-        "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "new": ["x"], "bench": ["startup"],
+        "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "new": ["x"],
+        "export": ["x"], "runs show": ["x"], "runs rename": ["x", "y"], "runs note": ["x", "text"], "runs delete": ["x"],
         "checkpoint list": ["x"], "checkpoint save": ["x"], "checkpoint restore": ["x"], "checkpoint verify": ["x"],
         "checkpoint diff": ["x", "y"], "checkpoint prune": ["x", "--keep", "1"], "checkpoint register": ["x"],
         "checkpoint sign": ["x", "--key", "k"], "checkpoint damage": ["x"],
@@ -81,14 +83,12 @@ def log_of(line: str) -> str:
     return Path(line.partition("the traceback is in ")[2].rpartition(", please")[0]).read_text()
 
 
-MODULES = (
-    "bench, certify, check, checkpoint, checkpointing, compare, config, control, env, gate, new, open, race, replay, report, "
-)
-MODULES += "resume_check, run, runs, seed_check, signing"
+MODULES = "certify, check, checkpoint, checkpointing, compare, config, control, env, gate, new, open, race, replay, report, "
+MODULES += "export, learn, resume_check, run, runs, saving, seed_check, serve, signing"
 
 
 def test_every_command_is_walked_over() -> None:
-    assert len(commands()) == 26
+    assert len(commands()) == 31
 
 
 @pytest.mark.parametrize("command", commands())

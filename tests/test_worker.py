@@ -11,7 +11,9 @@ import pytest
 
 from conftest import ENDLESS, MLP, PATIENCE, events_of, eventually, last_step, rows_of
 from reprotui.experiments.discovery import find_experiment
-from reprotui.race import Member, Recording, Supervisor, prepare_race
+from reprotui.race.monitor import Monitor
+from reprotui.race.prepare import Member, Request, prepare_race
+from reprotui.race.start import labelled, running
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import verify_trace
 from test_race import SEEDED, USER_EXPERIMENT
@@ -240,13 +242,12 @@ def test_a_file_that_vanishes_before_the_start_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(SEEDED)
     members = [Member("a", {}), Member("b", {})]
-    race, runs = prepare_race(tmp_path / "runs", "race", find_experiment(str(path)), members, Recording(), ["reprotui"])
+    race, runs = prepare_race(Request(tmp_path / "runs", "race", ["reprotui"]), find_experiment(str(path)), members)
     path.unlink()
-    with Supervisor(list(zip("ab", runs, strict=True)), race) as supervisor:
-        supervisor.start()
-        snapshot = list(supervisor.follow())[-1]
-    assert [run.state for run in snapshot.runs] == ["failed", "failed"]
-    assert supervisor.exit_codes() == [2, 2]
+    with running(labelled(runs)) as processes:
+        status = list(Monitor(labelled(runs), processes, columns=False).follow(race))[-1]
+    assert [run.state for run in status.runs] == ["failed", "failed"]
+    assert [process.wait() for process in processes.values()] == [2, 2]
     assert "mine.py" in manifest(race / "a")["result"]["error"]
 
 

@@ -3,11 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from reprotui.version import __version__
+
 if TYPE_CHECKING:
     from reprotui.record.recorder import Recorder
     from reprotui.record.session import StopTraining
 
-__version__ = "0.1.0"
 __all__ = ["Recorder", "StopTraining", "__version__"]
 
 _ON_DEMAND = {"Recorder": "reprotui.record.recorder", "StopTraining": "reprotui.record.session"}

@@ -11,6 +11,8 @@ MOUNTS = Path("/proc/self/mountinfo")
 """Where Linux says which file system lies where."""
 _SAID = (*map(os.strerror, (errno.ENOSPC, errno.EDQUOT)), "database or disk is full")
 """How the system, libraries that hand its words on, and SQLite say that there is no room."""
+_NO_ROOM_FOR_INDEX = "SQLITE_IOERR_SHMSIZE"
+"""How SQLite names that the index of its journal, a file beside the trace, could not grow; its words are `disk I/O error`."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,13 @@ def with_disk(error: BaseException, path: Path) -> str:
 
     Room may be there again when somebody looks, as soon as what was half written is removed: the error's word counts.
     """
-    text = str(error)
-    return f"{text}; {_name(path)} is full" if any(said in text for said in _SAID) else text
+    return f"{error}; {_name(path)} is full" if no_room(error) else str(error)
+
+
+def no_room(error: BaseException) -> bool:
+    """Say whether an error tells that a disk had no room."""
+    index = getattr(error, "sqlite_errorname", "") == _NO_ROOM_FOR_INDEX  # of sqlite3.Error, which is not imported for this
+    return index or any(said in str(error) for said in _SAID)
 
 
 def _name(path: Path) -> str:

@@ -51,11 +51,12 @@ class Difference:
         return f"{self.name}: {self.a} → {self.b}"
 
 
-def capture_environment(directory: Path | None = None) -> dict[str, Any]:
+def capture_environment(directory: Path | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Describe this process: Python, packages and their builds, OS, CPU, GPUs and driver, relevant variables, git state.
 
     Args:
         directory: where the code lives whose git commit is recorded; the working directory by default.
+        variables: its environment variables; those of now by default.
 
     Returns:
         A JSON object. Takes a few milliseconds and one call of git, and of nvidia-smi where there is one; imports no
@@ -70,14 +71,33 @@ def capture_environment(directory: Path | None = None) -> dict[str, Any]:
         "cpu": {
             "model": cpu_model(),
             "count": os.cpu_count(),
-            "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "affinity": cores(),
         },
         "builds": package_builds(),
         "gpus": [dict(gpu) for gpu in gpus()],
         "host": platform.node(),
-        "variables": {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.match(name)},
+        "variables": {
+            name: value
+            for name, value in sorted((os.environ if variables is None else variables).items())
+            if is_captured_variable(name)
+        },
         "git": git_state(directory or Path.cwd()),
     }
+
+
+def first_variables() -> dict[str, str]:
+    """Return the environment variables that this process was started with, whatever it has imported since: jax sets some itself.
+
+    Where the platform does not tell, or the process wrote its title over them, those of now.
+    """
+    try:
+        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return dict(os.environ)
+    named = [os.fsdecode(entry).partition("=") for entry in entries if entry]
+    if not all(name and equals for name, equals, _ in named):
+        return dict(os.environ)
+    return {name: value for name, _, value in named}
 
 
 def is_captured_variable(name: str) -> bool:
@@ -204,6 +224,11 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 def _text(value: Any) -> str:
     return "unset" if value is None else str(value)
+
+
+def cores() -> int | None:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @functools.cache

@@ -1,34 +1,32 @@
-"""The run directory: manifest (`run.json`), commands (`commands.jsonl`), log, and whether its process is alive.
+"""The run directory: manifest (`run.json`), commands (`commands.jsonl`), log, and what its process is doing.
 
 The directory is the only thing that a worker, a supervisor and a reader share; see ARCHITECTURE.md for its layout.
 """
 
+import contextlib
 import json
 import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reprotui.disk import full_disk
 from reprotui.errors import BadInputError, CannotTellError
+from reprotui.manifest import Process, RunManifest, RunState, to_json
 from reprotui.names import entry_of
 from reprotui.regular import open_regular, read_regular
 
-MANIFEST_VERSION = 1
 RUNS_VARIABLE = "REPROTUI_RUNS"
 PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
 """Holds the password of an encrypted key: on a command line everybody could read it."""
 COMMANDS = ("pause", "resume", "advance", "save", "stop")
+LEAD = "lead"
+"""The command of whoever leads several runs: go on to a step and wait there, without a word, for the next one."""
 
-_OBJECTS = (
-    "checkpointing", "config", "config_phases", "devices", "environment", "experiment", "process", "program", "race",
-    "recording", "restore", "result", "seal",
-)  # fmt: skip
-"""Entries of a manifest that are JSON objects, or absent."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -38,16 +36,20 @@ def default_runs_directory() -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically and durably: temporary file, fsync, rename, fsync of the directory.
+    """Replace a JSON file atomically and durably.
 
     Raises:
         ValueError, TypeError: a value has no form in JSON (NaN, an infinity, an object), or none in UTF-8.
     """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically and durably: temporary file, fsync, rename, fsync of the directory."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -160,43 +162,51 @@ class RunDirectory:
     def log_path(self) -> Path:
         return self.path / "worker.log"
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> RunManifest:
         """Read `run.json`; raise BadInputError where it is missing or damaged, CannotTellError where it is newer."""
         if not self.path.exists():
             raise BadInputError(f"{self.path} does not exist")
         if not self.manifest_path.exists():
             raise BadInputError(f"{self.path} is not a run directory: it has no run.json")
-        manifest = read_json(self.manifest_path)
-        version = manifest.get("manifest_version")
-        if not isinstance(version, int):
-            raise BadInputError(f"{self.manifest_path} is not a run's manifest: it has no manifest_version")
-        if version > MANIFEST_VERSION:
-            raise CannotTellError(
-                f"{self.manifest_path} has manifest version {version}, this reprotui reads up to {MANIFEST_VERSION}: "
-                "upgrade reprotui"
-            )
-        for name in _OBJECTS:
-            if not isinstance(manifest.get(name), dict | None):
-                raise BadInputError(f"{self.manifest_path} is damaged: {name!r} is no object, it was edited or half written")
-        return manifest
+        return RunManifest.parse(read_json(self.manifest_path), self.manifest_path)
 
-    def update_manifest(self, **changes: Any) -> dict[str, Any]:
-        """Merge top-level entries into `run.json`, atomically; return the whole."""
-        manifest = {**self.manifest(), **changes}
-        write_json(self.manifest_path, manifest)
-        return manifest
+    def update_manifest(self, **changes: Any) -> RunManifest:
+        """Merge top-level entries, as values or as JSON, into `run.json`, atomically; return the whole.
 
-    def send(self, command: str) -> None:
-        """Append a command for the worker; the one channel by which anybody asks anything of it."""
-        if command not in COMMANDS:
+        What another version wrote beside the fields of a value stays.
+        """
+        document = dict(self.manifest().document)
+        for name, value in changes.items():
+            before = document.get(name)
+            kept = before if is_dataclass(value) and isinstance(before, Mapping) else {}
+            document[name] = {**kept, **to_json(value)} if kept else to_json(value)
+        return self.write_manifest(document)
+
+    def write_manifest(self, document: Mapping[str, Any]) -> RunManifest:
+        """Write a whole `run.json`, atomically; return it as it is read."""
+        write_json(self.manifest_path, document)
+        return RunManifest.parse(document, self.manifest_path)
+
+    def note_end(self) -> None:
+        """Note in `run.json` that the run's process is gone without a seal; to be called by whoever started it and saw it end."""
+        with contextlib.suppress(BadInputError, CannotTellError, OSError):  # the directory may be gone; it is a note only
+            manifest = self.manifest()
+            if self.state(manifest) is RunState.KILLED and manifest.process and manifest.process.ended_ns is None:
+                self.update_manifest(process=replace(manifest.process, ended_ns=time.time_ns()))
+
+    def send(self, command: str, to: int | None = None) -> None:
+        """Append a command for the worker; the one channel by which anybody asks anything of it.
+
+        Args:
+            command: one of `COMMANDS`, or `LEAD`.
+            to: the step that `advance` and `LEAD` go on to.
+        """
+        if command not in (*COMMANDS, LEAD):
             raise BadInputError(f"unknown command {command!r}: expected one of {', '.join(COMMANDS)}")
-        line = json.dumps({"time_ns": time.time_ns(), "command": command}) + "\n"
+        where = {} if to is None else {"to": to}
+        line = json.dumps({"time_ns": time.time_ns(), "command": command, **where}) + "\n"
         with self.commands_path.open("a", encoding="utf-8") as file:
             file.write(line)
-
-    def saves(self) -> bool:
-        """Say whether the run obeys `save`: a script that records itself saves in its own way."""
-        return bool(self.manifest().get("config_phases"))
 
     def log_tail(self, lines: int = 20) -> list[str]:
         """Return the last lines of the worker's log, without reading more than the end of it."""
@@ -207,56 +217,49 @@ class RunDirectory:
         except (OSError, BadInputError):
             return []
 
-    def state(self, manifest: dict[str, Any] | None = None) -> str:
+    def state(self, manifest: RunManifest | None = None) -> RunState:
         """Say what the run is doing, from its manifest and its process.
 
         Returns:
-            `finished`, `stopped` or `failed` (sealed, with that result); `created` (no worker yet), `running`;
-            `killed` (its process is gone and left no seal); `elsewhere` (unsealed, its process is on another host).
+            Finished, stopped or failed (sealed, with that result); created (no worker yet), running; killed (its process is
+            gone and left no seal); elsewhere (unsealed, its process is or was on another host, and nobody noted its end).
         """
         manifest = self.manifest() if manifest is None else manifest
-        result = manifest.get("result")
-        if result:
-            return str(result.get("state"))
-        process = manifest.get("process")
-        if not process:
-            return "created"
-        if process.get("host") != socket.gethostname():
-            return "elsewhere"
-        return "running" if process_alive(process) else "killed"
+        if manifest.result is not None:
+            return manifest.result.state
+        if manifest.process is None:
+            return RunState.CREATED
+        if manifest.process.ended_ns is not None:
+            return RunState.KILLED
+        if manifest.process.host != socket.gethostname():
+            return RunState.ELSEWHERE
+        return RunState.RUNNING if process_alive(manifest.process) else RunState.KILLED
 
-    def why(self, state: str, manifest: dict[str, Any]) -> str:
+    def why(self, state: RunState, manifest: RunManifest) -> str:
         """Say in one line why a run ended badly: what it said itself, or the disk that is full now; empty where nobody knows."""
-        if state == "failed":
-            lines = str((manifest.get("result") or {}).get("error") or "").strip().splitlines()
+        if state is RunState.FAILED:
+            lines = manifest.result.error.strip().splitlines() if manifest.result else []
             return lines[0] if lines else ""
-        return (full_disk(self.path) or "") if state == "killed" else ""
+        return (full_disk(self.path) or "") if state is RunState.KILLED else ""
 
 
-def planned_steps(manifest: dict[str, Any]) -> int | None:
-    """Return how many steps a run is going to take; a script of somebody's own may not say, or mean something else."""
-    steps = (manifest.get("config") or {}).get("steps")
-    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
-
-
-def this_process() -> dict[str, Any]:
+def this_process() -> Process:
     """Identify this process so that a reused process id is not taken for it."""
     pid = os.getpid()
-    return {"pid": pid, "host": socket.gethostname(), "started": _start_time(pid)}
+    return Process(pid, socket.gethostname(), _start_time(pid))
 
 
-def process_alive(process: dict[str, Any]) -> bool:
+def process_alive(process: Process) -> bool:
     """Say whether the process that `this_process` described still runs on this host."""
-    pid = process.get("pid")
-    if not isinstance(pid, int):
+    if process.pid is None:
         return False
     try:
-        os.kill(pid, 0)
+        os.kill(process.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return _start_time(pid) == process.get("started")
+    return _start_time(process.pid) == process.started
 
 
 def _start_time(pid: int) -> str | None:
@@ -266,33 +269,3 @@ def _start_time(pid: int) -> str | None:
     except (OSError, IndexError):
         return None
     return None if fields[0] == "Z" else fields[19]
-
-
-class CommandFeed:
-    """Read the commands appended since the last look; cheap enough to ask at every step."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def poll(self) -> list[str]:
-        """Return new commands in order; an unfinished last line waits for its end, an unreadable one is skipped."""
-        try:
-            if self._path.stat().st_size <= self._offset:
-                return []
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            return []
-        complete = data[: data.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        commands = []
-        for line in complete.splitlines():
-            try:
-                command = json.loads(line)["command"]
-            except (ValueError, KeyError, TypeError):
-                continue
-            if command in COMMANDS:
-                commands.append(command)
-        return commands

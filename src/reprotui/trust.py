@@ -12,44 +12,41 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from reprotui.errors import UntrustedError
+from reprotui.manifest import RunManifest
 from reprotui.variables import unknown_flags
 
-MARK = "mark"
 KEY_BYTES = 32
 
 
-def mark_of(manifest: Mapping[str, Any]) -> str | None:
+def mark_of(manifest: RunManifest) -> str | None:
     """Return the mark of a run that is made here and now; None where there is no place to keep a key."""
     key = _key(create=True)
     return None if key is None else hmac.new(key, _what(manifest), hashlib.sha256).hexdigest()
 
 
-def made_here(manifest: Mapping[str, Any]) -> bool:
+def made_here(manifest: RunManifest) -> bool:
     """Say whether this user made a run that would run the same thing."""
-    key, mark = _key(create=False), manifest.get(MARK)
-    if key is None or not isinstance(mark, str):
+    key = _key(create=False)
+    if key is None or manifest.mark is None:
         return False
-    return hmac.compare_digest(hmac.new(key, _what(manifest), hashlib.sha256).hexdigest().encode(), mark.encode())
+    return hmac.compare_digest(hmac.new(key, _what(manifest), hashlib.sha256).hexdigest().encode(), manifest.mark.encode())
 
 
-def directory_of(manifest: Mapping[str, Any]) -> str | None:
+def directory_of(manifest: RunManifest) -> str | None:
     """Return the folder to which relative paths in a run's config (text=...) were relative; None where it is gone."""
-    named = manifest.get("working_directory")
-    return named if isinstance(named, str) and Path(named).is_dir() else None
+    named = manifest.working_directory
+    return named if named is not None and Path(named).is_dir() else None
 
 
-def would_run(manifest: Mapping[str, Any]) -> list[str]:
+def would_run(manifest: RunManifest) -> list[str]:
     """Return what training from a manifest runs beyond reprotui's own code, in words; nothing for a built-in experiment."""
-    experiment = manifest.get("experiment") or {}
     found = []
-    if experiment.get("path"):
-        path = Path(str(experiment["path"]))
-        recorded = str(experiment.get("source_digest") or "unknown")
+    if manifest.experiment.path:
+        path = Path(manifest.experiment.path)
+        recorded = manifest.experiment.source_digest or "unknown"
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
@@ -57,12 +54,12 @@ def would_run(manifest: Mapping[str, Any]) -> list[str]:
         else:
             same = "as the run recorded it" if digest == recorded else f"the run recorded {recorded[:16]}"
             found.append(f"the experiment file {path} (sha256 {digest[:16]}, {same})")
-    if flags := unknown_flags((manifest.get("config") or {}).get("xla_flags")):
+    if flags := unknown_flags(manifest.config.get("xla_flags")):
         found.append(f"XLA with {' '.join(flags)}")
     return found
 
 
-def need_trust(path: Path, manifest: Mapping[str, Any], trusted: bool) -> None:
+def need_trust(path: Path, manifest: RunManifest, trusted: bool) -> None:
     """Raise where a run would run something that neither is reprotui's own nor was run here before.
 
     Args:
@@ -78,10 +75,9 @@ def need_trust(path: Path, manifest: Mapping[str, Any], trusted: bool) -> None:
         raise UntrustedError(f"{said}; nothing was run: look at it, then give --trust")
 
 
-def _what(manifest: Mapping[str, Any]) -> bytes:
-    experiment, config = manifest.get("experiment") or {}, manifest.get("config") or {}
-    named = [experiment.get(name) for name in ("name", "path", "source_digest")]
-    return json.dumps([*named, config.get("xla_flags"), manifest.get("working_directory")]).encode()
+def _what(manifest: RunManifest) -> bytes:
+    named = manifest.experiment.name, manifest.experiment.path, manifest.experiment.source_digest
+    return json.dumps([*named, manifest.config.get("xla_flags"), manifest.working_directory]).encode()
 
 
 def _key(create: bool) -> bytes | None:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from reprotui.environment import cpu_model, package_versions
+from reprotui.environment import cores, cpu_model, package_versions
+from reprotui.manifest import RunManifest
 
 _WORD = r"[A-Za-z0-9_,:;.@+-]*"
 """A value that names no path and no command: numbers, switches, names of types, lists of them."""
@@ -68,17 +69,16 @@ def unknown_flags(flags: object) -> list[str]:
     return [flag for flag in str(flags or "").split() if not _FLAG.fullmatch(flag)]
 
 
-def recorded_environment(manifest: Mapping[str, object]) -> dict[str, str]:
+def recorded_environment(manifest: RunManifest) -> dict[str, str]:
     """Return the environment of this process with the variables that change numbers as a run recorded them, set or not.
 
     The size of the CPU backend's thread pool is set even where the run took it from its machine.
     """
-    captured, devices = manifest.get("environment"), manifest.get("devices")
-    recorded = captured.get("variables") if isinstance(captured, Mapping) else None
+    recorded = manifest.environment.get("variables")
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS" and not _TAKEN.fullmatch(name)}
     environment |= taken_over(recorded if isinstance(recorded, Mapping) else {})
-    threads = devices.get("cpu_threads") if isinstance(devices, Mapping) else None
-    if isinstance(threads, int) and "NPROC" not in environment and threads != _cores():
+    threads = manifest.devices.get("cpu_threads")
+    if isinstance(threads, int) and "NPROC" not in environment and threads != cores():
         environment["NPROC"] = str(threads)
     # The cache is that of here: what lies in one is machine code, and a manifest must not say where it comes from.
     if environment.get("NPROC") != os.environ.get("NPROC"):
@@ -102,10 +102,6 @@ def compilation_cache(environment: Mapping[str, str]) -> Path:
     import platformdirs
 
     versions = package_versions()
-    identity = [cpu_model(), environment.get("NPROC") or str(_cores()), versions.get("jax", ""), versions.get("jaxlib", "")]
+    identity = [cpu_model(), environment.get("NPROC") or str(cores()), versions.get("jax", ""), versions.get("jaxlib", "")]
     key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     return platformdirs.user_cache_path("reprotui") / "xla" / key
-
-
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -8,13 +8,11 @@ see `reprotui.race.resume`, which starts the worker.
 from reprotui.checkpoints.diff import CheckpointDifference, diff_checkpoints
 from reprotui.checkpoints.listing import ListedCheckpoint, latest_good, list_checkpoints
 from reprotui.checkpoints.origin import Origin, find_origin
-from reprotui.checkpoints.policy import Checkpointing
 from reprotui.checkpoints.prune import Pruned, prune
 from reprotui.checkpoints.verify import verify_checkpoint
 
 __all__ = [
     "CheckpointDifference",
-    "Checkpointing",
     "ListedCheckpoint",
     "Origin",
     "Pruned",

@@ -1,6 +1,6 @@
 """Hold the leaves of a checkpoint against the checksums that its run recorded at that step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,12 +9,15 @@ from reprotui.errors import ReprotuiError
 from reprotui.integrity.content import describe
 from reprotui.integrity.status import Finding, Status
 from reprotui.run_directory import RunDirectory
-from reprotui.trace import LeafTable, Trace
+from reprotui.trace import PHASES, LeafTable, Trace
+from reprotui.trace.former import FORMER_PHASES
+from reprotui.trace.phases import ROOT_BYTES, UPDATE
+from reprotui.trace.phases import STATE as PHASES_OF_STATE
 from reprotui.trace.verify import roots_of
 
 STATE = ("params", "opt_state", "extra")
 """The trees of a training state, as records name them."""
-_PHASES = ("init", "forward", "update")
+_PHASES = ("forward", *PHASES_OF_STATE, UPDATE)
 """The phases in which they are recorded: record 0 holds them all in `init`."""
 _FILE = "trace.db"
 
@@ -47,15 +50,17 @@ def check_trace(
             row = trace.row(step)
             if row is None:
                 return cannot(f"step {step} was not recorded (the last one is {trace.last_step()})")
-            table, recorded = trace.table(row.version), trace.leaf_checksums(step)
+            table, recorded, phases, roots = trace.table(row.version), trace.leaf_checksums(step), PHASES, row.roots
+            if recorded is None and trace.one_update:
+                table, phases, roots = trace.written_table(row.version), FORMER_PHASES, trace.stored_roots(step)
     except ReprotuiError as error:
         return [Finding(Status.UNREADABLE, _FILE, str(error))], []
-    if recorded is not None and roots_of(recorded.tobytes(), table) != row.roots:
+    if recorded is not None and roots_of(recorded.tobytes(), table) != roots:
         return [Finding(Status.UNREADABLE, _FILE, f"the record of step {step} contradicts itself: verify the trace")], []
     findings = _leaves(table, None if recorded is None else recorded, checksums, specs, step)
     notes = [f"leaves that the trace does not record: {', '.join(other[:8])}"] if (other := _unrecorded(table, specs)) else []
     if recorded is None and not findings:
-        compared, findings = _roots(table, row.roots, checksums, step)
+        compared, findings = _roots(table, phases, roots, checksums, step)
         if not compared:
             return cannot(f"the record of step {step} has no leaf checksums, and no phase of state alone")
         notes.append(f"leaf checksums were not recorded at step {step}; compared were the roots of {', '.join(compared)}")
@@ -92,7 +97,9 @@ def _unrecorded(table: LeafTable, specs: Mapping[str, LeafSpec]) -> list[str]:
     return sorted(path for path in specs if path not in recorded)
 
 
-def _roots(table: LeafTable, roots: bytes, checksums: Mapping[str, int], step: int) -> tuple[list[str], list[Finding]]:
+def _roots(
+    table: LeafTable, phases: Sequence[str], roots: bytes, checksums: Mapping[str, int], step: int
+) -> tuple[list[str], list[Finding]]:
     """Compare the roots of those phases that consist of state alone."""
     state = {index for index, _ in _state(table)}
     compared, findings = [], []
@@ -103,14 +110,8 @@ def _roots(table: LeafTable, roots: bytes, checksums: Mapping[str, int], step: i
         compared.append(phase)
         values = np.zeros(len(table.specs), np.uint64)
         values[start:end] = [checksums[path] for path in paths]
-        at = slice(8 * _phase_index(phase), 8 * _phase_index(phase) + 8)
-        if roots_of(values.astype("<u8").tobytes(), table)[at] != roots[at]:
+        at = slice(ROOT_BYTES * phases.index(phase), ROOT_BYTES * (phases.index(phase) + 1))
+        if roots_of(values.astype("<u8").tobytes(), table, phases)[at] != roots[at]:
             message = f"the state is not the one recorded at step {step}: the root of {phase} differs"
             findings.append(Finding(Status.CORRUPT, _FILE, message))
     return compared, findings
-
-
-def _phase_index(phase: str) -> int:
-    from reprotui.trace.phases import PHASE_INDEX
-
-    return PHASE_INDEX[phase]

@@ -1,50 +1,16 @@
 """Compare two checkpoints of any formats leaf by leaf."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
-from reprotui.checksum import LeafSpec
-from reprotui.integrity.content import describe, raw_bytes
-from reprotui.integrity.elements import ElementDifference, compare_arrays
 from reprotui.integrity.files import Progress
 from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, open_checkpoint
+from reprotui.integrity.leaves import LeafDifference, compare_leaf
 from reprotui.integrity.status import Finding
-
-
-@dataclass(frozen=True)
-class LeafDifference:
-    """A leaf that differs.
-
-    Attributes:
-        path: its path in A, or in B where A has no such leaf.
-        a, b: what it is on either side, None where it is not there.
-        elements: how its elements differ, None where dtype or shape do, or a side is missing.
-    """
-
-    path: str
-    a: LeafSpec | None
-    b: LeafSpec | None
-    elements: ElementDifference | None
-
-    @property
-    def kind(self) -> str:
-        """Return `only in A`, `only in B`, `dtype`, `shape` or `content`: the first that is different."""
-        if self.a is None or self.b is None:
-            return "only in B" if self.a is None else "only in A"
-        if self.a.dtype != self.b.dtype:
-            return "dtype"
-        return "shape" if self.a.shape != self.b.shape else "content"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return {
-            "path": self.path, "kind": self.kind, "a": None if self.a is None else describe(self.a),
-            "b": None if self.b is None else describe(self.b),
-            "elements": None if self.elements is None else self.elements.to_json(),
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,7 +43,7 @@ class CheckpointDifference:
         """Return it as a JSON object."""
         return {
             "a": str(self.a), "b": str(self.b), "formats": list(self.formats), "same": self.same, "equal_leaves": self.equal,
-            "leaves": [leaf.to_json() for leaf in self.leaves], "renamed": [list(pair) for pair in self.renamed],
+            "leaves": [leaf.exact_json() for leaf in self.leaves], "renamed": [list(pair) for pair in self.renamed],
             "unread": [finding.to_json() for finding in self.unread],
         }  # fmt: skip
 
@@ -97,7 +63,8 @@ def diff_checkpoints(a: Path, b: Path, progress: Progress | None = None) -> Chec
     pairs, renamed = _pair(stored_a, stored_b)
     equal, differing = 0, []
     for path, leaf_a, leaf_b in pairs:
-        difference = _compare(path, leaf_a, leaf_b, progress)
+        spec_a, spec_b = (None if leaf is None else leaf.spec for leaf in (leaf_a, leaf_b))
+        difference = compare_leaf(path, spec_a, spec_b, functools.partial(_read, leaf_a, leaf_b, progress))
         if difference is None:
             equal += 1
         else:
@@ -128,14 +95,9 @@ def _pair(
     return sorted(pairs, key=lambda pair: pair[0]), renamed
 
 
-def _compare(path: str, a: StoredLeaf | None, b: StoredLeaf | None, progress: Progress | None) -> LeafDifference | None:
-    spec_a, spec_b = (None if leaf is None else leaf.spec._replace(path=path) for leaf in (a, b))
-    if a is None or b is None or spec_a != spec_b:
-        return LeafDifference(path, spec_a, spec_b, None)
-    array_a, array_b = a.read(), b.read()
+def _read(a: StoredLeaf | None, b: StoredLeaf | None, progress: Progress | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    assert a is not None and b is not None
+    arrays = a.read(), b.read()
     if progress is not None:
-        progress(array_a.nbytes + array_b.nbytes)
-    if array_a.shape == array_b.shape and np.array_equal(raw_bytes(array_a), raw_bytes(array_b)):
-        return None
-    same_form = array_a.dtype == array_b.dtype and array_a.shape == array_b.shape
-    return LeafDifference(path, spec_a, spec_b, compare_arrays(array_a, array_b) if same_form else None)
+        progress(sum(array.nbytes for array in arrays))
+    return arrays

@@ -1,6 +1,8 @@
 """What checkpoints a run has, and the newest one that verifies."""
 
-from dataclasses import dataclass
+import contextlib
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,14 @@ from reprotui.checkpoints.register import registered_as
 from reprotui.checkpoints.registry import read_registry
 from reprotui.checkpoints.signature import Signers
 from reprotui.checkpoints.verify import verify_checkpoint
+from reprotui.errors import ReprotuiError
 from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import SUFFIX, Manifest, manifest_path, read_manifest
 from reprotui.integrity.status import Finding, IntegrityError, Result, SignatureInfo, Status
+from reprotui.trace import Trace
+
+_READ_BACK = re.compile(r"checkpoint of step (\d{1,18}), read back")
+"""What a run writes into its trace when it has read its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class ListedCheckpoint:
         created_ns: when its manifest was made, None without one.
         files, content: the digests that its manifest records.
         signature: what is known of its signature without reading the files, None where there is none.
+        read_back: whether the run read all of it when it had saved it, and found it VALID.
     """
 
     path: Path
@@ -45,6 +53,7 @@ class ListedCheckpoint:
     files: str | None = None
     content: str | None = None
     signature: SignatureInfo | None = None
+    read_back: bool = False
 
     @property
     def signed(self) -> bool:
@@ -56,7 +65,7 @@ class ListedCheckpoint:
         return {
             "path": str(self.path), "step": self.step, "problem": None if self.problem is None else self.problem.value,
             "message": self.message, "bytes": self.size, "created_ns": self.created_ns, "files": self.files,
-            "content": self.content, "signed": self.signed,
+            "content": self.content, "read_back": self.read_back, "signed": self.signed,
             "signature": None if self.signature is None else self.signature.to_json(),
         }  # fmt: skip
 
@@ -88,7 +97,24 @@ def list_checkpoints(run: Path, signers: Signers | None = None) -> list[ListedCh
     for name, said in known.items():
         if name not in names and not (directory / name).exists():
             listed.append(ListedCheckpoint(directory / name, step_of(name), Status.MISSING, said, 0))
+    read = read_back(run)
+    listed = [replace(entry, read_back=True) if entry.step in read and entry.problem is None else entry for entry in listed]
     return sorted(listed, key=lambda entry: (entry.step is None, entry.step or 0, entry.path.name))
+
+
+def read_back(path: Path) -> frozenset[int]:
+    """Return the steps whose checkpoints a run read itself when it had saved them, and found VALID, as its trace says.
+
+    Args:
+        path: the run, or its checkpoints directory; of anything else nobody knows.
+    """
+    run = run_of(path) or run_of(path.absolute().parent)
+    if run is None or not run.trace_path.is_file():
+        return frozenset()
+    found = []
+    with contextlib.suppress(ReprotuiError, OSError), Trace(run.trace_path) as trace:
+        found = [_READ_BACK.fullmatch(event.text) for event in trace.events() if event.kind == "verified"]
+    return frozenset(int(match[1]) for match in found if match)
 
 
 def listed_result(entry: ListedCheckpoint, level: str) -> Result:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reprotui.checkpoints.listing import latest_good
 from reprotui.checkpoints.places import find_checkpoint, is_run, owner
@@ -13,6 +12,7 @@ from reprotui.errors import BadInputError, CannotTellError, ReprotuiError
 from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import Identity, identity_of_run, manifest_path, read_manifest
 from reprotui.integrity.status import IntegrityError
+from reprotui.manifest import RunManifest
 from reprotui.run_directory import RunDirectory
 
 
@@ -32,7 +32,7 @@ class Origin:
     step: int
     content: str
     run: RunDirectory | None
-    manifest: dict[str, Any]
+    manifest: RunManifest
 
 
 def find_origin(path: Path, step: int | None = None, progress: Progress | None = None) -> Origin:
@@ -62,13 +62,18 @@ def find_origin(path: Path, step: int | None = None, progress: Progress | None =
     manifest, _ = read_manifest(manifest_path(checkpoint))
     identity, meta = manifest.identity, read_meta(checkpoint)
     run = owner(checkpoint) or _run_of(meta.get("run_directory"), identity)
-    described = run.manifest() if run is not None else meta.get("run")
-    if identity.step is None or manifest.content is None or not isinstance(described, dict) or not described.get("config"):
+    described = run.manifest() if run is not None else _described(meta.get("run"), checkpoint)
+    if identity.step is None or manifest.content is None or described is None or not described.config:
         raise BadInputError(f"{checkpoint} was not saved by reprotui: it does not say which experiment and config it is of")
     return Origin(checkpoint.absolute(), identity.step, manifest.content.root, run, described)
 
 
-def _run_of(directory: Any, identity: Identity) -> RunDirectory | None:
+def _described(told: object, checkpoint: Path) -> RunManifest | None:
+    """Return what a checkpoint says of the run that saved it."""
+    return RunManifest.parse(told, f"the run that {checkpoint} names") if isinstance(told, dict) else None
+
+
+def _run_of(directory: object, identity: Identity) -> RunDirectory | None:
     """Return the run that a checkpoint names, if it still lies there and is the same one."""
     if not isinstance(directory, str):
         return None

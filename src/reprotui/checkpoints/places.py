@@ -8,9 +8,9 @@ from reprotui.integrity.files import locate, named, walk
 from reprotui.integrity.formats.orbax import TEMPORARY, TREE
 from reprotui.integrity.manifest import manifest_path
 from reprotui.integrity.status import Status
-from reprotui.run_directory import RunDirectory, read_json
+from reprotui.run_directory import RunDirectory
+from reprotui.schedule import CHECKPOINTS, Checkpointing
 
-DIRECTORY = "checkpoints"
 SIGNATURE_SUFFIX = ".sig.json"
 
 
@@ -19,17 +19,16 @@ def checkpoints_directory(path: Path) -> Path:
     if not (path / "run.json").is_file():
         return path
     try:
-        elsewhere = (read_json(path / "run.json").get("checkpointing") or {}).get("directory")
-    except (ReprotuiError, AttributeError):
-        elsewhere = None  # a damaged manifest has errors of its own; the usual place is the best guess
-    return Path(elsewhere) if isinstance(elsewhere, str) else path / DIRECTORY
+        return RunDirectory(path).manifest().checkpointing.place(path)
+    except ReprotuiError:
+        return Checkpointing().place(path)  # a damaged manifest has errors of its own; the usual place is the best guess
 
 
 def owner(checkpoint: Path) -> RunDirectory | None:
     """Return the run in whose `checkpoints/` a checkpoint lies, None where it lies elsewhere."""
     parent = checkpoint.absolute().parent
     run = RunDirectory(parent.parent)
-    return run if parent.name == DIRECTORY and run.manifest_path.is_file() else None
+    return run if parent.name == CHECKPOINTS and run.manifest_path.is_file() else None
 
 
 def run_of(path: Path) -> RunDirectory | None:
@@ -44,7 +43,7 @@ def step_of(name: str) -> int | None:
 
 def is_run(path: Path) -> bool:
     """Say whether a path is a run, or a checkpoints directory, rather than one checkpoint."""
-    return path.is_dir() and ((path / "run.json").is_file() or path.name == DIRECTORY or registry_path(path).is_file())
+    return path.is_dir() and ((path / "run.json").is_file() or path.name == CHECKPOINTS or registry_path(path).is_file())
 
 
 def find_checkpoint(path: Path, step: int | None = None) -> Path:

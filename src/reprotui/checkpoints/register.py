@@ -7,7 +7,6 @@ from reprotui.checkpoints.registry import REMOVED, SAVED, Entry, append, read_re
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest
 from reprotui.integrity.files import Progress, named, sync_tree
-from reprotui.integrity.formats import digest_stored, open_checkpoint
 from reprotui.integrity.manifest import (
     Identity,
     Manifest,
@@ -18,6 +17,7 @@ from reprotui.integrity.manifest import (
     write_manifest,
 )
 from reprotui.integrity.status import Finding, IntegrityError, Status
+from reprotui.integrity.verify import content_as_found
 
 
 def register(
@@ -68,20 +68,7 @@ def register_as_found(checkpoint: Path, identity: Identity, progress: Progress |
         if registry is not None and registry.latest(checkpoint.name) is None:
             return _register_again(checkpoint, identity, progress)
         raise BadInputError(f"{manifest_path(checkpoint)} exists: the checkpoint is registered already; verify it instead")
-    content: ContentDigest | None = None
-    try:
-        stored = open_checkpoint(checkpoint)
-    except IntegrityError as error:
-        if error.finding.status is not Status.UNCHECKED:
-            raise
-    else:
-        content, findings = digest_stored(stored, progress)
-        if findings:
-            raise IntegrityError(findings[0])
-        if stored.recorded is not None and stored.recorded != content:
-            raise IntegrityError(Finding(Status.CORRUPT, checkpoint.name, "is not the state that was saved into it"))
-        if stored.unread:
-            content = None
+    content = content_as_found(checkpoint, progress)
     in_registry = owner(checkpoint) is not None or registry_path(checkpoint.absolute().parent).exists()
     return register(checkpoint, identity, content, progress, in_registry=in_registry)
 

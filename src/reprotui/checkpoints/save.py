@@ -17,23 +17,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reprotui.checkpoints.policy import Checkpointing, surplus
 from reprotui.checkpoints.prune import clear_unregistered, remove
 from reprotui.checkpoints.register import register, registered_steps
 from reprotui.checkpoints.verify import verify_checkpoint
-from reprotui.checksum import jax_form
+from reprotui.checksum.leaves import is_key, spec_of, to_numpy
 from reprotui.disk import with_disk
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.integrity import IntegrityError, content_to_json, digest_state, identity_of_run
 from reprotui.integrity.formats.orbax import INTEGRITY_ITEM, TEMPORARY
 from reprotui.integrity.status import Status
+from reprotui.manifest import MARK, RunManifest
 from reprotui.run_directory import RunDirectory
-from reprotui.trust import MARK
+from reprotui.schedule import surplus
 
 META_ITEM = "meta"
 """The JSON item that says whose state it is, so that a checkpoint that was moved can still be resumed."""
 META_ENTRIES = (
     "manifest_version",
+    "kind",
     "name",
     "created_ns",
     "experiment",
@@ -59,6 +60,10 @@ class Position(NamedTuple):
     key: Any
     draws: int
 
+    def next(self) -> "Position":
+        """Return where the run stands one update further on."""
+        return self._replace(step=self.step + 1, batches=self.batches + 1, draws=self.draws + 1)
+
     def leaves(self) -> list[tuple[str, Any]]:
         """Return it as leaves of the stored state."""
         return [
@@ -80,9 +85,9 @@ class Saver:
     """
 
     def __init__(
-        self, run: RunDirectory, manifest: Mapping[str, Any], flush: Callable[[], None], announce: Callable[[str, str], None]
+        self, run: RunDirectory, manifest: RunManifest, flush: Callable[[], None], announce: Callable[[str, str], None]
     ) -> None:
-        self.policy = Checkpointing.from_json(manifest.get("checkpointing"))
+        self.policy = manifest.checkpointing
         self._run, self._manifest, self._flush, self._announce = run, manifest, flush, announce
         # One waits while one is written: memory holds three states at most, and a schedule too dense slows the loop down.
         self._queue: queue.Queue[tuple[int, list[tuple[str, Any]]] | None] = queue.Queue(1)
@@ -173,8 +178,8 @@ class Saver:
         directory = self._place
         directory.mkdir(parents=True, exist_ok=True)
         clear_unregistered(directory / str(step))
-        specs = [jax_form.leaf_spec(path, leaf) for path, leaf in leaves]
-        host = [_to_host(leaf) for _, leaf in leaves]
+        specs = [spec_of(path, leaf) for path, leaf in leaves]
+        host = [to_numpy(leaf) for _, leaf in leaves]
         content = digest_state((spec, array) for spec, array in zip(specs, host, strict=True) if array.size)
         stored = {
             spec.path: leaf if spec.dtype.startswith("key<") else array
@@ -185,7 +190,7 @@ class Saver:
         empty = [[spec.path, spec.dtype, list(spec.shape)] for spec, array in zip(specs, host, strict=True) if not array.size]
         meta = {
             "step": step, "empty": empty, "run_directory": str(self._run.path.absolute()),
-            "run": {name: self._manifest.get(name) for name in META_ENTRIES},
+            "run": {name: self._manifest.document.get(name) for name in META_ENTRIES},
         }  # fmt: skip
         self._flush()
         path = directory / str(step)
@@ -236,12 +241,6 @@ def _copy(leaf: Any) -> Any:
     """
     if not isinstance(leaf, jax.Array):
         return leaf
-    if jax.default_backend() == "cpu" or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jax.default_backend() == "cpu" or is_key(leaf):
         return jnp.copy(leaf)
     return np.array(leaf)
-
-
-def _to_host(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)

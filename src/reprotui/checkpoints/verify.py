@@ -3,12 +3,13 @@
 `files`: the bytes are those of the manifest, the manifest is the one of the registry, the identity is the run's.
 `content`: besides, the leaves read back have the digests that were taken before the write.
 `trace`: besides, their checksums are those that the run recorded at that step.
-A further level is added with `register_level`.
+`replay`: besides, training resumed from it gives the steps that were recorded after it; it trains, so whoever asks for it
+hands in how (`reprotui.replay.level`).
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from reprotui.checkpoints.registry import registry_path
 from reprotui.checkpoints.signature import Signers, load_signers
 from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.integrity.content import ContentDigest, compare_digests, compare_specs
-from reprotui.integrity.files import SINGLE_FILE, Progress, named, walk
-from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, digest_stored, open_checkpoint
+from reprotui.integrity.content import ContentDigest
+from reprotui.integrity.files import Progress, named, walk
+from reprotui.integrity.formats import StoredCheckpoint, StoredLeaf, open_checkpoint
 from reprotui.integrity.formats.orbax import TEMPORARY
 from reprotui.integrity.manifest import Manifest, check_files, identity_of_run, manifest_path, read_manifest
 from reprotui.integrity.status import Finding, IntegrityError, Result, Status
+from reprotui.integrity.verify import check_leaves, of_checkpoint
 from reprotui.run_directory import RunDirectory
 
 
@@ -56,26 +58,10 @@ class Subject:
     signed: AgainstSignature = field(default_factory=lambda: AgainstSignature(None))
 
 
-@dataclass(frozen=True)
-class Level:
-    """A level of verification: the levels that come before it, and what it checks beyond them."""
-
-    name: str
-    after: tuple[str, ...]
-    check: Callable[[Subject], list[Finding]]
-
-
-_LEVELS: dict[str, Level] = {}
-
-
-def register_level(level: Level) -> None:
-    """Make a level known to `verify_checkpoint`."""
-    _LEVELS[level.name] = level
-
-
-def levels() -> Mapping[str, Level]:
-    """Return the levels that are known, by name."""
-    return _LEVELS
+Replay = Callable[[Subject], list[Finding]]
+"""Checks the level `replay`, which needs rooms that stand above this one."""
+LEVELS = ("files", "content", "trace", "replay")
+"""The levels; each asks for all before it, too."""
 
 
 def verify_checkpoint(
@@ -86,16 +72,18 @@ def verify_checkpoint(
     public_key: Path | None = None,
     signers: Signers | None = None,
     progress: Progress | None = None,
+    replay: Replay | None = None,
 ) -> Result:
     """Verify a checkpoint: an Orbax step directory, a `.pt`, a safetensors or an npz file, or with a signature any folder.
 
     Args:
         path: the checkpoint; its manifest lies beside it.
-        level: a name in `levels()`; None for the deepest that it has something recorded for: `content`, else `files`.
+        level: one of `LEVELS`; None for the deepest that it has something recorded for: `content`, else `files`.
         run: the run that it must be of; None for the one in whose `checkpoints/` it lies.
         public_key: a PEM file; the checkpoint must then carry a signature made with its private key.
         signers: instead of a public key whose signatures count, and where the signature lies (`load_signers`).
         progress: called with bytes hashed or read.
+        replay: checks the level `replay`.
 
     Returns:
         VALID only where everything that the level asks for was recomputed and agrees; no modification time is looked at.
@@ -103,8 +91,9 @@ def verify_checkpoint(
     Raises:
         BadInputError: the path or the level does not exist, or the key cannot be used.
     """
-    if level is not None and level not in _LEVELS:
-        raise BadInputError(f"there is no level {level!r} of verification; there is {', '.join(_LEVELS)}")
+    known = LEVELS if replay is not None else LEVELS[:-1]
+    if level is not None and level not in known:
+        raise BadInputError(f"there is no level {level!r} of verification; there is {', '.join(known)}")
     path = named(path)
     if not path.is_symlink() and not path.exists() and not manifest_path(path).exists():
         raise BadInputError(f"{path} does not exist")
@@ -112,8 +101,8 @@ def verify_checkpoint(
     subject = Subject(path, run or owner(path), None, progress, None, None, None, [])
     findings = _identify(subject, signers)
     level = level or _deepest(subject)
-    chosen = [_LEVELS[name] for name in (*_LEVELS[level].after, level)]
-    if any(one.name == "trace" for one in chosen):
+    chosen = LEVELS[: LEVELS.index(level) + 1]
+    if "trace" in chosen:
         subject.checksums = {}
     there = path.is_symlink() or path.exists()
     tree_findings = walk(path, follow=signers.allow_symlinks).findings if there else ()
@@ -121,7 +110,16 @@ def verify_checkpoint(
         # Nothing that is no plain file is handed to a library.
         return _result(subject, level, list(dict.fromkeys([*findings, *tree_findings])))
     for one in chosen:
-        findings += one.check(subject)
+        match one:
+            case "files":
+                findings += _check_files(subject)
+            case "content":
+                findings += _check_content(subject)
+            case "trace":
+                findings += _check_trace(subject)
+            case "replay":
+                assert replay is not None
+                findings += replay(subject)
     return _result(subject, level, findings)
 
 
@@ -134,10 +132,8 @@ def _result(subject: Subject, level: str, findings: list[Finding]) -> Result:
     manifest = subject.manifest
     valid = not findings
     signature = settled(subject.signed.info, findings)
-    # Of a checkpoint that is one file, the file is the checkpoint.
-    findings = [replace(found, path=subject.path.name) if found.path == SINGLE_FILE else found for found in findings]
     return Result(
-        subject.path, level, tuple(findings), tuple(subject.notes),
+        subject.path, level, tuple(of_checkpoint(findings, subject.path)), tuple(subject.notes),
         step=None if manifest is None else manifest.identity.step,
         files=manifest.files_digest if manifest is not None and valid else None,
         content=subject.content.root if subject.content is not None and valid else None,
@@ -182,13 +178,13 @@ def _identity(subject: Subject, manifest: Manifest) -> list[Finding]:
         findings.append(Finding(Status.CORRUPT, name, f"is of step {identity.step}, the checkpoint is named {named}"))
     if subject.run is not None and identity.run_id is not None:
         try:
-            run_manifest = subject.run.manifest()
-            expected = identity_of_run(run_manifest, identity.step or 0)
+            run = subject.run.manifest()
+            expected = identity_of_run(run, identity.step or 0)
         except ReprotuiError as error:
             return [*findings, Finding(Status.UNREADABLE, "run.json", str(error))]
         # A resumed run may save beside the checkpoints that it came from.
-        restore = run_manifest.get("restore") or {}
-        inherited = identity.run_id == restore.get("run_id") and (identity.step or 0) <= restore.get("step", -1)
+        restore = run.restore
+        inherited = restore is not None and identity.run_id == restore.run_id and (identity.step or 0) <= restore.step
         if identity.run_id != expected.run_id and not inherited:
             findings.append(Finding(Status.CORRUPT, name, f"is of the run {identity.run!r}, it lies in {expected.run!r}"))
     if subject.run is None and not registry_path(subject.path.parent).exists():
@@ -231,37 +227,13 @@ def _check_content(subject: Subject) -> list[Finding]:
 
 
 def _read_leaves(subject: Subject, stored: StoredCheckpoint, recorded: ContentDigest | None) -> list[Finding]:
-    """Read every leaf of the recorded kind; a damaged shape could ask for more memory than there is."""
-    leaves = {leaf.spec.path: leaf for leaf in stored.leaves}
-    findings: list[Finding] = []
-    readable = stored.leaves
-    if recorded is not None:
-        unread = {finding.leaf for finding in stored.unread}
-        wrong = compare_specs(recorded, {path: leaf.spec for path, leaf in leaves.items()}, _place(leaves))
-        findings += [finding for finding in wrong if finding.leaf not in unread]
-        known = {leaf.spec for leaf in recorded.leaves}
-        readable = tuple(leaf for leaf in stored.leaves if leaf.spec in known)
     visit = None if subject.checksums is None else _checksums_into(subject.checksums)
-    content, failed = digest_stored(replace(stored, leaves=readable), _counting(subject), visit)
-    subject.content = content
-    findings += failed
-    if subject.manifest is None and stored.checksummed and not failed:
+    subject.content, findings = check_leaves(stored, recorded, _counting(subject), visit)
+    if subject.manifest is None and stored.checksummed and len(subject.content.leaves) == len(stored.leaves):
         subject.notes.append("the CRC of every leaf fits; a CRC does not show who wrote it, nor what else was changed")
-    if recorded is not None:
-        findings += compare_digests(recorded, content, _place(leaves))
     if stored.recorded is not None and recorded is not None and recorded != stored.recorded:
         findings.append(Finding(Status.CORRUPT, "integrity/metadata", "the digest stored inside is not that of the manifest"))
-    return [_located(finding, leaves) for finding in findings]
-
-
-def _place(leaves: Mapping[str, StoredLeaf]) -> Callable[[str], str]:
-    return lambda path: leaves[path].place if path in leaves else SINGLE_FILE
-
-
-def _located(finding: Finding, leaves: Mapping[str, StoredLeaf]) -> Finding:
-    """Return a finding with the first byte of its leaf, where the format says where that lies."""
-    leaf = leaves.get(finding.leaf or "")
-    return finding if leaf is None or finding.offset is not None else replace(finding, offset=leaf.offset)
+    return findings
 
 
 def _counting(subject: Subject) -> Progress:
@@ -293,8 +265,3 @@ def _check_trace(subject: Subject) -> list[Finding]:
     findings, notes = check_trace(subject.run, step, subject.checksums, specs)
     subject.notes += notes
     return findings
-
-
-register_level(Level("files", (), _check_files))
-register_level(Level("content", ("files",), _check_content))
-register_level(Level("trace", ("files", "content"), _check_trace))

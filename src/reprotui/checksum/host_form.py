@@ -14,36 +14,47 @@ from numpy.typing import NDArray
 
 from reprotui.checksum import machine_code, numpy_form
 from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, lanes_to_checksum
+from reprotui.checksum.finite import FiniteTest, finite_test
 from reprotui.checksum.leaf_code import NUMBERS
 
 LOCKED_BYTES = 1 << 22
 """Up to so many bytes a call keeps the interpreter's lock: another thread that takes it gives it back after 5 ms."""
 
-JOINED_WORDS = 1 << 18
-"""Up to so many words together numpy reads small leaves faster in one pass over a copy of all."""
 STARTING_BYTES = 1 << 26
 """What numpy reads in the time in which the machine code is made: who reads single arrays pays for it from there on."""
 
-_ROW = np.dtype([("lanes", "<u4", 2), ("squares", "<f8"), ("largest", "<f8"), ("odd", "<i8")])
+_ROW = np.dtype([("lanes", "<u4", 2), ("squares", "<f8"), ("largest", "<f8"), ("not_finite", "<i8")])
 _SELF_TEST = np.arange(1, 38, dtype=np.uint32) * np.uint32(INDEX_STEP)
 
 
 class Kind(NamedTuple):
-    """How the elements of a type lie in memory: the kind of their words, how many each has, and the type for statistics."""
+    """How the elements of a type lie in memory: the kind of their words, how many each has, the type for statistics, and what
+    tells the words of numbers that are not finite."""
 
     word: str
     words: int
     number: str
+    test: FiniteTest | None
 
 
-class Statistics(NamedTuple):
-    """L2 norm and largest magnitude of each leaf, float32[leaves, 2], and how many elements are not finite, int64[leaves].
+class Read(NamedTuple):
+    """What was read of leaves.
 
-    A NaN shows in norm and maximum; of complex numbers the magnitudes count.
+    Attributes:
+        lanes: uint32[leaves, 2].
+        not_finite: bool[leaves], whether there is a NaN or an infinity.
+        statistics: float32[leaves, 2], L2 norm and largest magnitude, where they were asked for. A NaN shows in both; of
+            complex numbers the magnitudes count.
     """
 
-    values: NDArray[np.float32]
-    not_finite: NDArray[np.int64]
+    lanes: NDArray[np.uint32]
+    not_finite: NDArray[np.bool_]
+    statistics: NDArray[np.float32] | None
+
+    def at(self, places: NDArray[np.intp]) -> "Read":
+        """Return what was read of the leaves at these places, in their order."""
+        statistics = None if self.statistics is None else self.statistics[places]
+        return Read(self.lanes[places], self.not_finite[places], statistics)
 
 
 @functools.cache
@@ -70,13 +81,12 @@ def kind_of(dtype: np.dtype) -> Kind:
         BadInputError: for a type that has no fixed bits.
     """
     numpy_form.check(dtype)
-    name = numpy_form.dtype_name(dtype)
+    name, test, size = numpy_form.dtype_name(dtype), finite_test(dtype), dtype.itemsize
     if name in numpy_form.NARROW:
-        return Kind("int2" if numpy_form.NARROW[name] == 0x3 else "int4", 1, name)
+        return Kind("int2" if numpy_form.NARROW[name] == 0x3 else "int4", 1, name, test)
     if dtype.kind == "b":
-        return Kind("bool", 1, name)
-    size = dtype.itemsize
-    return Kind(str(8 * size), 1, name) if size <= 4 else Kind("32", size // 4, name)
+        return Kind("bool", 1, name, test)
+    return Kind(str(8 * size), 1, name, test) if size <= 4 else Kind("32", size // 4, name, test)
 
 
 def in_place(array: NDArray) -> NDArray:
@@ -149,7 +159,7 @@ class Table:
         self._rows[:, 2] = [size * kind.words for kind, size in zip(kinds, sizes, strict=True)]
         self._rows[:, 3] = [base * INDEX_STEP + INDEX_START & MASK for base in self._bases]
         self._out: Any = np.zeros(count, _ROW)
-        self._addresses, self._lanes = self._rows[:, 1], self._out["lanes"]
+        self._addresses, self._lanes, self._odd = self._rows[:, 1], self._out["lanes"], self._out["not_finite"]
         self._at = self._rows.ctypes.data, count, self._out.ctypes.data
         self._native = shortfall() is None
         self._functions: dict[bool, NDArray[np.int64]] = {}
@@ -158,50 +168,44 @@ class Table:
             size = sum(size * dtype.itemsize for size, dtype in zip(sizes, dtypes, strict=True))
             self._call = held if size <= LOCKED_BYTES else let_go
 
-    def lanes(self, addresses: Sequence[int]) -> NDArray[np.uint32]:
-        """Read the leaves at these addresses; return uint32[leaves, 2]. What lies there must not change or go meanwhile."""
-        if not self._native:
-            return np.array(
-                [numpy_form.lanes(array, base) for array, base in zip(self._views(addresses), self._bases, strict=True)],
-                np.uint32,
-            ).reshape(-1, 2)
-        self._read(addresses, False)
-        return self._lanes.copy()
-
-    def lanes_and_statistics(self, addresses: Sequence[int]) -> tuple[NDArray[np.uint32], Statistics]:
-        """Read the leaves at these addresses; as `lanes`, with statistics of the same bits."""
-        values, odd = np.zeros((len(self._kinds), 2), np.float64), np.zeros(len(self._kinds), np.int64)
-        native = self._native
-        if native:
-            self._read(addresses, True)
-            with np.errstate(all="ignore"):  # one ulp of overflow is nothing to warn the script of
-                values[:, 0] = np.sqrt(self._out["squares"])
-            values[:, 1] = np.where(np.isnan(values[:, 0]), np.nan, self._out["largest"])
-            odd[:] = self._out["odd"]
-        lanes = self._lanes.copy() if native else self.lanes(addresses)
-        others = [index for index, kind in enumerate(self._kinds) if not native or kind.number not in NUMBERS]
+    def read(self, addresses: Sequence[int], statistics: bool = False) -> Read:
+        """Read the leaves at these addresses, once, with statistics of the same bits; what is there must not change meanwhile."""
+        values = np.zeros((len(self._kinds), 2), np.float64)
+        others: Sequence[int] = range(len(self._kinds))
+        if self._native:
+            self._read(addresses, statistics)
+            lanes, not_finite = self._lanes.copy(), self._odd != 0
+            others = [index for index, kind in enumerate(self._kinds) if kind.number not in NUMBERS] if statistics else ()
+            if statistics:
+                with np.errstate(all="ignore"):  # one ulp of overflow is nothing to warn the script of
+                    values[:, 0] = np.sqrt(self._out["squares"])
+                values[:, 1] = np.where(np.isnan(values[:, 0]), np.nan, self._out["largest"])
+        else:
+            lanes, not_finite = np.zeros((len(others), 2), np.uint32), np.zeros(len(others), np.bool_)
         for index, array in zip(others, self._views([addresses[index] for index in others], others), strict=True):
-            *values[index], odd[index] = numpy_form.statistics(array)
+            if not self._native:
+                *lanes[index], not_finite[index] = numpy_form.lanes_and_not_finite(array, self._bases[index])
+            if statistics:
+                values[index] = numpy_form.statistics(array)
+        if not statistics:
+            return Read(lanes, not_finite, None)
         with np.errstate(all="ignore"):
-            return lanes, Statistics(values.astype(np.float32), odd)
+            return Read(lanes, not_finite, values.astype(np.float32))
 
     def _read(self, addresses: Sequence[int], statistics: bool) -> None:
         if statistics not in self._functions:
+            numbers = [kind.number if statistics and kind.number in NUMBERS else None for kind in self._kinds]
             self._functions[statistics] = np.array(
-                [
-                    machine_code.function(kind.word, kind.number if statistics and kind.number in NUMBERS else None)
-                    for kind in self._kinds
-                ],
+                [machine_code.function(kind.word, number, kind.test) for kind, number in zip(self._kinds, numbers, strict=True)],
                 np.int64,
             )
         self._rows[:, 0] = self._functions[statistics]
         self._addresses[:] = addresses
         self._call(*self._at)
 
-    def _views(self, addresses: Sequence[int], indices: Sequence[int] | None = None) -> list[NDArray]:
-        places = range(len(self._kinds)) if indices is None else indices
+    def _views(self, addresses: Sequence[int], indices: Sequence[int]) -> list[NDArray]:
         return [
-            _array_at(address, self._dtypes[index], self._sizes[index]) for index, address in zip(places, addresses, strict=True)
+            _array_at(address, self._dtypes[index], self._sizes[index]) for index, address in zip(indices, addresses, strict=True)
         ]
 
 

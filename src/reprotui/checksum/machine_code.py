@@ -9,11 +9,12 @@ import functools
 import sys
 from typing import Any
 
+from reprotui.checksum.finite import FiniteTest
 from reprotui.checksum.leaf_code import leaf_function
 
 ROW_BYTES = 32
-"""What a function writes for a leaf: both lanes (uint32), the sum of squares and the largest magnitude (float64), and how many
-elements are not finite (int64). One that takes no statistics writes the lanes alone."""
+"""What a function writes for a leaf: both lanes (uint32), the sum of squares and the largest magnitude (float64) where it takes
+statistics, and whether a number is not finite (int64) where its type has such numbers."""
 
 _kept: list[Any] = []
 """What LLVM compiled: it must live as long as its functions can be called."""
@@ -38,15 +39,15 @@ def trouble() -> str | None:
 
 
 @functools.cache
-def function(word: str, number: str | None = None) -> int:
-    """Return the address of the function for a kind of words, which takes statistics too where the type of elements is given.
+def function(word: str, number: str | None = None, test: FiniteTest | None = None) -> int:
+    """Return the address of the function for a kind of words; statistics and the test for what is not finite as asked for.
 
     It is called with the address of the words, their number, the definition's `t` of the first of them, and where to write.
 
     Raises:
         Exception: whatever an installation of llvmlite that does not work raises.
     """
-    return _compiled(leaf_function(word, number), "leaf")
+    return _compiled(leaf_function(word, number, test), "leaf")
 
 
 @functools.cache

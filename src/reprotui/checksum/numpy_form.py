@@ -2,12 +2,12 @@
 
 import functools
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, lanes_to_checksum
+from reprotui.checksum.finite import FiniteTest, finite_test
 from reprotui.errors import BadInputError
 
 CHUNK_WORDS = 1 << 15
@@ -65,30 +65,43 @@ def lanes(array: NDArray, base: int = 0) -> tuple[int, int]:
     return word_lanes(words(array), base)
 
 
+def lanes_and_not_finite(array: NDArray, base: int = 0) -> tuple[int, int, bool]:
+    """Return both lanes of an array, and whether a number in it is NaN or infinite; `base` as in `lanes`."""
+    return _read(words(array), base, finite_test(array.dtype))
+
+
 def word_lanes(all_words: NDArray[np.unsignedinteger], base: int = 0) -> tuple[int, int]:
     """Return both lanes of a leaf that is given as its `words`; `base` as in `lanes`."""
-    lane0 = lane1 = 0
+    return _read(all_words, base, None)[:2]
+
+
+def _read(all_words: NDArray[np.unsignedinteger], base: int, test: FiniteTest | None) -> tuple[int, int, bool]:
+    lane0, lane1, found = 0, 0, False
     scratch = _scratch()
     for start in range(0, all_words.size, CHUNK_WORDS):
         part = all_words[start : start + CHUNK_WORDS]
         x, t, y = scratch[:, : part.size]
         np.add(_TABLE[: part.size], np.uint32((base + start) * INDEX_STEP & MASK), out=t)
         np.copyto(x, part)
+        if test is not None and not found:
+            telling = y[: x[test.words - 1 :: test.words].size]
+            np.bitwise_and(x[test.words - 1 :: test.words] ^ np.uint32(test.flip), np.uint32(test.mask), out=telling)
+            found = bool(telling.max(initial=0) >= test.limit)
         _mix(x, t, y)
         # uint32 sums wrap as the definition has it.
         lane0 += int(np.add.reduce(x, dtype=np.uint32))
         lane1 += int(np.add.reduce(y, dtype=np.uint32))
-    return lane0 & MASK, lane1 & MASK
+    return lane0 & MASK, lane1 & MASK, found
 
 
-def statistics(array: NDArray) -> tuple[float, float, int]:
-    """Return the L2 norm, the largest magnitude, both of them NaN where one is in the array, and how many are not finite."""
+def statistics(array: NDArray) -> tuple[float, float]:
+    """Return the L2 norm and the largest magnitude, both of them NaN where one is in the array."""
     if array.size == 0:
-        return 0.0, 0.0, 0
+        return 0.0, 0.0
     with np.errstate(all="ignore"):  # a NaN that signals, or one ulp of overflow, is nothing to warn the script of
         magnitude = np.abs(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
         norm = float(np.sqrt(np.sum(magnitude * magnitude)))
-        return norm, float(magnitude.max()), int(magnitude.size - np.count_nonzero(np.isfinite(magnitude)))
+        return norm, float(magnitude.max())
 
 
 def checksum(array: NDArray) -> int:
@@ -116,36 +129,22 @@ def root_sums(checksums: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     return x.sum(axis=1, dtype=np.uint64), y.sum(axis=1, dtype=np.uint64)
 
 
-def lanes_of_many(arrays: Sequence[NDArray[np.unsignedinteger]], bases: Sequence[int] = ()) -> NDArray[np.uint32]:
-    """Return the lanes of many small leaves as uint32[leaves, 2]; in one pass over all of them.
-
-    Args:
-        arrays: the `words` of each.
-        bases: index of the first word of each, where they are parts of larger leaves.
-    """
-    result = np.zeros((len(arrays), 2), np.uint32)
-    filled = [index for index, array in enumerate(arrays) if array.size]
-    if filled:
-        joined = np.concatenate([arrays[index].astype(np.uint32) for index in filled])
-        first = np.array([bases[index] for index in filled], np.uint32) if bases else None
-        result[filled] = np.stack(_segment_lanes(joined, tuple(arrays[index].size for index in filled), first), 1)
-    return result
-
-
-def _segment_lanes(
-    joined: NDArray[np.uint32], sizes: tuple[int, ...], bases: NDArray[np.uint32] | None = None
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return both lanes of runs of words that follow each other, none of them empty; the words are overwritten."""
-    starts, offsets = _segment_offsets(sizes)
-    t = offsets.copy() if bases is None else offsets + np.repeat(bases * np.uint32(INDEX_STEP), sizes)
-    y = np.empty_like(joined)
-    _mix(joined, t, y)
+def lanes_of_runs(words: NDArray[np.uint32], sizes: tuple[int, ...]) -> NDArray[np.uint32]:
+    """Return the lanes of leaves that are given as runs of words behind each other, none of them empty: uint32[runs, 2]."""
+    if not sizes:
+        return np.empty((0, 2), np.uint32)
+    starts, offsets = _run_offsets(sizes)
+    x, t, y = words.copy(), offsets.copy(), np.empty_like(words)
+    _mix(x, t, y)
+    lanes = np.empty((len(sizes), 2), np.uint32)
     # In uint32 sums wrap as the definition has it; left to itself, numpy sums uint32 in uint64, and nothing wraps.
-    return np.add.reduceat(joined, starts, dtype=np.uint32), np.add.reduceat(y, starts, dtype=np.uint32)
+    np.add.reduceat(x, starts, dtype=np.uint32, out=lanes[:, 0])
+    np.add.reduceat(y, starts, dtype=np.uint32, out=lanes[:, 1])
+    return lanes
 
 
 @functools.lru_cache(256)
-def _segment_offsets(sizes: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
+def _run_offsets(sizes: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
     index = np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes])
     return starts, index * np.uint32(INDEX_STEP) + np.uint32(INDEX_START)

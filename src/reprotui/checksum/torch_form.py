@@ -4,19 +4,17 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 
-from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, LeafSpec, lanes_to_checksum
-from reprotui.errors import BadInputError
+from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MASK, MIX_1, MIX_2, MIX_3, lanes_to_checksum
+from reprotui.checksum.finite import finite_test
+from reprotui.checksum.torch_words import tests_of, to_device, words_of
 
 CHUNK_WORDS = 1 << 22
 """Words mixed at a time: bounds the temporaries at 64 MB beside the tensor."""
 
 _OF_TORCH = (torch.Tensor, torch.nn.Parameter)
-_VIEWS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
 
 
 def lanes(tensor: torch.Tensor, base: int = 0) -> tuple[int, int]:
@@ -44,8 +42,9 @@ def lanes(tensor: torch.Tensor, base: int = 0) -> tuple[int, int]:
     return lane0 & MASK, lane1 & MASK
 
 
-def lanes_of_many(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Return the lanes of many tensors of one device as int64[tensors, 2] on that device, without waiting for it.
+def sums_of_many(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Return the sums of many tensors of one device as int64[tensors, 3] on that device, without waiting for it: both lanes, and
+    in how many words a number is not finite.
 
     On a GPU one Triton kernel reads all of them, where there is Triton and it can compile. Elsewhere one chain of PyTorch's
     operations takes up to `CHUNK_WORDS` words: a model of many small leaves costs what one large leaf does.
@@ -55,54 +54,51 @@ def lanes_of_many(tensors: list[torch.Tensor]) -> torch.Tensor:
         # A tensor of another class may have no memory where it says so.
         plain = device.type == "cuda" and all(type(tensor) in _OF_TORCH for tensor in tensors)
         compiled = _compiled() if plain else None
-        if compiled is not None:
-            return compiled(tensors) & MASK
-        return _lanes_in_groups([words_of(tensor.detach()) for tensor in tensors]) & MASK
+        found = _sums_in_groups(tensors) if compiled is None else compiled(tensors)
+        found[:, :2] &= MASK
+        return found
 
 
 @functools.cache
 def _compiled() -> Callable[[list[torch.Tensor]], torch.Tensor] | None:
     """Return the form of the GPU; None, and a line on standard error that says why, where it does not work here."""
     try:
-        from reprotui.checksum.triton_form import lanes_of_tensors
+        from reprotui.checksum.triton_form import sums_of_tensors
 
-        probe = torch.arange(5, dtype=torch.int32, device="cuda")
-        found, expected = lanes_of_tensors([probe]) & MASK, _lanes_in_groups([probe]) & MASK
+        probe = torch.tensor([1.5, -2.0, float("inf"), 0.0, float("nan")], device="cuda")
+        found, expected = sums_of_tensors([probe]) & MASK, _sums_in_groups([probe]) & MASK
     except Exception as error:  # Triton missing, no C compiler, a cache that cannot be written: each raises its own
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     else:
         if torch.equal(found, expected):
-            return lanes_of_tensors
+            return sums_of_tensors
         reason = "its result is not that of PyTorch's operations"
     print(f"reprotui: Triton's checksum is not used, PyTorch's operations are, which take longer: {reason}", file=sys.stderr)
     return None
 
 
-def _lanes_in_groups(words: list[torch.Tensor]) -> torch.Tensor:
-    totals = torch.zeros((len(words), 2), dtype=torch.int64, device=words[0].device)
+def _sums_in_groups(tensors: list[torch.Tensor]) -> torch.Tensor:
+    device = tensors[0].device
+    tests = tests_of([finite_test(tensor.dtype) for tensor in tensors], device)
+    totals = torch.zeros((len(tensors), 3), dtype=torch.int64, device=device)
     group: list[tuple[int, int, torch.Tensor]] = []
     size = 0
-    for position, word in enumerate(words):
+    for position, tensor in enumerate(tensors):
+        word = words_of(tensor.detach())
         for start in range(0, word.numel(), CHUNK_WORDS):
             part = word[start : start + CHUNK_WORDS]
             if size + part.numel() > CHUNK_WORDS and group:
-                _add_group(totals, group)
+                _add_group(totals, group, tests)
                 group, size = [], 0
             group.append((position, start, part))
             size += part.numel()
     if group:
-        _add_group(totals, group)
+        _add_group(totals, group, tests)
     return totals
 
 
-def to_device(values: Any, device: torch.device) -> torch.Tensor:
-    """Copy a few integers to a device as int64; from pinned memory, or the host would wait for all that the device has to do."""
-    tensor = torch.from_numpy(np.asarray(values, np.int64))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-def _add_group(totals: torch.Tensor, group: list[tuple[int, int, torch.Tensor]]) -> None:
-    """Add the lanes of consecutive parts, (leaf, index of the first word, words), to the totals of their leaves."""
+def _add_group(totals: torch.Tensor, group: list[tuple[int, int, torch.Tensor]], tests: torch.Tensor) -> None:
+    """Add the sums of consecutive parts, (leaf, index of the first word, words), to the totals of their leaves."""
     device = totals.device
     w = torch.cat([part.to(torch.int32) & 0xFFFF if part.dtype == torch.int16 else part.to(torch.int32) for *_, part in group])
     sizes = to_device([part.numel() for *_, part in group], device)
@@ -113,7 +109,9 @@ def _add_group(totals: torch.Tensor, group: list[tuple[int, int, torch.Tensor]])
     )
     x, y = _mixed(w, index * _signed(INDEX_STEP) + _signed(INDEX_START))
     leaves = to_device([position for position, *_ in group], device)
-    for lane, mixed in enumerate((x, y)):
+    flip, mask, limit, last = torch.repeat_interleave(tests[leaves], sizes, dim=0, output_size=w.numel()).unbind(1)
+    not_finite = (((w ^ flip) & mask) >= limit) & ((index & last) == last)
+    for lane, mixed in enumerate((x, y, not_finite)):
         # A sum of one part is the difference of running sums: no atomics, and no kernel for each leaf.
         running = torch.cumsum(mixed, 0, dtype=torch.int64)[ends - 1]
         sums = running - torch.cat([running.new_zeros(1), running[:-1]])
@@ -134,29 +132,6 @@ def _mixed(w: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 def checksum(tensor: torch.Tensor) -> int:
     """Return the 64-bit checksum of a tensor's bits; 0 for an empty one. Shape and dtype are not part of it."""
     return lanes_to_checksum(*lanes(tensor))
-
-
-def leaf_spec(path: str, tensor: torch.Tensor) -> LeafSpec:
-    """Describe a tensor as a leaf; dtype names are numpy's, so that a jax and a torch leaf can be compared."""
-    return LeafSpec(path, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-
-
-def words_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a detached tensor's words, one-dimensional and contiguous: uint8, int16 or int32.
-
-    Raises:
-        BadInputError: for quantized and sparse tensors.
-    """
-    if tensor.is_quantized or tensor.layout != torch.strided:
-        raise BadInputError(f"a {tensor.layout} tensor of dtype {tensor.dtype} has no checksum: make it dense first")
-    if tensor.is_conj() or tensor.is_neg():
-        tensor = tensor.resolve_conj().resolve_neg()
-    flat = tensor.contiguous().reshape(-1)
-    if flat.dtype == torch.bool:
-        return flat.to(torch.uint8)
-    if flat.dtype.is_complex:
-        flat = torch.view_as_real(flat).reshape(-1)
-    return flat.view(_VIEWS[flat.element_size()])
 
 
 def _signed(value: int) -> int:

@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 
 from reprotui.checksum.definition import INDEX_START, INDEX_STEP, MIX_1, MIX_2, MIX_3
-from reprotui.checksum.torch_form import to_device, words_of
+from reprotui.checksum.finite import FiniteTest, finite_test
+from reprotui.checksum.torch_words import tests_of, to_device, words_of
 
 BLOCK_WORDS = 4096
 """Words that one program of the kernel adds up."""
@@ -30,8 +31,8 @@ _UNSIGNED = {torch.uint8: tl.uint8, torch.int16: tl.uint16, torch.int32: tl.uint
 
 
 @triton.jit
-def _add_lanes(
-    totals, addresses, sizes, leaves, starts, word_type: tl.constexpr, block_words: tl.constexpr, index_step: tl.constexpr,
+def _add_sums(
+    totals, addresses, sizes, tests, leaves, starts, word_type: tl.constexpr, block_words: tl.constexpr, index_step: tl.constexpr,
     index_start: tl.constexpr, mix_1: tl.constexpr, mix_2: tl.constexpr, mix_3: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0)
@@ -50,12 +51,19 @@ def _add_lanes(
     y = (x + t) * mix_3
     y = y ^ (y >> 15)
     # Integers add up to the same in any order.
-    tl.atomic_add(totals + 2 * leaf, tl.sum(tl.where(there, x, 0).to(tl.int64)))
-    tl.atomic_add(totals + 2 * leaf + 1, tl.sum(tl.where(there, y, 0).to(tl.int64)))
+    tl.atomic_add(totals + 3 * leaf, tl.sum(tl.where(there, x, 0).to(tl.int64)))
+    tl.atomic_add(totals + 3 * leaf + 1, tl.sum(tl.where(there, y, 0).to(tl.int64)))
+    flip = tl.load(tests + 4 * leaf).to(tl.uint32)
+    mask = tl.load(tests + 4 * leaf + 1).to(tl.uint32)
+    limit = tl.load(tests + 4 * leaf + 2).to(tl.uint32)
+    last = tl.load(tests + 4 * leaf + 3)
+    not_finite = there & (((w ^ flip) & mask) >= limit) & ((index & last) == last)
+    tl.atomic_add(totals + 3 * leaf + 2, tl.sum(not_finite.to(tl.int64)))
 
 
-def lanes_of_tensors(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Return the lanes of leaves as int64[leaves, 2] that wrap, in the order of the device's work, without waiting for it.
+def sums_of_tensors(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Return the sums of leaves as int64[leaves, 3], in the order of the device's work, without waiting for it: both lanes, which
+    wrap, and in how many words a number is not finite.
 
     Args:
         tensors: with memory of their own, all on the current device.
@@ -65,37 +73,39 @@ def lanes_of_tensors(tensors: list[torch.Tensor]) -> torch.Tensor:
         Exception: whatever Triton raises where it cannot compile, such as where there is no C compiler.
     """
     device = tensors[0].device
-    words: list[tuple[torch.dtype, int]] = []
+    words: list[tuple[torch.dtype, int, FiniteTest | None]] = []
     addresses, kept = [], []
     for tensor in tensors:
         # Most leaves are read where they lie: a view of each as words would take longer than all else here.
         plain = _PLAIN.get(tensor.dtype)
         if plain is None or tensor.layout != torch.strided or tensor.is_neg() or not tensor.is_contiguous():
             kept.append(words_of(tensor))
-            words.append((kept[-1].dtype, kept[-1].numel()))
+            words.append((kept[-1].dtype, kept[-1].numel(), finite_test(tensor.dtype)))
             addresses.append(kept[-1].data_ptr())
         else:
-            words.append((plain[0], tensor.numel() * plain[1]))
+            words.append((plain[0], tensor.numel() * plain[1], finite_test(tensor.dtype)))
             addresses.append(tensor.data_ptr())
-    totals = torch.zeros((len(tensors), 2), dtype=torch.int64, device=device)
+    totals = torch.zeros((len(tensors), 3), dtype=torch.int64, device=device)
     addresses = to_device(addresses, device)
-    kernel: Any = _add_lanes  # called with values for the constants that it declares
-    for word_type, (leaves, starts, sizes) in _plan(tuple(words), device).items():
+    kernel: Any = _add_sums  # called with values for the constants that it declares
+    for word_type, (leaves, starts, sizes, tests) in _plan(tuple(words), device).items():
         kernel[(len(leaves),)](
-            totals, addresses, sizes, leaves, starts, word_type=_UNSIGNED[word_type], block_words=BLOCK_WORDS,
+            totals, addresses, sizes, tests, leaves, starts, word_type=_UNSIGNED[word_type], block_words=BLOCK_WORDS,
             index_step=INDEX_STEP, index_start=INDEX_START, mix_1=MIX_1, mix_2=MIX_2, mix_3=MIX_3, num_warps=WARPS,
         )  # fmt: skip
     return totals
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(words: tuple[tuple[torch.dtype, int], ...], device: torch.device) -> dict[torch.dtype, tuple[torch.Tensor, ...]]:
-    """Return on the device, by type of word: for each block its leaf and its first word, and the sizes of all leaves."""
-    sizes = to_device([size for _, size in words], device)
+def _plan(
+    words: tuple[tuple[torch.dtype, int, FiniteTest | None], ...], device: torch.device
+) -> dict[torch.dtype, tuple[torch.Tensor, ...]]:
+    """Return on the device, by type of word: for each block its leaf and its first word; sizes and tests of all leaves."""
+    sizes, tests = to_device([size for _, size, _ in words], device), tests_of([test for *_, test in words], device)
     plan = {}
-    for word_type in dict.fromkeys(word_type for word_type, size in words if size):
-        places = [(leaf, -(-size // BLOCK_WORDS)) for leaf, (kind, size) in enumerate(words) if kind == word_type]
+    for word_type in dict.fromkeys(word_type for word_type, size, _ in words if size):
+        places = [(leaf, -(-size // BLOCK_WORDS)) for leaf, (kind, size, _) in enumerate(words) if kind == word_type]
         leaves = np.repeat([leaf for leaf, _ in places], [blocks for _, blocks in places])
         starts = np.concatenate([np.arange(blocks) * BLOCK_WORDS for _, blocks in places])
-        plan[word_type] = to_device(leaves, device), to_device(starts, device), sizes
+        plan[word_type] = to_device(leaves, device), to_device(starts, device), sizes, tests
     return plan

@@ -3,11 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from reprotui import __version__
 from reprotui.cli import (
-    bench,
     certify,
     check,
     checkpoint,
@@ -16,7 +15,9 @@ from reprotui.cli import (
     config,
     control,
     env,
+    export,
     gate,
+    learn,
     new,
     open,
     race,
@@ -26,18 +27,21 @@ from reprotui.cli import (
     run,
     runs,
     seed_check,
+    serve,
     unexpected,
 )
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, report, runs, control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
-    config, bench,
+    race, open, run, compare, replay, report, export, runs,
+    control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
+    learn, serve, config,
 )  # fmt: skip
 
 _EPILOG = """\
 examples:
   reprotui                                       the dashboard: what is there, and how to begin
+  reprotui learn                                 fourteen lessons, each a race that you break
   reprotui race                                  the default experiment against itself
   reprotui race --a seed=0 --b seed=1            two seeds
   reprotui race digits-cnn steps=500 --repeat 3  the noise floor of an experiment
@@ -60,7 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reprotui {__version__}")
     common.add_runs_directory(parser)
     common.add_symbols(parser)
-    parser.set_defaults(call=_home)
+    # A command says nothing of these two where its own flags were not given: those before it count.
+    parser.set_defaults(call=_home, runs_dir=None, symbols=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
@@ -75,13 +80,18 @@ def _home(parsed: argparse.Namespace) -> int:
     return run_dashboard(common.runs_directory(parsed), symbols=parsed.symbols)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code. Errors are one line on stderr, and only a difference is 1."""
+def main(arguments: Sequence[str] | None = None, parser: Callable[[], argparse.ArgumentParser] | None = None) -> int:
+    """Run a command; return its exit code. Errors are one line on stderr, and only a difference is 1.
+
+    Args:
+        arguments: those of the command line where it is None.
+        parser: makes the parser of another program that wants the same; it sets `call`.
+    """
     unexpected.streams()
     code = SAME
     try:
         try:
-            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+            code = _run(list(sys.argv[1:] if arguments is None else arguments), parser or build_parser)
         finally:
             # Here and not at the interpreter's end, where a reader that went away would become exit code 120.
             sys.stdout.flush()
@@ -94,9 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], parser: Callable[[], argparse.ArgumentParser]) -> int:
     try:
-        parsed = build_parser().parse_args(arguments)
+        parsed = parser().parse_args(arguments)
         parsed.command_line = ["reprotui", *arguments]
         return parsed.call(parsed)
     except ReprotuiError as error:

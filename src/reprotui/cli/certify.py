@@ -29,12 +29,16 @@ def add_parser(subparsers: Any) -> None:
         "--times", type=int, default=2, metavar="N", help="runs of each kind (2); 6 or more give the overhead an interval"
     )
     parser.add_argument("--step-function", metavar="NAME", help="the train step, where another function would be taken for it")
+    parser.add_argument(
+        "--inside", action="store_true", help="observe each iteration of a jax loop inside one call, as race does"
+    )
     common.add_json(parser)
     parser.set_defaults(call=call)
 
 
 def call(parsed: argparse.Namespace) -> int:
     """Certify, and print the certificate."""
+    from reprotui.observation import Options
     from reprotui.race.certify import certify
     from reprotui.race.scripts import parse_command
 
@@ -43,7 +47,7 @@ def call(parsed: argparse.Namespace) -> int:
     narration = common.console(stderr=True)
     text = parsed.command[0] if len(parsed.command) == 1 else parsed.command
     certificate = certify(
-        parse_command(text), {"step_function": parsed.step_function}, parsed.file,
+        parse_command(text), Options(parsed.step_function, inside=parsed.inside), parsed.file,
         lambda line: narration.print(line, style="dim"), parsed.times,
     )  # fmt: skip
     if parsed.json:

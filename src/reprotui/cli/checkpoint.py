@@ -1,11 +1,13 @@
 """`reprotui checkpoint`: what checkpoints there are, whether they are what was saved, and how two of them differ."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
-from reprotui.cli.checkpointing import add_prune, add_restore, add_save
+from reprotui.cli.checkpointing import add_target, checkpoint_of, find, target
+from reprotui.cli.saving import add_prune, add_restore, add_save
 from reprotui.cli.signing import add_sign, add_signers, signers
 from reprotui.errors import DIFFERS, SAME, BadInputError, CannotTellError
 
@@ -30,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
         description="Work with checkpoints: Orbax step directories, torch's .pt, safetensors and npz files.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_list, add_save, add_restore, _add_verify, _add_diff, add_prune, _add_register, _add_sign, _add_damage):
+    for add in (_add_list, add_save, add_restore, _add_verify, _add_diff, add_prune, _add_register, add_sign, _add_damage):
         add(inner)
 
 
@@ -61,7 +63,7 @@ def _add_verify(subparsers: Any) -> None:
         description="Verify checkpoints. Only VALID exits 0; damage exits 1; 3 says that nobody can tell.\n\nlevels:\n"
         + "\n".join(f"  {name:<9}{text}" for name, text in LEVELS.items()),
     )
-    _add_target(parser)
+    add_target(parser)
     parser.add_argument("--all", action="store_true", help="every checkpoint of the run")
     parser.add_argument(
         "--level",
@@ -101,12 +103,8 @@ def _add_register(subparsers: Any) -> None:
         description="Write the manifest of a checkpoint beside it, as it is now: damage from here on is found, earlier damage "
         "only where the format shows it.",
     )
-    _add_target(parser)
+    add_target(parser)
     parser.set_defaults(call=register)
-
-
-def _add_sign(subparsers: Any) -> None:
-    add_sign(subparsers, _add_target)
 
 
 def _add_damage(subparsers: Any) -> None:
@@ -118,7 +116,7 @@ def _add_damage(subparsers: Any) -> None:
         reprotui checkpoint damage runs/x/a --step 100 --count 3 --out damaged""",
         description="Harm a copy of a checkpoint (and of its manifest, signature and registry), by a seed; print what was done.",
     )
-    _add_target(parser)
+    add_target(parser)
     parser.add_argument("--kind", choices=DAMAGES, help="what to do (default: drawn for each)")
     parser.add_argument("--count", type=common.positive, default=1, metavar="N", help="how many times (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="draws places and kinds (default 0)")
@@ -127,12 +125,6 @@ def _add_damage(subparsers: Any) -> None:
     )
     parser.add_argument("--in-place", action="store_true", help="harm the checkpoint itself instead of a copy")
     parser.set_defaults(call=damage)
-
-
-def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="CHECKPOINT|RUN", help="checkpoint, run directory, or name in the runs directory")
-    parser.add_argument("--step", type=common.step, metavar="N", help="the checkpoint of this step of the run")
-    common.add_runs_directory(parser)
 
 
 def list_(parsed: argparse.Namespace) -> int:
@@ -162,11 +154,12 @@ def verify(parsed: argparse.Namespace) -> int:
     from reprotui.cli import show_checkpoint
     from reprotui.integrity.status import Status, worst
 
+    replay = None
     if parsed.level == "replay":
-        from reprotui.replay.level import register as register_replay
+        from reprotui.replay.level import check_replay
 
-        register_replay(parsed.trust)
-    path, whose = _find(parsed), signers(parsed)
+        replay = partial(check_replay, trusted=parsed.trust)
+    path, whose = find(parsed), signers(parsed)
     level = parsed.level or (None if whose.given else "content")
     if parsed.all:
         if parsed.step is not None or parsed.signature is not None or not is_run(path):
@@ -180,11 +173,11 @@ def verify(parsed: argparse.Namespace) -> int:
     run = run_of(path)
     with show_checkpoint.Meter("verified") as meter:
         for entry in entries:
-            checkpoint = _checkpoint(path, parsed.step) if entry is None else entry.path
+            checkpoint = checkpoint_of(path, parsed.step) if entry is None else entry.path
             if entry is not None and entry.problem is Status.MISSING:
                 results.append(listed_result(entry, level or "content"))
             else:
-                results.append(verify_checkpoint(checkpoint, level, run=run, signers=whose, progress=meter))
+                results.append(verify_checkpoint(checkpoint, level, run=run, signers=whose, progress=meter, replay=replay))
             if not parsed.json:
                 meter.clear()
                 show_checkpoint.show_result(results[-1])
@@ -246,32 +239,3 @@ def damage(parsed: argparse.Namespace) -> int:
     see = f"reprotui checkpoint verify {common.quote([str(common.short(copy))])}"
     common.say(f"damaged {common.short(copy)}; see: {see}", stderr=True)
     return SAME
-
-
-def target(parsed: argparse.Namespace) -> Path:
-    """Return the checkpoint that was named."""
-    from reprotui.integrity.files import named
-
-    return named(_checkpoint(_find(parsed), parsed.step))
-
-
-def _find(parsed: argparse.Namespace) -> Path:
-    """Return what was named; a checkpoint that is gone, too, while its manifest remains to say what is missing."""
-    from reprotui.integrity.manifest import manifest_path
-
-    path = Path(parsed.target).expanduser()
-    if path.name and not path.exists() and not path.is_symlink() and manifest_path(path).exists():
-        return path
-    return common.find_run(parsed.target, common.runs_directory(parsed))
-
-
-def _checkpoint(path: Path, step: int | None) -> Path:
-    """Return the checkpoint that was asked for; of a run without a step the newest on the disk, whatever its state."""
-    from reprotui.checkpoints.places import candidates, find_checkpoint, is_run, step_of
-
-    if step is not None or not is_run(path):
-        return find_checkpoint(path, step)
-    steps = [number for entry in candidates(path) if (number := step_of(entry.name)) is not None]
-    if not steps:
-        raise CannotTellError(f"{path} has no checkpoint")
-    return find_checkpoint(path, max(steps))

@@ -3,25 +3,40 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reprotui.errors import BadInputError
+from reprotui.errors import DIFFERS, INTERRUPTED, SAME, USAGE, WORKER_FAILED, BadInputError, CannotTellError
 from reprotui.foreign import json_text, visible
+from reprotui.manifest import RunManifest, RunState
 from reprotui.run_directory import RUNS_VARIABLE, RunDirectory, default_runs_directory
+from reprotui.schedule import Recording, Replicas
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with arguments without obeying what stands in them."""
+    """Says what is wrong with arguments without obeying what stands in them.
+
+    With `intermixed` it takes `RUN --step 100 lr=0.01`: argparse alone gives up on a `*` positional behind an option.
+    """
+
+    intermixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse options first, what is left after them; the method for that calls this one again, for each of the two."""
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace)
+        self.intermixed = False
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
 
     def error(self, message: str) -> NoReturn:
         super().error(visible(message))
 
 
-def command(
-    subparsers: Any, name: str, summary: str, examples: str, description: str = "", **options: Any
-) -> argparse.ArgumentParser:
+def command(subparsers: Any, name: str, summary: str, examples: str, description: str = "", **options: Any) -> "Parser":
     """Add a command with its help and examples."""
     lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
     return subparsers.add_parser(
@@ -38,19 +53,28 @@ def command(
 def add_runs_directory(parser: argparse.ArgumentParser) -> None:
     """Add `--runs-dir`."""
     parser.add_argument(
-        "--runs-dir", type=Path, metavar="DIR", help=f"where runs are kept (default: ${RUNS_VARIABLE}, else ./runs)"
+        "--runs-dir",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help=f"where runs are kept (default: ${RUNS_VARIABLE}, else ./runs)",
     )
 
 
 def add_symbols(parser: argparse.ArgumentParser) -> None:
     """Add `--symbols`."""
     parser.add_argument(
-        "--symbols", choices=("auto", "unicode", "ascii"), help="signs of the dashboard (default: the settings', else auto)"
+        "--symbols",
+        choices=("auto", "unicode", "ascii"),
+        default=argparse.SUPPRESS,
+        help="signs of the dashboard (default: the settings', else auto)",
     )
 
 
 def need_terminal(instead: str) -> None:
-    """Raise where the dashboard has no terminal to draw on, with what to use instead."""
+    """Raise where the dashboard has no terminal to draw on, with what to use instead; a page in a browser has a driver."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInputError(f"the dashboard needs a terminal, and this is none; without one: {instead}")
     if os.environ.get("TERM", "") in ("", "dumb"):
@@ -75,17 +99,50 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 def add_recording(parser: argparse.ArgumentParser) -> None:
     """Add what a worker records."""
     group = parser.add_argument_group("recording")
-    group.add_argument("--every", type=positive, default=1, metavar="K", help="record every K-th step (default 1)")
     group.add_argument(
-        "--leaves-every", type=positive, default=1, metavar="K", help="store leaf rows every K-th record (default 1)"
+        "--every", type=positive, default=Recording.every, metavar="K", help="record every K-th step (default %(default)s)"
+    )
+    group.add_argument(
+        "--leaves-every",
+        type=positive,
+        default=Recording.leaves_every,
+        metavar="K",
+        help="store leaf rows every K-th record (default %(default)s)",
     )
     group.add_argument(
         "--stats-every",
         type=positive,
-        default=20,
         metavar="K",
-        help="take norms and maxima every K-th record (default 20)",
+        help=f"take norms and maxima every K-th record (default {Recording.statistics_every}; 1 with --tolerance)",
     )
+    group.add_argument(
+        "--replicas", choices=[way.value for way in Replicas], default=Recording.replicas.value,
+        help="copies on several devices: read all, or the first",
+    )  # fmt: skip
+    group.add_argument(
+        "--stop-at-nan", action="store_true", help="stop a run once its loss, gradients or state hold NaN or infinity"
+    )
+
+
+def add_tolerance(parser: argparse.ArgumentParser) -> None:
+    """Add `--tolerance`."""
+    parser.add_argument(
+        "--tolerance",
+        action="append",
+        metavar="LIMITS",
+        help="the runs may differ a little: ulp=4, abs=1e-6,rel=1e-5, params:rel=1e-3 (for a phase or a path; may be given "
+        "several times); exact takes back what a race was started with",
+    )
+
+
+def request(parsed: argparse.Namespace, checkpointing: Any = None) -> Any:
+    """Return what the flags ask of a run or a race: where it goes, what is recorded and saved."""
+    from reprotui.race.prepare import Request
+
+    statistics = parsed.stats_every or (1 if getattr(parsed, "tolerance", None) else Recording.statistics_every)
+    enabled = not getattr(parsed, "no_record", False)
+    recording = Recording(enabled, parsed.every, parsed.leaves_every, statistics, parsed.stop_at_nan, Replicas(parsed.replicas))
+    return Request(runs_directory(parsed), parsed.name, parsed.command_line, recording, checkpointing)
 
 
 def positive(text: str) -> int:
@@ -140,22 +197,36 @@ def find_run(name: str, runs: Path) -> Path:
     return path
 
 
-def refuse_bad_input(runs: Mapping[str, RunDirectory], path: Path) -> None:
-    """Raise what workers found wrong with their configs; where no run trained, remove the directory, so the name is free.
+def manifests_of(runs: Mapping[str, RunDirectory], path: Path) -> dict[str, RunManifest]:
+    """Return what runs came to. Raise what workers found wrong with their configs; where no run trained, the name is free again.
 
     Some input can only be judged where the experiment is: a text file, the size of the data, a leaf's name.
     """
     import shutil
 
-    results = {label: run.manifest().get("result") or {} for label, run in runs.items()}
-    errors = {label: result["error"] for label, result in results.items() if result.get("bad_input")}
+    manifests = {label: run.manifest() for label, run in runs.items()}
+    errors = {label: found.result.error for label, found in manifests.items() if found.result and found.result.bad_input}
     if not errors:
-        return
+        return manifests
     if len(errors) == len(runs):
         shutil.rmtree(path, ignore_errors=True)
     same = len(set(errors.values())) == 1 and len(errors) == len(runs)
     texts = list(errors.values())[:1] if same else [f"{label.upper()}: {text}" for label, text in errors.items()]
     raise BadInputError("; ".join(texts))
+
+
+def exit_code(verdicts: Iterable[int], manifests: Iterable[RunManifest], interrupted: bool) -> int:
+    """Return the exit code of a command that trained: interrupted, bad input, a failed worker, then the worst verdict."""
+    results, verdicts = [manifest.result for manifest in manifests], list(verdicts)
+    if interrupted:
+        return INTERRUPTED
+    if any(result and result.bad_input for result in results):
+        return USAGE
+    if any(result is None or result.state is RunState.FAILED for result in results):
+        return WORKER_FAILED
+    if DIFFERS in verdicts or any(result.torn for result in results if result):
+        return DIFFERS
+    return CannotTellError.exit_code if any(verdicts) else SAME
 
 
 def print_json(value: Any) -> None:
@@ -196,8 +267,7 @@ def console(stderr: bool = False) -> Any:
             # rich would exit with 1, which says `differs` here.
             discard_stdout()
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 10_000
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 10_000
     return Output(stderr=stderr, highlight=False, width=width)
 
 

@@ -29,8 +29,7 @@ def call(parsed: argparse.Namespace) -> int:
     """Write the project, and say what to do next."""
     from reprotui.reproduce.template import TemplateConfig, create_reproducible_template
 
-    name = parsed.name or parsed.directory.resolve().name
-    files = create_reproducible_template(parsed.directory, TemplateConfig(name, parsed.framework, parsed.seed))
+    files = create_reproducible_template(parsed.directory, TemplateConfig(parsed.name, parsed.framework, parsed.seed))
     if parsed.json:
         common.print_json({"directory": str(parsed.directory), "files": [str(path) for path in files]})
         return 0

@@ -44,6 +44,7 @@ def call(parsed: argparse.Namespace) -> int:
 def print_once(runs: list[tuple[str, Any]], as_json: bool = False) -> int:
     """Print what runs have come to, as the dashboard would show it; return the exit code of the verdict."""
     from reprotui.compare import worst
+    from reprotui.errors import DIFFERS
     from reprotui.race.monitor import Monitor
 
     monitor = Monitor(runs)
@@ -53,14 +54,15 @@ def print_once(runs: list[tuple[str, Any]], as_json: bool = False) -> int:
     if monitor.needs_judging(status):
         status = monitor.judge(status)
     codes = [verdict.exit_code for verdict in status.verdicts]
-    code = worst(codes) if codes else CANNOT_TELL if any(run.problem for run in status.runs) else SAME
+    alone = DIFFERS if any(run.torn for run in status.runs) else SAME
+    code = worst(codes) if codes else CANNOT_TELL if any(run.problem for run in status.runs) else alone
     if as_json:
         common.print_json(_to_json(status, code))
         return code
     from reprotui.cli.show import print_verdict
 
     console = common.console()
-    if not status.judged:
+    if not status.judged or len(status.verdicts) > 1:
         console.print(status.headline, style="bold", soft_wrap=True)
     for verdict in status.verdicts if status.judged else ():
         print_verdict(console, verdict, f"{verdict.b} against {verdict.a}: " if len(status.verdicts) > 1 else "")
@@ -70,12 +72,12 @@ def print_once(runs: list[tuple[str, Any]], as_json: bool = False) -> int:
 
 
 def _line(run: Any) -> str:
-    from reprotui.tui.plot import short
+    from reprotui.numbers import short
 
     parts = [run.state, "no step yet" if run.step is None else f"step {run.step}/{run.steps or '?'}"]
     if run.loss is not None:
         parts.append(f"loss {short(run.loss, 6)}")
-    parts += [*run.differs, common.short(Path(run.path))]
+    parts += [*run.differs, common.short(Path(run.path)), *([run.torn] if run.torn else [])]
     return "  ".join(parts) + (f"  {run.problem}" if run.problem else "")
 
 
@@ -91,7 +93,7 @@ def _to_json(status: Any, code: int) -> dict[str, Any]:
         "runs": [
             {
                 "label": run.label, "path": str(run.path), "state": run.state, "step": run.step, "steps": run.steps,
-                "loss": loss(run.loss), "differs": list(run.differs), "problem": run.problem,
+                "loss": loss(run.loss), "differs": list(run.differs), "problem": run.problem, "torn": run.torn,
             }
             for run in status.runs
         ],

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.cli import checkpointing, common, scripts
-from reprotui.errors import DIFFERS, INTERRUPTED, SAME, USAGE, WORKER_FAILED, BadInputError, CannotTellError
+from reprotui.errors import DIFFERS, USAGE, WORKER_FAILED, BadInputError
+from reprotui.manifest import RunState
+from reprotui.run_directory import RunDirectory
 
 LABELS = "abcdefgh"
 """A race has at most as many members as can be told apart on a screen."""
+
+Prepare = Callable[[], tuple[Path, list[RunDirectory]]]
+"""Makes the directories of a race, and returns them."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
         reprotui race my_experiment.py --repeat 3 --json
         reprotui race -- python train.py --seed 0             (your own script, not changed, against itself)
         reprotui race --a "python train.py" --b "NPROC=1 python train.py"
+        reprotui race --tolerance rel=1e-5 --a "python train.py" --b "python train.py --compile"
         reprotui race --a-rev main --b-rev HEAD -- python train.py""",
     )
     parser.add_argument(
@@ -47,10 +53,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--stop-at-divergence", action="store_true", help="stop all runs when the first difference is seen")
     parser.add_argument("--pause-at-divergence", action="store_true", help="pause them there; see reprotui control")
     parser.add_argument("--headless", action="store_true", help="print; never open the dashboard, which opens on a terminal")
+    common.add_tolerance(parser)
     common.add_symbols(parser)
     common.add_runs_directory(parser)
     common.add_recording(parser)
-    scripts.add_options(parser)
+    scripts.add_options(parser, LABELS)
     checkpointing.add_schedule(parser, single=False)
     common.add_json(parser)
     parser.set_defaults(call=call)
@@ -60,73 +67,89 @@ def call(parsed: argparse.Namespace) -> int:
     """Race, and print the verdicts; on a terminal, in the dashboard."""
     import sys
 
-    from reprotui.experiments.discovery import find_experiment
-    from reprotui.race import Recording, prepare_race
+    from reprotui.compare.tolerance import parse_tolerance
 
-    recording = Recording(every=parsed.every, leaves_every=parsed.leaves_every, statistics_every=parsed.stats_every)
+    parse_tolerance(parsed.tolerance)
     script = scripts.preparation(parsed, LABELS)
     headless = parsed.headless or parsed.json or not (sys.stdin.isatty() and sys.stdout.isatty())
-    if script:
-        try:
-            return (_headless if headless else _dashboard)(parsed, lambda: script.prepare(recording))
-        finally:
-            script.finish()
+    race = _headless if headless else _dashboard
+    if script is None:
+        return race(parsed, _preparation(parsed))
+    try:
+        return race(parsed, lambda: script.prepare(common.request(parsed)))
+    finally:
+        scripts.say_left(script.finish())
+
+
+def _preparation(parsed: argparse.Namespace) -> Prepare:
+    """Return what makes the directories of a race of an experiment, once its arguments are checked."""
+    from reprotui.experiments.discovery import find_experiment
+    from reprotui.race.prepare import prepare_race
+
     name, overrides = common.experiment_and_overrides(parsed.experiment)
-    members = _members(parsed, overrides)
-    reference = find_experiment(name)
-
-    def prepare() -> tuple[Path, list[Any]]:
-        policy = checkpointing.schedule(parsed)
-        return prepare_race(
-            common.runs_directory(parsed), parsed.name, reference, members, recording, parsed.command_line, policy
-        )
-
-    return (_headless if headless else _dashboard)(parsed, prepare)
+    members, reference = _members(parsed, overrides), find_experiment(name)
+    return lambda: prepare_race(common.request(parsed, checkpointing.schedule(parsed)), reference, members)
 
 
-def _dashboard(parsed: argparse.Namespace, prepare: Callable[[], tuple[Path, list[Any]]]) -> int:
+def _at_divergence(parsed: argparse.Namespace) -> str | None:
+    return "stop" if parsed.stop_at_divergence else "pause" if parsed.pause_at_divergence else None
+
+
+def _dashboard(parsed: argparse.Namespace, prepare: Prepare) -> int:
     """Start the race and watch it in the dashboard; it goes on when the dashboard is left before its end."""
     from reprotui.cli.open import print_once
     from reprotui.race.monitor import members as members_of
-    from reprotui.race.start import start_prepared
+    from reprotui.race.start import labelled, start
+    from reprotui.race.tolerance import remember
 
     common.need_terminal("--headless")
-    runs = common.runs_directory(parsed)
-    started = start_prepared(*prepare())
+    path, directories = prepare()
+    remember(path, parsed.tolerance, _at_divergence(parsed))
+    processes = start(labelled(directories))
     from reprotui.tui.app import run_dashboard
 
-    at_divergence = "stop" if parsed.stop_at_divergence else "pause" if parsed.pause_at_divergence else None
-    run_dashboard(runs, [started.path], parsed.symbols, started.processes, at_divergence)
-    runs_of_it = members_of([started.path])
-    code = print_once(runs_of_it)
-    common.say(f"  open again: reprotui open {common.short(started.path)}")
-    failed = [result for _, run in runs_of_it if (result := run.manifest().get("result") or {}).get("state") == "failed"]
-    if failed:
-        return USAGE if any(result.get("bad_input") for result in failed) else WORKER_FAILED
+    run_dashboard(common.runs_directory(parsed), [path], parsed.symbols, processes, _at_divergence(parsed))
+    runs = members_of([path])
+    code = print_once(runs)
+    common.say(f"  open again: reprotui open {common.short(path)}")
+    results = [run.manifest().result for _, run in runs]
+    if failed := [result for result in results if result and result.state is RunState.FAILED]:
+        return USAGE if any(result.bad_input for result in failed) else WORKER_FAILED
     return code
 
 
-def _headless(parsed: argparse.Namespace, prepare: Callable[[], tuple[Path, list[Any]]]) -> int:
+def _headless(parsed: argparse.Namespace, prepare: Prepare) -> int:
     from reprotui.cli.progress import watch_race
-    from reprotui.race import Supervisor
+    from reprotui.cli.show import print_verdicts, race_to_json
+    from reprotui.compare.agreement import groups_of, said_of_all, standing_of
+    from reprotui.compare.runs import RunView
+    from reprotui.race.start import labelled
+    from reprotui.race.tolerance import compare_within, remember, tolerance_of
     from reprotui.run_directory import read_json, write_json
 
     path, directories = prepare()
-    labels = [directory.path.name for directory in directories]
-    supervisor = Supervisor(list(zip(labels, directories, strict=True)), path)
-    with supervisor:
-        supervisor.start()
-        interrupted = watch_race(supervisor, path, parsed)
-    common.refuse_bad_input(dict(zip(labels, directories, strict=True)), path)
-    verdicts, groups = _judge(path, labels)
+    remember(path, parsed.tolerance, _at_divergence(parsed))
+    runs = labelled(directories)
+    interrupted = watch_race(runs, path, _at_divergence(parsed))
+    manifests = common.manifests_of(dict(runs), path)
+    ended = [RunView(label, run, manifests[label], run.state(manifests[label])) for label, run in runs]
+    tolerance = tolerance_of([path])
+    verdicts, groups = [compare_within(ended[0], view, tolerance) for view in ended[1:]], groups_of(ended)
+    together = said_of_all(verdicts, groups, [standing_of(view) for view in ended])
     race = read_json(path / "race.json")
     write_json(path / "race.json", {**race, "verdicts": [verdict.to_json() for verdict in verdicts], "groups": groups})
-    return _report(parsed, path, labels, verdicts, groups, interrupted)
+    broken = [DIFFERS] if parsed.stop_at_nan and any(verdict.not_finite for verdict in verdicts) else []
+    code = common.exit_code([*(verdict.exit_code for verdict in verdicts), *broken], manifests.values(), interrupted)
+    if parsed.json:
+        common.print_json(race_to_json(path, ended, verdicts, (together, groups), code))
+    else:
+        print_verdicts(verdicts, together, ended, path)
+    return code
 
 
 def _members(parsed: argparse.Namespace, overrides: list[str]) -> list[Any]:
     from reprotui.experiments.config import parse_overrides
-    from reprotui.race import Member
+    from reprotui.race.prepare import Member
 
     shared = parse_overrides(overrides)
     given = [(label, getattr(parsed, label)) for label in LABELS if getattr(parsed, label) is not None]
@@ -157,45 +180,3 @@ def _labels(count: int) -> str:
     if count > len(LABELS):
         raise BadInputError(f"a race has at most {len(LABELS)} runs, this one would have {count}")
     return LABELS[:count]
-
-
-def _judge(path: Path, labels: list[str]) -> tuple[list[Any], list[list[str]]]:
-    from reprotui.compare import compare_runs, open_run
-    from reprotui.compare.runs import agreement
-
-    views = [open_run(path / label, label.upper()) for label in labels]
-    return [compare_runs(views[0], view) for view in views[1:]], agreement(views)
-
-
-def _report(
-    parsed: argparse.Namespace,
-    path: Path,
-    labels: list[str],
-    verdicts: list[Any],
-    groups: list[list[str]],
-    interrupted: bool,
-) -> int:
-    from reprotui.cli.show import print_verdicts, race_to_json
-    from reprotui.run_directory import RunDirectory
-
-    results = {label: RunDirectory(path / label) for label in labels}
-    code = exit_code([verdict.exit_code for verdict in verdicts], [run.manifest() for run in results.values()], interrupted)
-    if parsed.json:
-        common.print_json(race_to_json(path, results, verdicts, groups, code))
-    else:
-        print_verdicts(verdicts, groups, results, path)
-    return code
-
-
-def exit_code(verdicts: list[int], manifests: list[dict[str, Any]], interrupted: bool) -> int:
-    """Return the command's exit code: interrupted, bad input, a failed worker, then the worst verdict."""
-    results = [manifest.get("result") or {} for manifest in manifests]
-    if interrupted:
-        return INTERRUPTED
-    if any(result.get("state") == "failed" and result.get("bad_input") for result in results):
-        return USAGE
-    if any(result.get("state") in (None, "failed") for result in results):
-        return WORKER_FAILED
-    if DIFFERS in verdicts:
-        return DIFFERS
-    return CannotTellError.exit_code if any(verdicts) else SAME

@@ -89,7 +89,7 @@ def _replay(run: Any, parsed: argparse.Namespace) -> tuple[Any, Any]:
     from reprotui.race.launch import launch_environment
     from reprotui.replay.replay import repeat_step, replay_step
 
-    environment = launch_environment(run.manifest()["config"], os.environ) if parsed.current_environment else None
+    environment = launch_environment(run.manifest().config, os.environ) if parsed.current_environment else None
     said = time.monotonic()
 
     def progress(done: int, total: int) -> None:

@@ -3,12 +3,17 @@
 import argparse
 import io
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
 from reprotui.cli.signing import add_signers, signers
 from reprotui.errors import BadInputError
+
+LINE_SECONDS = 1.0
+"""How often is said how far a report is that takes long."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
         """reprotui report runs/x                       (a race: its members; Markdown on stdout)
         reprotui report runs/x --out report.html
         reprotui report runs/x/a runs/y/a --format markdown,json,html
+        reprotui report runs/x --verify --exact --out report.html
         reprotui report runs/x --verify --json | jq .comparisons[0].verdict.headline""",
         "Write a verification report: verdict, cause and evidence, losses, the first difference step by step and leaf by "
         "leaf, configs, environments, digests, commands. Exit codes are those of compare.",
@@ -30,7 +36,14 @@ def add_parser(subparsers: Any) -> None:
         "--out", metavar="PATH", help="file, whose suffix names the format; directory; - for stdout (default for one format)"
     )
     parser.add_argument("--force", action="store_true", help="replace files that exist")
-    parser.add_argument("--verify", action="store_true", help="verify every row of the traces against chain and seal")
+    parser.add_argument("--verify", action="store_true", help="verify traces and checkpoints, as the two options below")
+    parser.add_argument("--verify-traces", action="store_true", help="verify every row of the traces against chain and seal")
+    parser.add_argument("--verify-checkpoints", action="store_true", help="read every file and leaf of the checkpoints")
+    parser.add_argument(
+        "--exact", action="store_true", help="replay both runs to their first difference, and compare element by element"
+    )
+    common.add_trust(parser)
+    common.add_tolerance(parser)
     add_signers(parser, one=False)
     common.add_runs_directory(parser)
     parser.add_argument(
@@ -41,7 +54,9 @@ def add_parser(subparsers: Any) -> None:
 
 def call(parsed: argparse.Namespace) -> int:
     """Collect the report; print it or write its files."""
-    from reprotui.report import collect_report, formats_of, render, write_report
+    from reprotui.race.exact import exact_difference
+    from reprotui.race.tolerance import compare_within, tolerance_of
+    from reprotui.report import Verify, collect_report, formats_of, refuse_unfit_place, render, write_report
 
     out = None if parsed.out in (None, "-") else Path(parsed.out).expanduser()
     if out is not None and parsed.out.endswith("/") and not out.is_dir():
@@ -55,7 +70,17 @@ def call(parsed: argparse.Namespace) -> int:
             raise BadInputError(f"--json prints the report as JSON: leave --format {parsed.format} away, or write it with --out")
         formats = ["json"]
     runs = common.runs_directory(parsed)
-    report = collect_report([common.find_run(name, runs) for name in parsed.run], verify=parsed.verify, signers=signers(parsed))
+    paths = [common.find_run(name, runs) for name in parsed.run]
+    judge = partial(compare_within, tolerance=tolerance_of(paths, parsed.tolerance))
+    wanted = Verify(
+        parsed.verify or parsed.verify_traces,
+        parsed.verify or parsed.verify_checkpoints,
+        partial(exact_difference, trusted=parsed.trust) if parsed.exact else None,
+        say=_Told(),
+    )
+    if not to_stdout:
+        refuse_unfit_place(out, formats, parsed.force)
+    report = collect_report(paths, wanted, signers=signers(parsed), judge=judge)
     if to_stdout:
         _print(render(report, formats[0]))
         return report.exit_code
@@ -69,6 +94,18 @@ def call(parsed: argparse.Namespace) -> int:
     for file in files:
         common.say(common.short(file))
     return report.exit_code
+
+
+class _Told:
+    """Say on stderr what takes long, a line now and then."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            common.say(f"  {text}", stderr=True)
 
 
 def _print(text: str) -> None:

@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
         "seed-check",
         "check that a seed gives the same bits again, in fresh processes",
         """reprotui seed-check --seed 42
-        reprotui seed-check --seed 42 --frameworks jax numpy
+        reprotui seed-check --seed 42 --verify --frameworks jax numpy
         reprotui seed-check train.py:loss_after_ten_steps --seed 7 -n 5 --json""",
         description="Seed everything, draw from every installed library (or call a function), each time in a fresh process, "
         "and compare bit for bit.",
@@ -25,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--frameworks", nargs="+", metavar="NAME", help="python, numpy, torch, jax (default: all that are installed)"
     )
+    parser.add_argument("--verify", action="store_true", help="verify, which the command does in any case")
     common.add_json(parser)
     parser.set_defaults(call=call)
 
@@ -39,5 +40,6 @@ def call(parsed: argparse.Namespace) -> int:
     if parsed.json:
         common.print_json(report.to_json())
     else:
-        common.say(f"seed {parsed.seed}: {report}")
+        counted = f"{report.identical} of {report.runs} iterations identical"
+        common.say(f"seed {parsed.seed}: {counted}", *str(report).split("\n"))
     return SAME if report.deterministic else DIFFERS

@@ -2,21 +2,24 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from reprotui.checkpoints.diff import CheckpointDifference, LeafDifference
+from reprotui.checkpoints.diff import CheckpointDifference
 from reprotui.checkpoints.listing import ListedCheckpoint
 from reprotui.cli import common
 from reprotui.integrity.content import describe
+from reprotui.integrity.leaves import LeafDifference
 from reprotui.integrity.status import Result, SignatureInfo, Status
+from reprotui.numbers import short
 
 FINDINGS_SHOWN = 12
 """Findings a checkpoint in the terminal; `--json` has them all."""
 METER_SECONDS = 1.0
 """Nothing is said about what takes less; then a line so often, or one that is rewritten on a terminal."""
-_COLOURS = {Status.VALID: "bold #0072b2", Status.UNREGISTERED: "bold", Status.UNCHECKED: "bold", Status.INCOMPLETE: "bold"}
-_DAMAGE_COLOUR = "bold #d55e00"
+GOOD, BAD = "bold #0072b2", "bold #d55e00"
+_COLOURS = {Status.VALID: GOOD, Status.UNREGISTERED: "bold", Status.UNCHECKED: "bold", Status.INCOMPLETE: "bold"}
 
 
 class Meter:
@@ -65,7 +68,8 @@ def show_list(entries: list[ListedCheckpoint]) -> None:
         table.add_column(column, no_wrap=True)
     table.add_column("", overflow="fold")
     for entry in entries:
-        status = "not verified" if entry.problem is None else common.styled((entry.problem, _colour(entry.problem)))
+        unread = "read back at its save" if entry.read_back else "not verified"
+        status = unread if entry.problem is None else common.styled((entry.problem, _colour(entry.problem)))
         table.add_row(
             entry.path.name if entry.step is None else str(entry.step), size(entry.size), _age(entry.created_ns), status,
             (entry.content or "")[:16], "" if entry.signature is None else entry.signature.brief, entry.message,
@@ -102,50 +106,52 @@ def show_signature(signature: SignatureInfo) -> None:
         console.print(f"  not signed   {'; '.join(signature.not_signed)}", style="dim")
 
 
-def show_diff(found: CheckpointDifference) -> None:
-    """Print which leaves differ and by how much."""
+def show_leaves(equal: int, leaves: Sequence[LeafDifference], most: int | None = None) -> bool:
+    """Print how many leaves of two states differ, and a table of (at most so many of) them; say whether any does."""
     from rich.table import Table
 
     console = common.console()
-    total = found.equal + len(found.leaves)
-    if found.same:
-        console.print(common.styled(("SAME", _COLOURS[Status.VALID]), f"  {total} leaves are equal in dtype, shape and bits"))
-    else:
-        console.print(common.styled(("DIFFERENT", _DAMAGE_COLOUR), f"  {len(found.leaves)} of {total} leaves"))
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("leaf", overflow="fold")
-        table.add_column("difference", overflow="fold")
-        for column in ("elements", "first", "max |Δ|", "max relative", "max ulp"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for leaf in found.leaves:
-            table.add_row(leaf.path, _what(leaf), *_numbers(leaf))
-        console.print(table)
-        histogram = _ulps(found)
-        if histogram:
-            console.print(f"  ulp          {'   '.join(f'{label}: {count:,}' for label, count in histogram)}", style="dim")
+    total = equal + len(leaves)
+    if not leaves:
+        console.print(common.styled(("SAME", GOOD), f"  {total} leaves are equal in dtype, shape and bits"))
+        return False
+    console.print(common.styled(("DIFFERENT", BAD), f"  {len(leaves)} of {total} leaves"))
+    phases = any(leaf.phase for leaf in leaves)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (*(["phase"] if phases else []), "leaf", "difference"):
+        table.add_column(column, overflow="fold")
+    for column in ("elements", "first", "max |Δ|", "max relative", "max ulp"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for leaf in leaves[:most]:
+        table.add_row(*([leaf.phase] if phases else []), leaf.path, *_difference(leaf))
+    console.print(table)
+    if most is not None and len(leaves) > most:
+        console.print(f"  and {len(leaves) - most} more; --json has them all")
+    return True
+
+
+def show_diff(found: CheckpointDifference) -> None:
+    """Print which leaves differ and by how much."""
+    console = common.console()
+    if show_leaves(found.equal, found.leaves) and (histogram := _ulps(found)):
+        console.print(f"  ulp          {'   '.join(f'{label}: {count:,}' for label, count in histogram)}", style="dim")
     for a, b in found.renamed:
         console.print(f"  note         {a} and {b} are taken for one leaf", style="dim")
     for finding in found.unread:
         console.print(f"  {finding.status:<12} {finding}")
 
 
-def _what(leaf: LeafDifference) -> str:
-    if leaf.kind in ("dtype", "shape") and leaf.a is not None and leaf.b is not None:
-        return f"{leaf.kind}: {describe(leaf.a)} → {describe(leaf.b)}"
-    if leaf.elements is None or leaf.elements.first_values is None:
-        return leaf.kind
-    return f"content: {leaf.elements.first_values[0]} → {leaf.elements.first_values[1]}"
-
-
-def _numbers(leaf: LeafDifference) -> list[str]:
+def _difference(leaf: LeafDifference) -> list[str]:
+    """Return a leaf's first two values and its numbers; of one without partners on the other side, what it is."""
     elements = leaf.elements
-    if elements is None:
-        return [""] * 5
-    first = "" if elements.first_index is None else f"[{','.join(map(str, elements.first_index))}]"
-    return [
-        f"{elements.different:,} of {elements.elements:,}", first, _number(elements.max_abs), _number(elements.max_relative),
-        "" if elements.max_ulp is None else f"{elements.max_ulp:,}",
-    ]  # fmt: skip
+    if elements is None or elements.first_values is None:
+        sides = [describe(spec) for spec in (leaf.a, leaf.b) if spec is not None]
+        return [f"{leaf.kind}: {' → '.join(sides)}", *[""] * 5]
+    first = f"[{','.join(map(str, elements.first_index or ()))}]"
+    numbers = ["" if number is None else short(number, 3) for number in (elements.max_abs, elements.max_relative)]
+    ulp = "" if elements.max_ulp is None else f"{elements.max_ulp:,}"
+    values = f"{elements.first_values[0]} → {elements.first_values[1]}"
+    return [values, f"{elements.different:,} of {elements.elements:,}", first, *numbers, ulp]
 
 
 def _ulps(found: CheckpointDifference) -> list[tuple[str, int]]:
@@ -157,12 +163,8 @@ def _ulps(found: CheckpointDifference) -> list[tuple[str, int]]:
     return [(label, count) for label, count in counts.items() if count]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
 def _colour(status: Status) -> str:
-    return _COLOURS.get(status, _DAMAGE_COLOUR)
+    return _COLOURS.get(status, BAD)
 
 
 def size(count: int) -> str:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from reprotui.cli import common
-from reprotui.integrity.content import describe
-from reprotui.replay import LeafDelta, RepeatOutcome, ReplayedState, StateDifference, Unfaithful
+from reprotui.cli.show_checkpoint import BAD, GOOD, show_leaves
+from reprotui.integrity.leaves import LeafDifference
+from reprotui.replay import RepeatOutcome, ReplayedState, StateDifference, Unfaithful
 
 LEAVES_SHOWN = 12
 """Leaves a table in the terminal; `--json` has them all."""
-_GOOD, _BAD = "bold #0072b2", "bold #d55e00"
 ROWS, COLUMNS = 8, 48
 """Size of the picture of where the first differing leaf differs."""
 
@@ -44,44 +44,28 @@ def show_state(found: ReplayedState | Unfaithful, repeats: RepeatOutcome | None)
     place = common.short(found.run.path)
     if isinstance(found, ReplayedState):
         about = f"  {place} step {found.step}: replayed from {start}, {found.compared} recorded steps equal"
-        console.print(common.styled(("EXACT", _GOOD), about))
+        console.print(common.styled(("EXACT", GOOD), about))
         console.print(f"  state        {common.short(found.directory)}", style="dim")
         console.print(f"  content      {found.content.root}", style="dim")
         for note in found.notes:
             console.print(f"  note         {note}", style="dim")
     else:
-        console.print(common.styled(("NOT FAITHFUL", _BAD), f"  {place}: {found.headline}"))
+        console.print(common.styled(("NOT FAITHFUL", BAD), f"  {place}: {found.headline}"))
         console.print(f"  replayed     from {start}; {found.compared} recorded steps equal before")
         for phase, path in found.leaves[:LEAVES_SHOWN]:
             console.print(f"  differs      {phase:<8} {path}")
         for reason in found.reasons:
             console.print(f"  changed      {reason}")
         if not found.reasons:
-            console.print("  nothing known changed since: the computation is not deterministic; try --repeat 20")
+            console.print("  nothing recorded explains it: likely the computation is not deterministic; try --repeat 20")
     if repeats is not None:
         console.print(f"  step {repeats.step:<7} {repeats.verdict}")
 
 
 def show_difference(found: StateDifference) -> None:
     """Print how two states differ, leaf by leaf in causal order, and where in the first leaf."""
-    from rich.table import Table
-
     console = common.console()
-    total = found.equal + len(found.leaves)
-    if found.same:
-        console.print(common.styled(("SAME", _GOOD), f"  {total} leaves are equal in dtype, shape and bits"))
-        return
-    console.print(common.styled(("DIFFERENT", _BAD), f"  {len(found.leaves)} of {total} leaves"))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("phase", "leaf", "difference"):
-        table.add_column(column, overflow="fold")
-    for column in ("elements", "first", "max |Δ|", "max relative", "max ulp"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for leaf in found.leaves[:LEAVES_SHOWN]:
-        table.add_row(leaf.phase, leaf.path, *_row(leaf))
-    console.print(table)
-    if len(found.leaves) > LEAVES_SHOWN:
-        console.print(f"  and {len(found.leaves) - LEAVES_SHOWN} more; --json has them all")
+    show_leaves(found.equal, found.leaves, LEAVES_SHOWN)
     first = found.first_array
     if first is not None and first.elements is not None:
         for name, histogram in (("ulp", first.elements.ulp_histogram), ("log10 |Δ|", first.elements.log_histogram)):
@@ -91,19 +75,7 @@ def show_difference(found: StateDifference) -> None:
             console.print(f"  {line}", style="dim")
 
 
-def _row(leaf: LeafDelta) -> list[str]:
-    elements = leaf.elements
-    if elements is None or elements.first_values is None:
-        sides = [describe(spec) for spec in (leaf.a, leaf.b) if spec is not None]
-        return [f"{leaf.kind}: {' → '.join(sides)}", *[""] * 5]
-    first = f"[{','.join(map(str, elements.first_index or ()))}]"
-    numbers = ["" if number is None else f"{number:.3g}" for number in (elements.max_abs, elements.max_relative)]
-    ulp = "" if elements.max_ulp is None else f"{elements.max_ulp:,}"
-    values = f"{elements.first_values[0]} → {elements.first_values[1]}"
-    return [values, f"{elements.different:,} of {elements.elements:,}", first, *numbers, ulp]
-
-
-def _picture(found: StateDifference, leaf: LeafDelta) -> list[str]:
+def _picture(found: StateDifference, leaf: LeafDifference) -> list[str]:
     """Return lines in which every cell shows the largest |Δ| in it, on a logarithmic scale between the extremes."""
     import numpy as np
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
+from reprotui.cli.checkpointing import add_target, target
 from reprotui.errors import SAME
 from reprotui.run_directory import PASSWORD_VARIABLE
 
@@ -36,7 +37,7 @@ def signers(parsed: argparse.Namespace) -> Any:
     )
 
 
-def add_sign(subparsers: Any, add_target: Any) -> None:
+def add_sign(subparsers: Any) -> None:
     """Add `checkpoint sign`."""
     parser = common.command(
         subparsers,
@@ -71,10 +72,10 @@ def add_sign(subparsers: Any, add_target: Any) -> None:
 def sign(parsed: argparse.Namespace) -> int:
     """Sign what verifies, and nothing else."""
     from reprotui.checkpoints.sign import sign_verified
-    from reprotui.cli import checkpoint, show_checkpoint
+    from reprotui.cli import show_checkpoint
     from reprotui.integrity.status import Status
 
-    path = checkpoint.target(parsed)
+    path = target(parsed)
     with show_checkpoint.Meter("read") as meter:
         result = sign_verified(
             path, parsed.key, signature=parsed.signature, ignore=parsed.ignore,

@@ -1,15 +1,12 @@
-"""Compare runs: the first difference in execution order, its cause, and the verdict; whole, live, and for N runs."""
+"""Compare runs: the first difference in execution order, its cause, and the verdict; whole, and for N runs."""
 
-from reprotui.compare.differences import FirstDifference, LeafDifference, compare_traces
-from reprotui.compare.live import LiveComparison
+from reprotui.compare.differences import FirstDifference, compare_traces
 from reprotui.compare.runs import RunView, compare_runs, open_run
 from reprotui.compare.verdict import Cause, Verdict, worst
 
 __all__ = [
     "Cause",
     "FirstDifference",
-    "LeafDifference",
-    "LiveComparison",
     "RunView",
     "Verdict",
     "compare_runs",

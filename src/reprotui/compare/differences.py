@@ -8,57 +8,32 @@ from typing import Any
 
 from reprotui.checksum import LeafSpec
 from reprotui.errors import CannotTellError
+from reprotui.integrity.leaves import LeafDifference
 from reprotui.trace import PHASES, LeafTable, StepRow, Trace, joined
-from reprotui.trace.former import may_be_equal
-from reprotui.trace.phases import ROOT_BYTES
+from reprotui.trace.former import SPLIT, may_be_equal, phases_as_in
+from reprotui.trace.phases import CAPTURED, GENERATORS, STATE, differing_phases
 
-OPTIONAL_PREFIX = "metrics/"
-"""Leaves that one run may have and the other not without being a different computation."""
-
-
-@dataclass(frozen=True)
-class LeafDifference:
-    """One leaf that differs at the first differing step. A None side means that this run has no such leaf."""
-
-    phase: str
-    path: str
-    a: LeafSpec | None
-    b: LeafSpec | None
-    checksum_a: int | None
-    checksum_b: int | None
-
-    @property
-    def kind(self) -> str:
-        """Return how it differs: `bits`, `dtype`, `shape`, `only in A` or `only in B`."""
-        if self.a is None or self.b is None:
-            return "only in B" if self.a is None else "only in A"
-        if self.a.shape != self.b.shape:
-            return "shape"
-        return "dtype" if self.a.dtype != self.b.dtype else "bits"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the leaf as a JSON object; checksums in hexadecimal, because JSON numbers lose 64 bits."""
-
-        def side(spec: LeafSpec | None, checksum: int | None) -> dict[str, Any] | None:
-            if spec is None or checksum is None:
-                return None
-            return {"dtype": spec.dtype, "shape": list(spec.shape), "checksum": f"{checksum:016x}"}
-
-        return {
-            "phase": self.phase, "path": self.path, "kind": self.kind,
-            "a": side(self.a, self.checksum_a), "b": side(self.b, self.checksum_b),
-        }  # fmt: skip
+OPTIONAL = ("metrics/", CAPTURED, *GENERATORS)
+"""What paths begin with of leaves that one run may have and the other not without being a different computation."""
 
 
 @dataclass(frozen=True)
 class FirstDifference:
-    """The first step at which two traces differ; `phases` are all that differ there, `leaves` those of the first phase."""
+    """The first step at which two traces differ; `phases` are all that differ there, `leaves` those of the first phase.
+
+    `recorded` are the phases of which both runs recorded leaves there: of others nothing can be said. `state_seen`: the record
+    before holds the state that the step starts from. `updated`: new state stands in the record before the first leaf that
+    differs there, so the step had made an equal update.
+    """
 
     step: int
     previous: int | None
     phases: tuple[str, ...]
     leaves: tuple[LeafDifference, ...]
     leaves_known: bool
+    recorded: tuple[str, ...] = PHASES
+    state_seen: bool = True
+    updated: bool = True
 
     @property
     def phase(self) -> str:
@@ -139,7 +114,7 @@ def _check_found(a: Trace, b: Trace, last: int, connection: sqlite3.Connection) 
         for steps in ("main.steps", "other.steps", joined_steps)
     }
     # Roots of a former trace are others than those of a newer one, and so are its chains.
-    if len(counts) == 1 and a.former == b.former:
+    if len(counts) == 1 and (a.former, a.one_update) == (b.former, b.one_update):
         raise CannotTellError(
             "no roots differ, but the chains of the records do: one of the traces was edited; see which with --verify"
         )
@@ -189,24 +164,23 @@ def _common_rows(a: Trace, b: Trace) -> Iterator[tuple[StepRow, StepRow]]:
 
 def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | None, list[str]]:
     row_a, row_b = a.recorded(step), b.recorded(step)
-    table_a, table_b = a.table(row_a.version), b.table(row_b.version)
-    bounds_a = {phase: (start, end) for phase, start, end in table_a.slices}
-    bounds_b = {phase: (start, end) for phase, start, end in table_b.slices}
+    table_a, table_b, moved = _tables(a, b, row_a, row_b)
     sums_a, sums_b = a.leaf_checksums(step), b.leaf_checksums(step)
     known = sums_a is not None and sums_b is not None
-    one_former = a.former != b.former
-    notes = [f"phase {phase} is recorded in one run only" for phase in PHASES if (phase in bounds_a) != (phase in bounds_b)]
+    notes = [f"phase {phase} is recorded in one run only" for phase in PHASES if (phase in table_a) != (phase in table_b)]
     phases, leaves = [], []
-    for index, phase in enumerate(PHASES):
-        if phase not in bounds_a or phase not in bounds_b:
+    other_roots = differing_phases(row_a.roots, row_b.roots)
+    for phase in PHASES:
+        if phase not in table_a or phase not in table_b:
             continue
-        same_specs = _specs(table_a, *bounds_a[phase]) == _specs(table_b, *bounds_b[phase])
-        part = slice(index * ROOT_BYTES, (index + 1) * ROOT_BYTES)
-        if same_specs and row_a.roots[part] == row_b.roots[part]:
+        same_specs = [spec for _, spec in table_a[phase]] == [spec for _, spec in table_b[phase]]
+        if same_specs and phase not in other_roots:
             continue
         found = list(_leaf_differences(phase, table_a, table_b, sums_a, sums_b))
-        if same_specs and not found and one_former and may_be_equal(row_a.roots[part], row_b.roots[part]):
-            if known:
+        otherwise = a.one_update != b.one_update and (phase in SPLIT or phase in moved)
+        otherwise = otherwise or (a.former != b.former and may_be_equal(row_a.root(phase), row_b.root(phase)))
+        if same_specs and not found and otherwise:
+            if known or phases:
                 continue
             raise CannotTellError(
                 f"one of the traces is of a former reprotui, which computed roots otherwise, and leaf checksums of step {step} "
@@ -217,7 +191,7 @@ def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | Non
                 f"the roots of {phase} differ at step {step}, but no leaf checksum does: one of the traces was edited; "
                 "see which with --verify"
             )
-        optional = [leaf for leaf in found if leaf.path.startswith(OPTIONAL_PREFIX) and leaf.kind.startswith("only")]
+        optional = [leaf for leaf in found if leaf.path.startswith(OPTIONAL) and leaf.kind.startswith("only")]
         notes += [f"{leaf.path} is {leaf.kind}" for leaf in optional]
         found = [leaf for leaf in found if leaf not in optional]
         if not found and (known or not same_specs):
@@ -226,7 +200,56 @@ def _difference_at(a: Trace, b: Trace, step: int) -> tuple[FirstDifference | Non
         leaves += found if len(phases) == 1 else []
     if not phases:
         return None, notes
-    return FirstDifference(step, _previous_common(a, b, step), tuple(phases), tuple(leaves), known or bool(leaves)), notes
+    recorded = tuple(phase for phase in PHASES if _holds(table_a, phase) and _holds(table_b, phase))
+    previous, leaves_known = _previous_common(a, b, step), known or bool(leaves)
+    state_seen = previous is not None and all(_holds_state(trace, previous) for trace in (a, b))
+    updated = bool(leaves) and _state_before(table_a, leaves[0])
+    return FirstDifference(step, previous, tuple(phases), tuple(leaves), leaves_known, recorded, state_seen, updated), notes
+
+
+_Phases = dict[str, list[tuple[int, LeafSpec]]]
+"""The leaves of a record by phase, each with its place in the record."""
+
+
+def _tables(a: Trace, b: Trace, row_a: StepRow, row_b: StepRow) -> tuple[_Phases, _Phases, set[str]]:
+    """Return the leaves of two records; where one of them is of a former version, in the phases of the newer one, and which
+    phases got leaves by that."""
+    tables = a.table(row_a.version), b.table(row_b.version)
+    phases = [table.phases for table in tables]
+    moved: set[str] = set()
+    if a.one_update != b.one_update:
+        at = 0 if a.one_update else 1
+        now = phases_as_in(tables[at], tables[1 - at])
+        moved = {phase for phase, before in zip(now, phases[at], strict=True) if phase != before}
+        phases[at] = now
+    return _by_phase(phases[0], tables[0]), _by_phase(phases[1], tables[1]), moved
+
+
+def _by_phase(phases: tuple[str, ...], table: LeafTable) -> _Phases:
+    found: _Phases = {}
+    for index, (phase, spec) in enumerate(zip(phases, table.specs, strict=True)):
+        found.setdefault(phase, []).append((index, spec))
+    return found
+
+
+def _holds(table: _Phases, phase: str) -> bool:
+    """Say whether a record holds what a phase is about: the states of global generators are no key of the step."""
+    return any(spec.path not in GENERATORS for _, spec in table.get(phase, ()))
+
+
+def _holds_state(trace: Trace, step: int) -> bool:
+    """Say whether the record of a step holds the state that it ended with."""
+    return bool(set(STATE).intersection(trace.table(trace.recorded(step).version).phases))
+
+
+def _state_before(table: _Phases, leaf: LeafDifference) -> bool:
+    """Say whether new state stands before a leaf in the record of a step."""
+    place = next((index for index, spec in table.get(leaf.phase, ()) if spec.path == leaf.path), None)
+    return any(
+        spec.path.startswith(("params/", "opt_state/")) and (place is None or index < place)
+        for phase in SPLIT
+        for index, spec in table.get(phase, ())
+    )
 
 
 def _previous_common(a: Trace, b: Trace, step: int) -> int | None:
@@ -239,13 +262,9 @@ def _previous_common(a: Trace, b: Trace, step: int) -> int | None:
     return before_a if before_b is not None else None
 
 
-def _specs(table: LeafTable, start: int, end: int) -> tuple[LeafSpec, ...]:
-    return table.specs[start:end]
-
-
-def _leaf_differences(phase: str, table_a: LeafTable, table_b: LeafTable, sums_a: Any, sums_b: Any) -> Iterator[LeafDifference]:
+def _leaf_differences(phase: str, table_a: _Phases, table_b: _Phases, sums_a: Any, sums_b: Any) -> Iterator[LeafDifference]:
     """Yield the differing leaves of a phase in the order of A's table, those that only B has at the end."""
-    leaves_a, leaves_b = _by_path(phase, table_a, sums_a), _by_path(phase, table_b, sums_b)
+    leaves_a, leaves_b = _by_path(table_a[phase], sums_a), _by_path(table_b[phase], sums_b)
     for path in dict.fromkeys([*leaves_a, *leaves_b]):
         spec_a, sum_a = leaves_a.get(path, (None, None))
         spec_b, sum_b = leaves_b.get(path, (None, None))
@@ -253,9 +272,5 @@ def _leaf_differences(phase: str, table_a: LeafTable, table_b: LeafTable, sums_a
             yield LeafDifference(phase, path, spec_a, spec_b, sum_a, sum_b)
 
 
-def _by_path(phase: str, table: LeafTable, sums: Any) -> dict[str, tuple[LeafSpec, int | None]]:
-    return {
-        spec.path: (spec, None if sums is None else int(sums[index]))
-        for index, (own, spec) in enumerate(zip(table.phases, table.specs, strict=True))
-        if own == phase
-    }
+def _by_path(leaves: list[tuple[int, LeafSpec]], sums: Any) -> dict[str, tuple[LeafSpec, int | None]]:
+    return {spec.path: (spec, None if sums is None else int(sums[index])) for index, spec in leaves}

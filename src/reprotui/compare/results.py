@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError, CannotTellError
+from reprotui.manifest import RunManifest
 from reprotui.run_directory import RunDirectory, read_json
 
 SETTINGS = ("experiment", "steps", "batch_size", "seed", "lr", "backend")
@@ -18,19 +19,19 @@ class ResultComparison:
     notes: list[str]
 
 
-def summary(manifest: dict[str, Any]) -> dict[str, Any]:
+def summary(manifest: RunManifest) -> dict[str, Any]:
     """Return a run's result summary: hash (content digest of the final parameters), settings, final metrics."""
-    config, result = manifest.get("config") or {}, manifest.get("result") or {}
-    final = _object(result.get("final"))
+    config, result = manifest.config, manifest.result
+    final = _object(result.final if result else None)
     evaluation, metrics = _object(final.get("evaluation")), _object(final.get("metrics"))
     return {
-        "hash": _object(result.get("digests")).get("params"),
-        "experiment": (manifest.get("experiment") or {}).get("name"),
-        "steps": result.get("last_step"),
+        "hash": result.digests.get("params") if result else None,
+        "experiment": manifest.experiment.name,
+        "steps": result.last_step if result else None,
         "batch_size": config.get("batch_size"),
         "seed": config.get("seed"),
         "lr": config.get("lr"),
-        "backend": (manifest.get("devices") or {}).get("backend"),
+        "backend": manifest.devices.get("backend"),
         "final": {"loss": final.get("loss"), "acc": evaluation.get("test_accuracy", metrics.get("accuracy"))},
     }
 
@@ -48,7 +49,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         manifest = RunDirectory(path).manifest()
-        if not (manifest.get("result") or {}).get("digests"):
+        if manifest.result is None or not manifest.result.digests:
             raise BadInputError(f"{path} has no result: the run has not ended well")
         found = summary(manifest)
         if found["hash"] is None:

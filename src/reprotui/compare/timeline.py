@@ -1,5 +1,7 @@
 """Runs over all their steps, as columns: losses for the chart, and which phases differ. Grows with the traces."""
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprotui.compare.differences import OPTIONAL_PREFIX
+from reprotui.compare.spans import compare_span
+from reprotui.compare.steps import Steps, index_of, join, union
 from reprotui.errors import ReprotuiError
 from reprotui.trace import PHASES, LeafTable, Trace
-from reprotui.trace.former import LANE_0
+from reprotui.trace.not_finite import Judge, Spell
 
 SPAN = 65_536
 """Records read at once: 3 MB of roots a run, and some 20 ms."""
@@ -21,43 +24,23 @@ FIRST_RECORDS = 8_192
 ALL_PHASES = (1 << len(PHASES)) - 1
 """All bits of a step: one for every phase, in causal order."""
 
-Steps = range | NDArray[np.int64]
-"""Steps in order; a range where they are evenly spaced, which is nearly always, and takes no memory."""
-
-
-def index_of(steps: Steps, step: int) -> int:
-    """Return the index of the first step that is not below `step`."""
-    if isinstance(steps, range):
-        return min(len(steps), max(0, -((steps.start - step) // steps.step)))
-    return int(np.searchsorted(steps, step))
-
-
-def union(several: Sequence[Steps]) -> Steps:
-    """Return all steps of several runs, in order."""
-    ranges = [steps for steps in several if isinstance(steps, range) and len(steps)]
-    places = {(steps.start, steps.step) for steps in ranges}
-    if len(places) <= 1 and len(ranges) == sum(len(steps) > 0 for steps in several):
-        return max(ranges, key=len, default=range(0))
-    return np.unique(np.concatenate([np.asarray(steps, np.int64) for steps in several]))
-
-
-def join(a: Steps, b: Steps) -> Steps:
-    """Return the steps of `a`, then those of `b`, which are all later."""
-    if not len(a) or not len(b):
-        return b if len(b) else a
-    if isinstance(a, range) and isinstance(b, range):
-        gap = b.start - a[-1]
-        if (len(a) == 1 or gap == a.step) and (len(b) == 1 or gap == b.step):
-            return range(a.start, b[-1] + 1, gap)
-    return np.concatenate([np.asarray(a, np.int64), np.asarray(b, np.int64)])
-
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run over its steps: float32 losses, NaN where there is none."""
+    """A run over its steps: float32 losses, NaN where there is none, and from which steps on leaves are not finite."""
 
     steps: Steps
     losses: NDArray[np.float32]
+    spells: tuple[Spell, ...] = ()
+
+    def not_finite(self, first: int, end: int) -> tuple[str, ...]:
+        """Return the phases that are broken in a record from step `first` on, before step `end`."""
+        if not len(self.steps) or first > self.steps[-1]:
+            return ()
+        at = max(0, bisect_right(self.spells, first, key=lambda spell: spell.step) - 1)
+        found = itertools.takewhile(lambda spell: spell.step < end, self.spells[at:])
+        phases = {phase for spell in found for phase in spell.phases}
+        return tuple(phase for phase in PHASES if phase in phases)
 
     @property
     def nan_since(self) -> int | None:
@@ -73,12 +56,13 @@ class RunLine:
 class PairLine:
     """A run against the reference, over the steps that both have: uint8 with a bit for every phase that differs.
 
-    `first` is the first step with a bit, None while there is none.
+    `first` is the first step with a bit, None while there is none; `first_mask` are its bits.
     """
 
     steps: Steps
     differs: NDArray[np.uint8]
     first: int | None
+    first_mask: int = 0
 
     def next_difference(self, after: int, backwards: bool = False) -> int | None:
         """Return the nearest differing step behind (or before) `after`, None where there is none."""
@@ -131,13 +115,17 @@ def phases_of(mask: int) -> tuple[str, ...]:
 
 
 class _Column:
-    """A growing array: what was handed out stays valid, because rows are only added."""
+    """A growing array, or the last value of one: what was handed out stays valid, because rows are only added."""
 
-    def __init__(self, dtype: Any) -> None:
-        self._data = np.empty(1024, dtype)
-        self._count = 0
+    def __init__(self, dtype: Any, whole: bool) -> None:
+        self._data = np.empty(1024 if whole else 0, dtype)
+        self._count, self._whole = 0, whole
 
     def extend(self, values: NDArray[Any]) -> None:
+        if not self._whole:
+            self._data = np.array(values[-1:]) if len(values) else self._data
+            self._count = len(self._data)
+            return
         needed = self._count + len(values)
         if needed > len(self._data):
             grown = np.empty(max(needed, len(self._data) * 3 // 2), self._data.dtype)
@@ -156,16 +144,19 @@ class TimelineReader:
 
     Args:
         paths: the traces, the reference first. One that does not exist yet has no steps yet.
+        whole: keep every step; without, `losses` and `differs` hold the last value alone.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], whole: bool = True) -> None:
         self._paths = list(paths)
         self._steps: list[Steps] = [range(0) for _ in paths]
-        self._losses = [_Column(np.float32) for _ in paths]
+        self._losses = [_Column(np.float32, whole) for _ in paths]
         self._common: list[Steps] = [range(0) for _ in paths[1:]]
-        self._differs = [_Column(np.uint8) for _ in paths[1:]]
-        self._first: list[int | None] = [None for _ in paths[1:]]
+        self._differs = [_Column(np.uint8, whole) for _ in paths[1:]]
+        self._first: list[tuple[int | None, int]] = [(None, 0) for _ in paths[1:]]
         self._tables: list[dict[int, LeafTable]] = [{} for _ in paths]
+        self._judges = [Judge() for _ in paths]
+        self._spells: list[tuple[Spell, ...]] = [() for _ in paths]
         self.problems: dict[int, str] = {}
         """What cannot be read, by the index of the run; such a run keeps what was read before."""
         self._newest = Timeline()
@@ -200,9 +191,12 @@ class TimelineReader:
         newest = self._newest
         if newest.runs and complete == newest.complete and counts == [len(line.steps) for line in (*newest.runs, *newest.pairs)]:
             return newest
-        runs = tuple(RunLine(steps, losses.values) for steps, losses in zip(self._steps, self._losses, strict=True))
+        runs = tuple(
+            RunLine(steps, losses.values, spells)
+            for steps, losses, spells in zip(self._steps, self._losses, self._spells, strict=True)
+        )
         pairs = tuple(
-            PairLine(steps, differs.values, first)
+            PairLine(steps, differs.values, *first)
             for steps, differs, first in zip(self._common, self._differs, self._first, strict=True)
         )
         self._newest = Timeline(runs, pairs, union(self._steps), complete)
@@ -210,6 +204,9 @@ class TimelineReader:
 
     def _read(self, index: int, trace: Trace, records: int) -> bool:
         """Read what a run recorded since the last look, and say whether that is all there is."""
+        spells = self._spells[index]
+        rows = trace.not_finite(spells[-1].step if spells else -1)
+        self._spells[index] = (*spells, *map(self._judges[index].spell, rows or ()))
         while records > 0:
             steps, limit = self._steps[index], min(records, SPAN)
             span = trace.span(int(steps[-1]) if len(steps) else -1, limit)
@@ -237,62 +234,10 @@ class TimelineReader:
             # Bounded in records, not in steps: the reference may have recorded every hundredth step only.
             end = min(index_of(steps, after + 1) + SPAN, len(steps)) - 1
             last = min(through, max(int(steps[end]), after + 1))
-            common, mask = _compare_span(reference, trace, tables, after + 1, last)
+            common, mask = compare_span(reference, trace, tables, after + 1, last)
             self._common[pair] = join(self._common[pair], common)
             self._differs[pair].extend(mask)
-            if self._first[pair] is None and mask.any():
-                self._first[pair] = int(common[int(np.argmax(mask != 0))])
+            if self._first[pair][0] is None and mask.any():
+                at = int(np.argmax(mask != 0))
+                self._first[pair] = int(common[at]), int(mask[at])
             after = last
-
-
-def _compare_span(
-    a: Trace, b: Trace, tables: tuple[dict[int, bytes], dict[int, bytes]], first: int, last: int
-) -> tuple[Steps, NDArray[np.uint8]]:
-    (steps_a, roots_a), (steps_b, roots_b) = a.roots_between(first, last), b.roots_between(first, last)
-    if a.former != b.former:
-        roots_a, roots_b = roots_a & LANE_0, roots_b & LANE_0
-    steps: Steps = steps_a
-    at_a: Any = slice(None)
-    at_b: Any = slice(None)
-    # A range against an array would be compared element by element.
-    if not (isinstance(steps_a, range) and isinstance(steps_b, range) and steps_a == steps_b):
-        steps, at_a, at_b = np.intersect1d(steps_a, steps_b, assume_unique=True, return_indices=True)
-    mask = np.zeros(len(steps), np.uint8)
-    for index in range(len(PHASES)):
-        mask |= (roots_a[at_a, index] != roots_b[at_b, index]).astype(np.uint8) << np.uint8(index)
-    if tables[0] != tables[1] or len(tables[0]) > 1:
-        versions = [trace.versions_between(first, last)[at] for trace, at in ((a, at_a), (b, at_b))]
-        for version_a, version_b in np.unique(np.stack(versions, axis=1), axis=0).tolist():
-            if tables[0][version_a] != tables[1][version_b]:
-                here = (versions[0] == version_a) & (versions[1] == version_b)
-                at = np.asarray(steps, np.int64)[here]
-                mask[here] = _compare_by_leaf((a, b), (a.table(version_a), b.table(version_b)), at, mask[here])
-    return steps, mask
-
-
-def _compare_by_leaf(
-    traces: tuple[Trace, Trace], tables: tuple[LeafTable, LeafTable], steps: NDArray[np.int64], mask: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Return the bits of steps at which two runs have other leaves, as `compare_traces` tells them; `mask` is by root."""
-    for index, phase in enumerate(PHASES):
-        leaves_a, leaves_b = (
-            {spec.path: (at, spec) for at, (own, spec) in enumerate(zip(table.phases, table.specs, strict=True)) if own == phase}
-            for table in tables
-        )
-        if [spec for _, spec in leaves_a.values()] == [spec for _, spec in leaves_b.values()]:
-            continue
-        bit = np.uint8(1 << index)
-        mask = mask & ~bit
-        if not leaves_a or not leaves_b:
-            continue  # a phase that one run alone records
-        both = [path for path in leaves_a if path in leaves_b]
-        alone = [path for path in {*leaves_a, *leaves_b}.difference(both) if not path.startswith(OPTIONAL_PREFIX)]
-        if alone or any(leaves_a[path][1] != leaves_b[path][1] for path in both):
-            mask = mask | bit
-            continue
-        at_a, at_b = ([leaves[path][0] for path in both] for leaves in (leaves_a, leaves_b))
-        for number, step in enumerate(steps.tolist()):
-            sums = [trace.leaf_checksums(step) for trace in traces]
-            if sums[0] is not None and sums[1] is not None and (sums[0][at_a] != sums[1][at_b]).any():
-                mask[number] |= bit
-    return mask

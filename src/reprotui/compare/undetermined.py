@@ -1,7 +1,9 @@
 """What a run on a GPU left to chance: kernels that are chosen by timing, sums whose order nothing keeps."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from reprotui.manifest import Kind, RunManifest
 
 _DETERMINISTIC = ("--xla_gpu_deterministic_ops", "--xla_gpu_exclude_nondeterministic_ops")
 _OFF = ("=false", "=0")
@@ -14,24 +16,26 @@ class Undetermined(NamedTuple):
     advice: str
 
 
-def undetermined(manifest: Mapping[str, Any]) -> Undetermined | None:
-    """Return what a run's device was free to compute differently; None where its flags forbid it, and on CPUs.
+def undetermined(manifest: RunManifest) -> Undetermined | None:
+    """Return what a run's device was free to compute differently; None where its flags forbid it or were not recorded,
+    and on CPUs.
 
     On an H200 with jax 0.11, four processes of one script of matrix products gave three different results after six steps;
     with either of XLA's flags all four were equal.
     """
-    devices = manifest.get("devices") or {}
-    backend = devices.get("backend")
-    if backend in ("gpu", "cuda", "rocm"):
-        flags = str(((manifest.get("environment") or {}).get("variables") or {}).get("XLA_FLAGS", "")).split()
+    backend = manifest.devices.get("backend")
+    variables = manifest.environment.get("variables")
+    if backend in ("gpu", "cuda", "rocm") and isinstance(variables, Mapping):
+        flags = str(variables.get("XLA_FLAGS", "")).split()
         if any(flag.startswith(_DETERMINISTIC) and not flag.endswith(_OFF) for flag in flags):
             return None
-        own = "deterministic" in (manifest.get("config") or {}) and "threads" in (manifest.get("config") or {})
         return Undetermined(
             "each process chooses its GPU kernels anew, by timing them, and some add up in no fixed order",
-            "race it with deterministic=true" if own else "race it with XLA_FLAGS=--xla_gpu_deterministic_ops=true",
+            "race it with deterministic=true"
+            if manifest.kind is Kind.EXPERIMENT
+            else "race it with XLA_FLAGS=--xla_gpu_deterministic_ops=true",
         )
-    if backend == "torch cuda" and not devices.get("deterministic_algorithms"):
+    if backend == "torch cuda" and manifest.devices.get("deterministic_algorithms") is False:
         return Undetermined(
             "some of PyTorch's GPU kernels add up in no fixed order",
             "call torch.use_deterministic_algorithms(True), set CUBLAS_WORKSPACE_CONFIG=:4096:8, and race it again",

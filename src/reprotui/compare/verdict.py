@@ -1,11 +1,14 @@
 """The verdict and its cause, as values that every view and report is made from."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from reprotui.compare.differences import LeafDifference
+from reprotui.compare.distance import Distance
+from reprotui.compare.not_finite import NotFinite, said_of
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
+from reprotui.integrity.leaves import LeafDifference
 
 Kind = Literal["identical", "diverged", "incomplete", "incomparable"]
 
@@ -42,7 +45,11 @@ class Verdict:
     `step`, `phase` and `leaves` place the first difference; `leaves` is empty where leaf rows were not stored there.
     A divergence without a step shows in the final states alone: it began behind `equal_through`, and no record has it.
     `records` is how many records both runs have, where that is not one a step. `reason` says why a verdict is incomplete or
-    incomparable.
+    incomparable. `not_finite` says of each run that holds NaN or infinity since when, and where first.
+    `distance` says how far runs that diverged are apart, where a tolerance was given.
+    `ends_equal`: both runs digested the state that they ended with, and it is the same.
+    `torn` says for each run of values that are not equal on all devices that hold them; such a run is not right, whatever the
+    other one is.
     """
 
     a: str
@@ -57,10 +64,18 @@ class Verdict:
     records: int | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    not_finite: tuple[NotFinite, ...] = ()
+    distance: Distance | None = None
+    ends_equal: bool = False
+    torn: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """Return 0 identical, 1 diverged, 3 incomplete or incomparable."""
+        """Return 0 identical, or diverged within a tolerance; 1 diverged or torn; 3 incomplete, incomparable, not to be told."""
+        if self.torn:
+            return DIFFERS
+        if self.kind == "diverged" and self.distance is not None:
+            return {"within": SAME, "exceeded": DIFFERS}.get(self.distance.kind, CANNOT_TELL)
         return EXIT_CODES[self.kind]
 
     @property
@@ -69,14 +84,37 @@ class Verdict:
         return "" if self.records is None else f"in {self.records:,} recorded steps "
 
     @property
+    def broken(self) -> bool:
+        """Say whether a run ends with NaN or infinity: it may be identical to another one, and is not healthy."""
+        return any(item.until is None for item in self.not_finite)
+
+    @property
+    def tone(self) -> Kind:
+        """Return the kind as which it is coloured: runs that agree in being broken do not look healthy, and what is within the
+        tolerance that was asked for does."""
+        if self.torn:
+            return "diverged"
+        if self.kind == "diverged" and self.distance is not None and self.distance.kind != "exceeded":
+            return "identical" if self.distance.kind == "within" and not self.broken else "incomplete"
+        return "incomplete" if self.broken and self.kind == "identical" else self.kind
+
+    @property
     def headline(self) -> str:
         """Return the verdict in one line, as it stands largest on the screen."""
+        return self._with_troubles(self._headline + (f" · {self.distance.headline}" if self.distance else ""))
+
+    def _with_troubles(self, text: str) -> str:
+        labels = dict.fromkeys(torn.split(": ", 1)[0] for torn in self.torn)
+        torn = f"TORN in {' and '.join(labels)}" if labels else ""
+        return " · ".join(part for part in (text, said_of(self.not_finite, runs=2), torn) if part)
+
+    @property
+    def _headline(self) -> str:
         match self.kind:
             case "identical":
                 return f"IDENTICAL {self.sampling}through step {self.equal_through}"
             case "diverged":
-                count = len(self.leaves)
-                leaves = f" · {count} {'leaf' if count == 1 else 'leaves'}" if count else ""
+                leaves = f" · {counted(len(self.leaves))}" if self.leaves else ""
                 if self.step is None:
                     return f"DIVERGED after step {self.equal_through} · in calls that were not recorded"
                 return f"DIVERGED at step {self.step} · {self.phase}{leaves}"
@@ -86,11 +124,48 @@ class Verdict:
             case "incomparable":
                 return f"INCOMPARABLE · {self.reason}"
 
+    def headline_while(self, alive: bool) -> str:
+        """Return the verdict in one line; of runs that go on (`alive`), what holds so far."""
+        if self.kind != "incomplete" or not alive:
+            return self.headline
+        if self.equal_through is None:
+            return self._with_troubles("STARTING · no common step yet")
+        return self._with_troubles(f"IDENTICAL through step {self.equal_through} · so far")
+
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a JSON object; `headline` is included for people."""
         value = asdict(self)
-        value["leaves"] = [leaf.to_json() for leaf in self.leaves]
+        value["leaves"] = [leaf.recorded_json() for leaf in self.leaves]
         return {"headline": self.headline, **value}
+
+
+def counted(leaves: int) -> str:
+    """Return how many leaves, in words."""
+    return f"{leaves} {'leaf' if leaves == 1 else 'leaves'}"
+
+
+class Told(Protocol):
+    """What is told of a comparison: a verdict, or what a list keeps of one."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def step(self) -> int | None: ...
+
+    @property
+    def torn(self) -> tuple[str, ...]: ...
+
+
+TOLD = TypeVar("TOLD", bound=Told)
+
+
+def most_telling(found: Sequence[TOLD]) -> TOLD | None:
+    """Return what matters most of several comparisons: the earliest divergence, else the first that is not identical."""
+    diverged = [item for item in found if item.kind == "diverged"]
+    if diverged:
+        return min(diverged, key=lambda item: math.inf if item.step is None else item.step)
+    return next((item for item in found if item.kind != "identical" or item.torn), found[0] if found else None)
 
 
 def worst(codes: Iterable[int]) -> int:

@@ -1,6 +1,7 @@
 """Configs: structured, validated, saved as JSON. Every field says which phases of a step it can change."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -8,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from reprotui.errors import BadInputError
 
 Phases = tuple[str, ...]
-EVERYTHING: Phases = ("init", "batch", "rng", "forward", "grads", "update")
-COMPUTATION: Phases = ("init", "forward", "grads", "update")
+EVERYTHING: Phases = ("init", "batch", "rng", "forward", "grads", "optimizer", "params")
+COMPUTATION: Phases = ("init", "forward", "grads", "optimizer", "params")
 MODEL: Phases = ("init", "forward", "grads")
 
 
@@ -53,17 +54,19 @@ class ExperimentConfig(BaseModel):
     seed: int = phase_field(0, ("init", "batch", "rng"), "seed of initialisation, data order and step keys", ge=0, lt=2**32)
     steps: int = phase_field(200, (), "updates to train", ge=1, le=10**9)
     batch_size: int = phase_field(64, ("batch",), "examples a step", group="data", ge=1)
-    lr: float = phase_field(0.05, ("update",), "learning rate", gt=0)
-    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = phase_field("momentum", ("init", "update"), "optax optimizer")
-    momentum: float = phase_field(0.9, ("update",), "momentum of `momentum`, b1 of adam and adamw", ge=0, lt=1)
-    weight_decay: float = phase_field(1e-4, ("update",), "weight decay of adamw", ge=0)
+    lr: float = phase_field(0.05, ("params",), "learning rate", gt=0)
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = phase_field(
+        "momentum", ("init", "optimizer", "params"), "optax optimizer"
+    )
+    momentum: float = phase_field(0.9, ("optimizer", "params"), "momentum of `momentum`, b1 of adam and adamw", ge=0, lt=1)
+    weight_decay: float = phase_field(1e-4, ("params",), "weight decay of adamw", ge=0)
     shuffle: Literal["sequential", "seeded"] = phase_field(
         "seeded", ("batch",), "examples in file order, or drawn by seed and step", group="data"
     )
     shuffle_from: int | None = phase_field(None, ("batch",), "change the batch order from this step on", group="data", ge=1)
     perturb: str | None = phase_field(
         None,
-        ("init", "forward", "update"),
+        ("init", "forward", "optimizer", "params"),
         "flip one bit of the state after a step: STEP:LEAF:INDEX:BIT",
         group="execution",
     )
@@ -127,8 +130,10 @@ class CnnConfig(DigitsConfig):
 class TransformerConfig(ModelConfig):
     """`transformer`: a small decoder, on modular addition or on the characters of a text."""
 
-    lr: float = phase_field(1e-3, ("update",), "learning rate", gt=0)
-    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = phase_field("adamw", ("init", "update"), "optax optimizer")
+    lr: float = phase_field(1e-3, ("params",), "learning rate", gt=0)
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = phase_field(
+        "adamw", ("init", "optimizer", "params"), "optax optimizer"
+    )
     heads: int = phase_field(4, ("forward", "grads"), "attention heads; divides the width", group="model", ge=1)
     context: int = phase_field(64, ("init", "batch"), "characters a window, with text=", group="data", ge=2, le=65536)
     modulus: int = phase_field(97, ("init", "batch"), "the numbers of a + b mod N", group="data", ge=2, le=10007)
@@ -172,7 +177,7 @@ def make_config(model: type[ExperimentConfig], overrides: dict[str, Any], name: 
     return read_config(model, _read_none(model, overrides), name)
 
 
-def read_config(model: type[ExperimentConfig], values: dict[str, Any], name: str) -> ExperimentConfig:
+def read_config(model: type[ExperimentConfig], values: Mapping[str, Any], name: str) -> ExperimentConfig:
     """Return the config that a manifest holds, validated anew: it may have been edited. Errors are those of `make_config`."""
     try:
         return model.model_validate(values)

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.experiments.config import ExperimentConfig, field_phases, make_config
 from reprotui.experiments.registry import BUILT_IN, DEFAULT
 from reprotui.integrity import file_digest
+from reprotui.manifest import Experiment, RunManifest
 
 IMPORT_SECONDS = 120
 """How long a user's file may take to import before it is given up."""
@@ -37,10 +38,10 @@ class ExperimentReference:
             path = Path(spec.origin)
         return file_digest(path)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what the manifest keeps of it."""
-        path = None if self.path is None else str(self.path)
-        return {"name": self.name, "path": path, "source_digest": self.source_digest}
+    @property
+    def recorded(self) -> Experiment:
+        """Return what the manifest of a run keeps of it."""
+        return Experiment(self.name, None if self.path is None else str(self.path), self.source_digest)
 
 
 @dataclass(frozen=True)
@@ -70,30 +71,29 @@ def find_experiment(name: str | None) -> ExperimentReference:
     raise BadInputError(f"there is no experiment {name!r}: {hint}")
 
 
-def recorded_experiment(manifest: Mapping[str, Any]) -> ExperimentReference:
+def recorded_experiment(named: Experiment) -> ExperimentReference:
     """Return the experiment that a run's manifest names.
 
     Raises:
         BadInputError: it names none that can be found here.
     """
-    named = manifest.get("experiment") or {}
-    name, path = str(named.get("name")), named.get("path")
-    if path is None:
+    name = str(named.name)
+    if named.path is None:
         if name not in BUILT_IN:
             raise BadInputError(f"its manifest names the experiment {name!r}, which is not built in, and no file")
         return ExperimentReference(name, None)
-    if not Path(str(path)).is_absolute():
-        raise BadInputError(f"its manifest names the experiment file {path}, expected an absolute path: it was edited")
-    return ExperimentReference(name, Path(str(path)))
+    if not Path(named.path).is_absolute():
+        raise BadInputError(f"its manifest names the experiment file {named.path}, expected an absolute path: it was edited")
+    return ExperimentReference(name, Path(named.path))
 
 
-def python_of(manifest: Mapping[str, Any]) -> list[str]:
+def python_of(manifest: RunManifest) -> list[str]:
     """Return the Python that trains a run, with its options.
 
     What trains a built-in experiment imports nothing from the folder that it stands in: that may be anybody's. A file's may:
     it may import what lies where its run was started.
     """
-    return [sys.executable, *([] if (manifest.get("experiment") or {}).get("path") else ["-P"])]
+    return [sys.executable, *([] if manifest.experiment.path else ["-P"])]
 
 
 def resolve_configs(reference: ExperimentReference, overrides: list[dict[str, Any]]) -> list[ResolvedConfig]:

@@ -46,22 +46,14 @@ def digest_state(leaves: Iterable[tuple[LeafSpec, Any]]) -> ContentDigest:
 
 def digest_leaf(spec: LeafSpec, array: Any) -> LeafDigest:
     """Digest one leaf from a numpy array of its elements, in any memory layout and byte order."""
+    from reprotui.checksum.leaves import raw_bytes  # imports numpy, 60 ms that who only reads manifests need not wait
+
     return LeafDigest(spec, leaf_digest(spec, raw_bytes(array)).hex())
 
 
 def collect(leaves: Iterable[LeafDigest]) -> ContentDigest:
     """Put digests of leaves together, in any order."""
     return ContentDigest(tuple(sorted(leaves, key=lambda leaf: (leaf.spec.path, leaf.sha256))))
-
-
-def raw_bytes(array: Any) -> memoryview:
-    """Return an array's elements as little-endian bytes in C order, without a copy where they are that already."""
-    import numpy as np  # 60 ms that who only reads manifests need not wait
-
-    array = np.asarray(array)
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def compare_specs(recorded: ContentDigest, specs: Mapping[str, LeafSpec], place: Callable[[str], str]) -> list[Finding]:

@@ -78,12 +78,7 @@ def compare_arrays(a: NDArray, b: NDArray) -> ElementDifference:
     Raises:
         ValueError: dtype or shape differ: then no element has a partner.
     """
-    a, b = np.asarray(a), np.asarray(b)
-    if a.dtype != b.dtype or a.shape != b.shape:
-        raise ValueError(f"{a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)} cannot be compared element by element")
-    if a.dtype.kind == "c":
-        part = np.float32 if a.dtype.itemsize == 8 else np.float64
-        a, b = (np.ascontiguousarray(x)[..., None].view(part) for x in (a, b))
+    a, b = in_parts(a, b)
     shape = a.shape
     flat_a, flat_b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
     totals = _Totals(is_float(a.dtype))
@@ -95,6 +90,17 @@ def compare_arrays(a: NDArray, b: NDArray) -> ElementDifference:
         flat_a.size, totals.different, first, values, totals.max_abs, largest, totals.max_relative, totals.max_ulp,
         totals.not_finite, totals.ulp_histogram(), totals.log_histogram(),
     )  # fmt: skip
+
+
+def in_parts(a: NDArray, b: NDArray) -> tuple[NDArray, NDArray]:
+    """Return two arrays as `compare_arrays` counts their elements: complex numbers part by part; see there for errors."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        raise ValueError(f"{a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)} cannot be compared element by element")
+    if a.dtype.kind == "c":
+        part = np.float32 if a.dtype.itemsize == 8 else np.float64
+        a, b = (np.ascontiguousarray(x)[..., None].view(part) for x in (a, b))
+    return a, b
 
 
 def ulp_distance(a: NDArray, b: NDArray) -> NDArray[np.uint64]:
@@ -122,7 +128,7 @@ def show(value: Any) -> str:
         return str(value.item() if hasattr(value, "item") else value)
     number = float(value)
     if math.isnan(number):
-        bits = int(_bits(array.reshape(1))[0])
+        bits = int(element_bits(array.reshape(1))[0])
         return f"nan (0x{bits:0{2 * array.dtype.itemsize}x})"
     return f"{number:.{9 if array.dtype.itemsize <= 4 else 17}g}"
 
@@ -167,7 +173,7 @@ def _distance(a: NDArray, b: NDArray) -> NDArray[np.float64]:
     else:
         with np.errstate(all="ignore"):
             delta = np.abs(a.astype(np.float64) - b.astype(np.float64))
-        different = _bits(a) != _bits(b)
+        different = element_bits(a) != element_bits(b)
     delta = np.where(np.isfinite(delta), np.maximum(delta, np.finfo(np.float64).tiny), np.inf)
     return np.where(different, delta, 0.0)
 
@@ -187,7 +193,7 @@ class _Totals:
         self._logs = np.zeros(len(LOG_EDGES) + 1, np.int64)
 
     def add(self, start: int, a: NDArray, b: NDArray) -> None:
-        at = np.flatnonzero(_bits(a) != _bits(b))
+        at = np.flatnonzero(element_bits(a) != element_bits(b))
         if not at.size:
             return
         self.different += at.size
@@ -231,7 +237,8 @@ class _Totals:
         return tuple(zip(labels, self._logs.tolist(), strict=True))
 
 
-def _bits(array: NDArray) -> NDArray[np.unsignedinteger]:
+def element_bits(array: NDArray) -> NDArray[np.unsignedinteger]:
+    """Return the elements of an array as unsigned integers of their size: equal where their bits are."""
     bits = np.ascontiguousarray(array).view(_UNSIGNED[array.dtype.itemsize])
     # ml_dtypes keeps these in a byte each, of which the upper bits mean nothing.
     return bits & np.uint8(0xF if "4" in array.dtype.name else 0x3) if array.dtype.name in _NARROW else bits
@@ -239,7 +246,7 @@ def _bits(array: NDArray) -> NDArray[np.unsignedinteger]:
 
 def _ordered(array: NDArray) -> NDArray[np.uint64]:
     """Return integers in the order of the numbers; both zeros give the same one."""
-    bits = _bits(array).astype(np.uint64)
+    bits = element_bits(array).astype(np.uint64)
     width = 4 if array.dtype.name in _NARROW else 8 * array.dtype.itemsize
     sign = np.uint64(1 << (width - 1))
     magnitude = bits & (sign - np.uint64(1))

@@ -6,15 +6,26 @@ The file is canonical JSON and carries the digest of itself, so any other byte i
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.integrity.content import ContentDigest, checked, checked_sha256, content_from_json, content_to_json
-from reprotui.integrity.files import FileEntry, Progress, Tree, files_digest, hash_files, named, names_problem, walk
+from reprotui.integrity.files import (
+    SINGLE_FILE,
+    FileEntry,
+    Progress,
+    Tree,
+    files_digest,
+    hash_files,
+    named,
+    names_problem,
+    walk,
+)
 from reprotui.integrity.status import Finding, IntegrityError, Status
+from reprotui.manifest import RunManifest
 from reprotui.run_directory import write_json
 
 SUFFIX = ".manifest.json"
@@ -63,6 +74,11 @@ class Manifest:
         return files_digest(self.files)
 
     @property
+    def hash(self) -> str:
+        """Return what stands for the bytes on the disk: of one file its SHA-256, which every tool prints; else `files_digest`."""
+        return self.files[0].sha256 if self.files[0].path == SINGLE_FILE else self.files_digest
+
+    @property
     def size(self) -> int:
         """Return the bytes of all files."""
         return sum(entry.size for entry in self.files)
@@ -74,16 +90,15 @@ def manifest_path(checkpoint: Path) -> Path:
     return checkpoint.with_name(checkpoint.name + SUFFIX)
 
 
-def identity_of_run(run_manifest: Mapping[str, Any], step: int) -> Identity:
+def identity_of_run(run: RunManifest, step: int) -> Identity:
     """Return the identity of a step's state from the run's manifest (`run.json`)."""
-    experiment = run_manifest.get("experiment") or {}
     return Identity(
-        run=run_manifest.get("name"),
-        run_id=_digest([run_manifest.get("name"), run_manifest.get("created_ns")])[:32],
+        run=run.name,
+        run_id=_digest([run.name, run.created_ns])[:32],
         step=step,
-        experiment=experiment.get("name"),
-        experiment_digest=experiment.get("source_digest"),
-        config_digest=_digest(run_manifest.get("config")),
+        experiment=run.experiment.name,
+        experiment_digest=run.experiment.source_digest,
+        config_digest=_digest(run.document.get("config")),
     )
 
 

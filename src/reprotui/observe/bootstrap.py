@@ -1,4 +1,8 @@
-"""Run a script or module as `__main__` of this process, with the observers in place before its first line."""
+"""Run a script or module as `__main__` of this process, with the observers in place before its first line.
+
+`python -m reprotui.observe train.py --lr 0.1` runs `train.py` as `python train.py --lr 0.1` would. Each observer is installed
+right after its framework was imported, whoever imports it: nothing is imported before the script does it.
+"""
 
 import atexit
 import functools
@@ -12,34 +16,38 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from reprotui.errors import USAGE, ReprotuiError
+from reprotui.observation import OPTIONS_VARIABLE, RUN_VARIABLE, Options, taken
+from reprotui.observe import chance_sources
+from reprotui.observe.generators import Generators
 from reprotui.observe.hooks import after_import
-from reprotui.observe.options import OPTIONS_VARIABLE, Options, taken
+from reprotui.observe.ledger import Ledger
 from reprotui.observe.watch import Watch
-from reprotui.record.session import RUN_VARIABLE, Session
+from reprotui.record.frameworks import jax_process
+from reprotui.record.session import Session
 
 USAGE_TEXT = """\
-usage: python -m reprotui.observe [--step-function NAME] [--loss NAME] [--name NAME] script.py … | -m module …
+usage: python -m reprotui.observe [--step-function NAME] [--loss NAME] [--name NAME] [--inside] script.py … | -m module …
 
 Run a training script that is not changed, and record its steps into a run directory (README: your own script)."""
 
 
 def main(arguments: list[str]) -> int:
     """Run what the arguments name; return the exit code that Python itself would end with."""
-    options, name = taken(), None
+    options = taken()
     given: dict[str, str] = {}
-    while arguments and arguments[0] in ("--step-function", "--loss", "--name") and len(arguments) > 1:
-        given[arguments[0]] = arguments[1]
-        arguments = arguments[2:]
+    while arguments and arguments[0] in ("--step-function", "--loss", "--name", "--inside") and len(arguments) > 1:
+        takes = 1 if arguments[0] == "--inside" else 2
+        given[arguments[0]] = arguments[takes - 1]
+        arguments = arguments[takes:]
     if not arguments or (arguments[0].startswith("-") and (arguments[0] != "-m" or len(arguments) < 2)):
         print(USAGE_TEXT, file=sys.stderr)
         return USAGE
-    name = given.get("--name")
-    options = options or Options(given.get("--step-function"), given.get("--loss"))
+    options = options or Options(given.get("--step-function"), given.get("--loss"), inside="--inside" in given)
     module = arguments[1] if arguments[0] == "-m" else None
     sys.argv[:] = arguments[1:] if module else arguments
     try:
         code = None if module else _compiled(Path(arguments[0]))
-        watch = start(options, name)
+        watch = start(options, given.get("--name"))
     except ReprotuiError as error:
         print(f"reprotui: {error}", file=sys.stderr)
         return error.exit_code
@@ -61,8 +69,10 @@ def main(arguments: list[str]) -> int:
 
 def start(options: Options, name: str | None = None) -> Watch:
     """Put the observers in place; they act when the script imports jax or torch."""
-    session = Session(name=name) if options.record else None
+    session = Session(name=name, interruption=options.interruption) if options.record else None
     Session.current = session
+    if session is not None and not session.supervised:
+        session.run.update_manifest(observation=options.told())
     watch = Watch(options, session)
     _install(watch)
     return watch
@@ -87,14 +97,17 @@ def start_in_place() -> None:
         watch.finish(ended[0] if ended else None)
 
     def open_session() -> Session | None:
-        run = Path(os.environ.get(RUN_VARIABLE, ""))
+        if jax_process()[0] != 0:
+            return None  # of a training that is spread over processes always the same one is recorded
+        # Where nothing is recorded there is no run, only the file for the digest of the end.
+        place = Path(os.environ.get(RUN_VARIABLE, "")) if options.record else Path(options.final or "").parent
         try:
-            (run / "taken").touch(exist_ok=False)
+            (place / "taken").touch(exist_ok=False)
         except OSError:
             return None
         import reprotui.integrity  # noqa: F401 - what the end needs cannot be imported at the end
 
-        session = Session()
+        session = Session(interruption=options.interruption) if options.record else None
         atexit.register(at_exit)  # after the session's own, so before it at the end
         return session
 
@@ -104,6 +117,14 @@ def start_in_place() -> None:
 
 
 def _install(watch: Watch) -> None:
+    if watch.options.record:
+        watch.ledger = Ledger(lambda: 0 if watch.session is None else watch.session.step)
+        watch.generators = Generators(watch.ledger)
+        try:
+            chance_sources.install(watch.ledger)
+        except Exception as error:  # another Python, or what the script put in the place of its own
+            print(f"reprotui: where chance enters is not noted: {type(error).__name__}: {error}", file=sys.stderr)
+
     def observe(framework: str, module: ModuleType) -> None:
         try:
             importlib.import_module(f"reprotui.observe.{framework}_observer").install(module, watch)

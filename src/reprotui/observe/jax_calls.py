@@ -1,224 +1,130 @@
-"""Calls of jitted functions as they are noticed: what went in, what came out, and what of it came out before.
+"""The calls of jitted functions as they are made: what goes in, what comes out, and where what goes in came from.
 
-What calls have in common (paths, kinds, where inputs come from) is described once and shared by all that look alike: a
-training loop makes the same call at every step, and observing it may not cost more than comparing a few identities.
+An argument is the output of an observed function if it is the very array object that came out of that function's newest call:
+
+    params, loss = train(params, batch)    # here the next call's `params` have their provenance
+    params = jax.tree.map(jnp.copy, params)    # and these have none: state that the script replaced
+    params, n = count(params, n)    # these have the one of before: count hands them back as they are
 """
 
-import functools
+import operator
+import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 
-from reprotui.checksum import LeafSpec, jax_form
-from reprotui.observe.jax_functions import argument_names, input_paths, name_of, outer_arguments
-from reprotui.observe.jax_likeness import Likeness
-from reprotui.observe.roles import Kind, kind_of, optimizer_leaves
-from reprotui.record.assembly import distinct
-from reprotui.record.lanes import Lanes, Picker, Plan, is_leaf, picker, spec_of
+from reprotui.checksum import LeafSpec
+from reprotui.observe.jax_inside import Replay
+from reprotui.observe.jax_reading import Reading, Taken
+from reprotui.observe.jax_signature import CallSignature, Function, Leaf, Source, TreeSignature
+from reprotui.record.assembly import Part
+from reprotui.record.host import picker
+from reprotui.record.lanes import Lanes
 
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where a leaf stands in the calls of a function, and what it is there."""
-
-    function: "Function"
-    path: str
-    kind: Kind
-    in_optimizer: bool
-    spec: LeafSpec
-
-    @property
-    def is_numbers(self) -> bool:
-        """Say whether it is an array of floating-point numbers."""
-        return bool(self.kind[0]) and self.kind[1].startswith(("float", "bfloat"))
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """The arguments, or the result, of calls that look alike: the leaves whose bits can be compared.
-
-    `at` says where they stand among all leaves, None where all can be compared; `arrays` which of them are jax's.
-    """
-
-    places: tuple[Place, ...]
-    at: tuple[int, ...] | None
-    arrays: tuple[int, ...]
-    takings: dict[Any, tuple[list[Picker], Plan]] = field(default_factory=dict)
-
-    @functools.cached_property
-    def everything(self) -> tuple[int, ...]:
-        """Return the indices of all leaves."""
-        return tuple(range(len(self.places)))
-
-    @functools.cached_property
-    def pick_arrays(self) -> Picker:
-        """Return what picks jax's arrays out of the leaves."""
-        return picker(self.arrays)
-
-    def leaves(self, values: Sequence[Any]) -> Sequence[Any]:
-        """Return the leaves that can be compared."""
-        return values if self.at is None else [values[index] for index in self.at]
-
-
-class Source(NamedTuple):
-    """Outputs of a function among the arguments of a call: `inputs` picks them there, `outputs` among the function's arrays."""
-
-    function: "Function"
-    side: Side
-    inputs: Picker
-    outputs: Picker
+BEFORE, AFTER, SOURCES = 0, 1, 2
+"""The readings that hold checksums for a call, by number: its own two, then those of its sources' outputs in their order."""
 
 
 @dataclass(eq=False)
-class Look:
-    """How calls look that are alike before they are made: their arguments, and which output each came out of.
+class Outputs:
+    """What one call gave. `step` is the number of the step that the call was part of; 0 before steps are counted."""
 
-    `sources` are those outputs by function, `fresh` picks the arguments that are no output. `lasting` are the arrays among
-    the inputs that such a call leaves alone: it was not given their memory (donation). None as long as no such call is over.
-    """
-
-    inputs: Side
-    origins: tuple[Place | None, ...]
-    sources: tuple["Source", ...]
-    fresh: Picker
-    lasting: frozenset[int] | None = None
-
-
-@dataclass(eq=False)
-class Leaves:
-    """The values of one side of one call. Of those that were `wanted` the checksums are in `lanes`, from `first` on.
-
-    `step` is the number of the step that the call was part of; 0 before steps are counted.
-    """
-
-    side: Side
+    signature: TreeSignature
     values: Sequence[Any]
-    wanted: tuple[int, ...] = ()
-    lanes: Lanes | None = None
-    first: int = 0
     step: int = 0
-
-    def checksum(self, index: int) -> int | None:
-        """Return where in the lanes the checksum of a leaf is, if it was taken."""
-        if self.lanes is None or index not in self.wanted:
-            return None
-        return self.first + self.wanted.index(index)
+    taken: Taken | None = None
 
 
-def take(assembly: Any, *chosen: tuple[Leaves, tuple[int, ...]]) -> None:
-    """Take the checksums of some leaves of one or several sides, all at once: each time costs a call of its own."""
-    if not any(wanted for _, wanted in chosen):
-        return
-    key, takings = tuple((part.side, wanted) for part, wanted in chosen), chosen[-1][0].side.takings
-    if key not in takings:
-        takings[key] = (
-            [picker(wanted) for _, wanted in chosen],
-            Plan([part.values[index] for part, wanted in chosen for index in wanted]),
-        )
-    pickers, plan = takings[key]
-    leaves = [leaf for (part, _), pick in zip(chosen, pickers, strict=True) for leaf in pick(part.values)]
-    lanes, first = assembly.take(leaves, plan), 0
-    for part, wanted in chosen:
-        part.wanted, part.lanes, part.first = wanted, lanes, first
-        first += len(wanted)
+class Checksum(NamedTuple):
+    """Where the checksum of a leaf of a step is: in which reading of which call of the step, and where in that."""
+
+    call: int
+    reading: int
+    index: int
 
 
-@dataclass(eq=False)
-class Function:
-    """A jitted function of the script: its calls, and what they are like.
+class CallShape(NamedTuple):
+    """All that a record's composition depends on of one call: how it looks, and what was read of it.
 
-    `last` is what the newest call gave, kept where it may be the state that the training ends on.
+    `readings` are numbered as `BEFORE`, `AFTER` and `SOURCES` say; `by_hand` are the arguments that are state which the
+    script updates by itself.
     """
 
-    real: Any
-    name: str
-    arguments: tuple[str, ...]
-    module: str
-    calls: int = 0
-    last: tuple[Side, Sequence[Any]] | None = None
-    _newest: dict[str, tuple[Likeness, Side]] = field(default_factory=dict)
-    _sides: dict[Any, Side] = field(default_factory=dict)
-    _looks: dict[Any, Look] = field(default_factory=dict)
-    _look: Look | None = None
+    signature: CallSignature
+    outputs: TreeSignature | None
+    readings: tuple[Reading | None, ...]
+    by_hand: frozenset[int]
 
-    @classmethod
-    def of(cls, real: Any) -> "Function":
-        """Describe what jax has jitted."""
-        return cls(real, name_of(real), argument_names(real), str(getattr(real, "__module__", None)))
+    def argument(self, call: int, index: int) -> Checksum | None:
+        """Return where the checksum of an argument is: its own, or the one that was taken when it came out of its source."""
+        for number in (BEFORE, AFTER):
+            reading = self.readings[number]
+            at = None if reading is None else reading.argument_at(index)
+            if at is not None:
+                return Checksum(call, number, at)
+        output = self.signature.provenance[index]
+        for number, source in enumerate(self.signature.sources, SOURCES):
+            reading = self.readings[number]
+            if output is not None and source.function is output.function and reading is not None:
+                at = reading.output_at(source.outputs.leaves.index(output))
+                return None if at is None else Checksum(call, number, at)
+        return None
 
-    def inputs(self, args: Any, kwargs: Any, values: Sequence[Any], structure: Any) -> Side:
-        """Describe the arguments of a call, given their leaves and structure."""
-        return self._side("inputs", (args, kwargs), values, structure)
+    def output(self, call: int, index: int) -> Checksum | None:
+        """Return where the checksum of an output is, if it was taken."""
+        reading = self.readings[AFTER]
+        at = None if reading is None else reading.output_at(index)
+        return None if at is None else Checksum(call, AFTER, at)
 
-    def outputs(self, result: Any) -> Leaves:
-        """Describe and hold the result of a call."""
-        values, structure = jax.tree.flatten(result)
-        side = self._side("outputs", result, values, structure)
-        return Leaves(side, side.leaves(values))
 
-    def look(self, side: Side, values: Sequence[Any], origins: Any) -> Look:
-        """Return how a call looks, given its leaves and the `Origins` of this process."""
-        look = self._look
-        if look is None or look.inputs is not side or not origins.are(look.sources, look.fresh(values), values):
-            found = origins.find(values)
-            look = self._looks.get((side, found))
-            if look is None:
-                fresh = picker([index for index, place in enumerate(found) if place is None])
-                look = self._looks[side, found] = Look(side, found, origins.sources(found), fresh)
-            self._look = look
-        return look
+class Captured(NamedTuple):
+    """Arrays that a function captured: their names, and their checksums."""
 
-    def _side(self, which: str, tree: Any, values: Sequence[Any], structure: Any) -> Side:
-        newest = self._newest.get(which)
-        if newest is not None and newest[0].fits(values, structure):
-            return newest[1]
-        key = which, structure, tuple((kind_of(value), is_leaf(value), isinstance(value, jax.Array)) for value in values)
-        if key not in self._sides:
-            self._sides[key] = self._describe(which, tree, values)
-        self._newest[which] = Likeness.of(values, structure), self._sides[key]
-        return self._sides[key]
-
-    def _describe(self, which: str, tree: Any, values: Sequence[Any]) -> Side:
-        named = jax_form.named_leaves(tree)
-        if which == "inputs":
-            names, outer = outer_arguments()
-            known = jax_form.named_leaves(outer)
-            by_identity = {id(leaf): path for (_, leaf), path in zip(known, input_paths(known, names), strict=True)}
-            plain = input_paths(named, self.arguments)
-            paths = distinct([by_identity.get(id(leaf), path) for (_, leaf), path in zip(named, plain, strict=True)])
-        else:
-            paths = [path or "result" for path, _ in named]
-        in_optimizer = optimizer_leaves(tree)
-        at = tuple(index for index, value in enumerate(values) if is_leaf(value))
-        places = tuple(
-            Place(self, paths[index], kind_of(values[index]), index in in_optimizer, spec_of(paths[index], values[index]))
-            for index in at
-        )
-        arrays = tuple(place for place, index in enumerate(at) if isinstance(values[index], jax.Array))
-        return Side(places, None if len(at) == len(values) else at, arrays)
+    leaves: tuple[LeafSpec, ...]
+    lanes: Lanes
 
 
 @dataclass(eq=False)
 class Call:
-    """One call. Its values are let go when it is recorded; `sources` are the results that its inputs came out of, by function.
+    """One call. Its values are let go when it is recorded.
 
-    Of the inputs, `inputs` has the checksums that are taken before the call, `kept` those that are taken after it: of arrays
-    that the call leaves alone. `step` is the number
-    of the step that the call is part of, 0 before steps are counted; `constants` are the identities of arrays of numbers
-    among its inputs, by index, as long as the train step is looked for.
+    Attributes:
+        number: how often its function had been called then.
+        arguments: those whose bits can be compared.
+        sources: what its sources gave in their newest calls.
+        outputs: what it gave itself, once it is over.
+        before, after: the checksums that were taken before it and after it.
+        read_after: the arguments that are left to be read after it.
+        step: the number of the step that it is part of; 0 before steps are counted.
+        generators: the states of global generators after it, where it may end a step.
+        kept: where iterations are recorded, copies of its arguments, until it is over.
+        replay: where iterations are recorded, what computes them once more, or the reason why nothing does.
+        unchanging: as long as the train step is looked for, the identities of float arrays among its arguments, by index.
+        origins: of a call that is no part of the training, the outputs of the training that its arguments are.
+        captured: what its function was seen to capture, when it was traced for this call.
     """
 
-    function: Function
+    signature: CallSignature
     number: int
-    look: Look
-    inputs: Leaves
-    sources: Mapping[Function, Leaves]
-    kept: Leaves
-    outputs: Leaves | None = None
+    arguments: Sequence[Any]
+    sources: Mapping[Function, Outputs]
+    outputs: Outputs | None = None
+    before: Taken | None = None
+    after: Taken | None = None
+    read_after: tuple[int, ...] = ()
     step: int = 0
-    constants: tuple[tuple[int, int], ...] = ()
+    generators: Part | None = None
+    kept: Sequence[Any] = ()
+    replay: Replay | str | None = None
+    unchanging: tuple[tuple[int, int], ...] = ()
+    origins: tuple[Leaf | None, ...] = ()
+    captured: "Captured | None" = None
+
+    @property
+    def function(self) -> Function:
+        return self.signature.function
 
     def number_step(self, step: int) -> None:
         """Say which step the call is part of."""
@@ -226,47 +132,147 @@ class Call:
         if self.outputs is not None:
             self.outputs.step = step
 
-    def place_of(self, index: int) -> "tuple[Holder, int] | None":
-        """Return where the checksum of an input is: its own, or the one that was taken when it came out; None for neither."""
-        origin = self.look.origins[index]
-        holders: list[tuple[Holder, Leaves, int]] = [(False, self.inputs, index), (True, self.kept, index)]
-        if origin is not None:
-            source = self.sources[origin.function]
-            holders.append((origin.function, source, source.side.places.index(origin)))
-        return next(((holder, at) for holder, side, leaf in holders if (at := side.checksum(leaf)) is not None), None)
+    def shape(self, by_hand: frozenset[int]) -> CallShape:
+        """Return all that a record's composition depends on."""
+        outputs = None if self.outputs is None else self.outputs.signature
+        taken = (self.before, self.after, *(given.taken for given in self.sources.values()))
+        return CallShape(self.signature, outputs, tuple([None if one is None else one.reading for one in taken]), by_hand)
 
-    def lanes(self, holder: "Holder") -> Lanes:
-        """Return the checksums that were taken before the call, after it, or of what one of its sources gave."""
-        if isinstance(holder, Function):
-            lanes = self.sources[holder].lanes
-        else:
-            after = self.kept.lanes if self.outputs is None else self.outputs.lanes or self.kept.lanes
-            lanes = after if holder else self.inputs.lanes
-        assert lanes is not None
-        return lanes
-
-    def lasting(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
-        """Return which of the inputs that were to be read after the call are still there, and learn it for the next ones."""
-        values, arrays = self.inputs.values, self.look.inputs.arrays
-        if self.look.lasting is None:
-            self.look.lasting = frozenset(index for index in arrays if not values[index].is_deleted())
-        gone = [index for index in wanted if index in self.look.lasting and values[index].is_deleted()]
-        if gone:
-            self.look.lasting = self.look.lasting.difference(gone)
-            wanted = tuple(index for index in wanted if index not in gone)
-        return wanted
+    def lanes(self, reading: int) -> Lanes:
+        """Return the checksums of a reading that its shape names."""
+        taken = (self.before, self.after, *(given.taken for given in self.sources.values()))[reading]
+        assert taken is not None
+        return taken.lanes
 
     def release(self) -> None:
         """Let the arrays go."""
-        self.inputs.values = self.kept.values = ()
+        self.arguments = ()
         if self.outputs is not None:
             self.outputs.values = ()
 
 
-Holder = bool | Function
-"""Whose lanes hold the checksum of an input: those of its call, taken before it (False) or after it (True), or its source's."""
+class _Given(NamedTuple):
+    """The newest outputs of a function: its arrays, which are not kept alive, and their numbers by identity."""
+
+    outputs: Outputs
+    references: list[weakref.ref[Any]]
+    numbers: dict[int, int]
 
 
-def kinds(side: Side | None) -> dict[str, Kind]:
-    """Return shape and dtype by path."""
-    return {} if side is None else {place.path: place.kind for place in side.places}
+class _PassedOn(NamedTuple):
+    """An array that a function handed back as it was: the bits of another function's output, with what that one gave then."""
+
+    reference: weakref.ref[Any]
+    leaf: Leaf
+    outputs: Outputs
+
+
+class Provenance:
+    """Which function the arrays that are around came out of, by identity: the newest outputs of each; older ones are forgotten.
+
+    Arrays are compared without a loop of Python's: a large model has hundreds, in each call.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[Function, _Given] = {}
+        self._passed_on: dict[int, _PassedOn] = {}
+
+    def call(self, function: Function, arguments: TreeSignature, values: Sequence[Any]) -> Call:
+        """Return a call that is about to be made, recognised by its signature."""
+        signature = function.newest
+        if signature is None or signature.arguments is not arguments or not self._fits(signature, values):
+            found = self.find(values)
+            signature = function.signatures.get((arguments, found))
+            if signature is None:
+                pick_new = picker([index for index, output in enumerate(found) if output is None])
+                signature = CallSignature(function, arguments, found, self._sources(found), pick_new)
+                function.signatures[arguments, found] = signature
+            function.newest = signature
+        sources = {source.function: self._given[source.function].outputs for source in signature.sources}
+        return Call(signature, function.calls, values, sources)
+
+    def gave(self, function: Function, outputs: Outputs) -> None:
+        """Know the outputs of a function's newest call in the place of those before."""
+        arrays = outputs.signature.pick_jax_arrays(outputs.values)
+        self._given.pop(function, None)  # the newest last
+        numbers = dict(zip(map(id, arrays), range(len(arrays)), strict=True))
+        self._given[function] = _Given(outputs, list(map(weakref.ref, arrays)), numbers)
+
+    def pass_on(self, call: Call, provenance: Sequence[Leaf | None], outputs: Outputs) -> bool:
+        """Know what a call handed back as what its argument was: the output of another function.
+
+        Say whether there were arrays of numbers among it.
+
+        Args:
+            call: the call, once it is over.
+            provenance: which output each of its arguments was.
+            outputs: what it gave.
+        """
+        found: dict[int, _PassedOn] = {}
+        numbers = False
+        for number, position in outputs.signature.passed:
+            argument, value = call.signature.arguments.number(position), outputs.values[number]
+            origin = None if argument is None else provenance[argument]
+            if origin is not None and origin.function is not call.function and isinstance(value, jax.Array):
+                found[id(value)] = _PassedOn(weakref.ref(value), origin, self._given[origin.function].outputs)
+                numbers |= origin.is_float_array
+        if found:
+            # What came out of a function before its newest call is forgotten.
+            known = {identity: item for identity, item in self._passed_on.items() if self._is_newest(item)}
+            self._passed_on = known | found
+        return numbers
+
+    def find(self, values: Sequence[Any]) -> tuple[Leaf | None, ...]:
+        """Return for each value the output that it is, the very object that came out; None for others."""
+        return tuple(map(self._output, values))
+
+    def _fits(self, signature: CallSignature, values: Sequence[Any]) -> bool:
+        """Say whether values are the outputs that a call like this got before, the very objects, and the new ones are none."""
+        for source in signature.sources:
+            given = self._given[source.function]
+            if given.outputs.signature is not source.outputs:
+                return False
+            alive = map(operator.call, source.pick_outputs(given.references))
+            if not all(map(operator.is_, alive, source.pick_arguments(values))):
+                return False
+        return all(self._output(value) is None for value in signature.pick_new(values))
+
+    def _sources(self, provenance: Sequence[Leaf | None]) -> tuple[Source, ...]:
+        """Return where to find the outputs that were found, in this call and in others like it."""
+        sources = []
+        for function in dict.fromkeys(output.function for output in provenance if output is not None):
+            outputs = self._given[function].outputs.signature
+            numbers = {outputs.leaves[index]: number for number, index in enumerate(outputs.jax_arrays)}
+            mine = [
+                (index, numbers[output]) for index, output in enumerate(provenance) if output is not None and output in numbers
+            ]
+            sources.append(Source(function, outputs, *(picker(indices) for indices in zip(*mine, strict=True))))
+        return tuple(sources)
+
+    def gave_any(self, values: Sequence[Any]) -> bool:
+        """Say whether one of these arrays came out of an observed function, and was not only handed back by one."""
+        return any(output is not None and not output.passed for output in map(self._own, values))
+
+    def _output(self, value: Any) -> Leaf | None:
+        found = self._own(value)
+        passed = self._passed_on.get(id(value)) if found is None or found.passed else None
+        return passed.leaf if passed is not None and passed.reference() is value and self._is_newest(passed) else found
+
+    def _own(self, value: Any) -> Leaf | None:
+        for given in reversed(self._given.values()):
+            number = given.numbers.get(id(value))
+            # The same identity is not enough: another array may lie where one was.
+            if number is not None and given.references[number]() is value:
+                outputs = given.outputs.signature
+                return outputs.leaves[outputs.jax_arrays[number]]
+        return None
+
+    def _is_newest(self, item: "_PassedOn") -> bool:
+        return self._given[item.leaf.function].outputs is item.outputs
+
+
+def outputs_of(call: Call, result: Any) -> Outputs:
+    """Describe and hold the result of a call."""
+    values, structure = jax.tree.flatten(result)
+    signature = call.function.outputs(call.signature.arguments).signature(result, values, structure)
+    return Outputs(signature, signature.comparable(values))

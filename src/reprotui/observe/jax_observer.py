@@ -1,38 +1,47 @@
-"""Find the train step among the calls of jitted functions: it is the one whose outputs come back as its inputs."""
+"""`jax.jit` as an observed script sees it: the same functions, whose calls are noticed before and after they are made.
 
-from collections import deque
-from collections.abc import Callable
+Until the train step is found (`jax_choice`) all calls are kept, and what they give is read at once. From then on the calls of
+the training become records (`jax_steps`), and other functions are looked at for a few calls (`jax_choice.Elsewhere`).
+"""
+
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
-from reprotui.observe.elsewhere import Elsewhere
-from reprotui.observe.jax_calls import Call, Function, Leaves, kinds, take
-from reprotui.observe.jax_functions import is_tracing, observed_jit
-from reprotui.observe.jax_loop import Loop, feeders, find_loops, gets_constants, last_called, loop_around, size_of
-from reprotui.observe.jax_origins import Origins
+from reprotui.checksum.leaves import spec_of, to_numpy
+from reprotui.observe import jax_eager, jax_loops
+from reprotui.observe.jax_bodies import Program, opened
+from reprotui.observe.jax_calls import Call, Captured, Provenance, outputs_of
+from reprotui.observe.jax_captured import named_constants
+from reprotui.observe.jax_choice import DECIDING_CALLS, StepSearch, state_by_hand
+from reprotui.observe.jax_compiled import observe_compiled
+from reprotui.observe.jax_eager import DIFFERENTIATED, Described, Made
+from reprotui.observe.jax_elsewhere import Elsewhere
+from reprotui.observe.jax_inside import Loops, kept
+from reprotui.observe.jax_jitted import NOT_OBSERVED, observed_jit
+from reprotui.observe.jax_program import traced
+from reprotui.observe.jax_reading import reading
+from reprotui.observe.jax_signature import Function
 from reprotui.observe.jax_steps import StepBuilder
-from reprotui.observe.roles import outside_state
+from reprotui.observe.unfound import Seen
 from reprotui.observe.watch import Watch
-from reprotui.record.frameworks import describe_jax
-from reprotui.record.lanes import to_numpy
-from reprotui.record.session import StopTraining
-
-DECIDING_CALLS = 3
-"""Calls of one function after which the train step is chosen: two came back, and a function called once each time
-before and after it has been seen as often."""
-PATIENT_CALLS = 17
-"""The same, where arrays that stay what they are go into that function, and another has not been called yet: it may give them
-once for several calls, as an update does for sixteen gradients that are summed."""
-REMEMBERED_CALLS = 256
-"""Calls that are kept until the train step is chosen, so that its first steps are recorded too."""
+from reprotui.record.frameworks import describe_jax, jax_process
 
 
 def install(jax: Any, watch: Watch) -> None:
-    """Observe `jax.jit` from now on."""
+    """Observe `jax.jit`, `jax.pmap`, `jax.shard_map` and what is compiled ahead of its calls from now on."""
     observer = JaxObserver(watch)
     watch.finishers.append(observer.finish)
     jax.jit = observed_jit(jax.jit, observer.register)
+    for name, register in (("pmap", observer.register), ("shard_map", observer.register_called)):
+        if (made := getattr(jax, name, None)) is not None:
+            setattr(jax, name, observed_jit(made, register))
+    observe_compiled(jax.stages, observer.register)
+    functions = jax_eager.install(jax, observer, NOT_OBSERVED)
+    jax_loops.install(jax, observer, functions)
 
 
 class JaxObserver:
@@ -41,214 +50,246 @@ class JaxObserver:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._functions: list[Function] = []
-        self._origins = Origins()
-        self._calls: deque[Call] = deque(maxlen=REMEMBERED_CALLS)
+        self._provenance = Provenance()
+        self._search = StepSearch(watch, self._functions)
         self._builder: StepBuilder | None = None
         self._elsewhere = Elsewhere()
         self._inside = False
+        self._by_iteration = watch.options.inside and watch.options.record
 
-    def register(self, real: Any) -> Callable[..., Any]:
+    def register(self, real: Any, static: frozenset[str] = frozenset()) -> Callable[..., Any]:
         """Return what the calls of a jitted function go through."""
-        function = Function.of(real)
-        self._functions.append(function)
+        function, loops = Function(real), Loops()
+        function.static = static
+        numbers = getattr(getattr(real, "__wrapped__", None), DIFFERENTIATED, None)
+        if numbers is not None:
+            function.differentiate(numbers)
+        self.add(function)
 
         def call(args: Any, kwargs: Any) -> Any:
             if self._inside or not self._interesting(function):
                 return real(*args, **kwargs)
-            return self._observe(function, args, kwargs)
+            program = functools.partial(_program, real, args, kwargs)
+            made = Made(
+                functools.partial(real, *args, **kwargs), None,
+                stacked=lambda: {} if (found := program()) is None else found.stacked(),
+                loop=lambda: None if (found := program()) is None else found.body,
+                replay=lambda call: loops.replay(call, program),
+                captured=lambda arguments: named_constants(real, function.programs.look(arguments, args, kwargs)),
+            )  # fmt: skip
+            return self._observe(function, (args, kwargs), made)
 
         return call
 
+    def register_called(self, real: Any, static: frozenset[str]) -> Callable[..., Any]:
+        """Return the same of a function that is mostly called where jax traces another one: it counts from its first own call."""
+        known: list[Callable[..., Any]] = []
+
+        def call(args: Any, kwargs: Any) -> Any:
+            if self._inside or _is_tracing(args):
+                return real(*args, **kwargs)
+            known.extend([] if known else [self.register(real, static)])
+            return known[0](args, kwargs)
+
+        return call
+
+    def add(self, function: Function) -> None:
+        """Know one more function."""
+        self._functions.append(function)
+
+    def own(self, describe: Callable[[], Described | None]) -> Described | None:
+        """Describe a call that is one of the script's own: not inside another one, not while jax traces; None for others."""
+        if self._inside or not self._watch.active(self) or _is_tracing(()):
+            return None
+        return self._watch.guard(describe)
+
+    def observe(self, called: Described, made: Made) -> Any:
+        """Make a call that is none of a jitted function."""
+        return self._observe(*called, made) if self._interesting(called.function) else made.run()
+
+    def keeps_unchanged(self) -> bool:
+        """Say whether what is the same object as in the call before need not be read again: it lies in each record before."""
+        return self._watch.session is not None and self._watch.session.recording.every == 1
+
     def finish(self) -> None:
         """Record what is open; choose now where the process ends before a choice was made."""
-        if self._watch.owner not in (None, self) or not self._active:
+        if not self._watch.active(self):
             return
         if self._builder is None:
-            self._choose()
+            self._choose(None)
         if self._builder is not None:
             self._builder.finish()
-            self._watch.coverage.made((item.name, item.calls) for item in self._functions if item in self._builder.loop.training)
+            training = self._builder.training.functions
+            self._watch.coverage.made((item.name, item.calls) for item in self._functions if item in training)
             self._elsewhere.report(self._watch)
-        self._watch.candidates.update({loop.step.name: loop.step.calls for loop in self._candidates()})
+            self._say_captured()
+        else:
+            self._watch.seen += [Seen(item.name, item.calls, self._why_not(item), item.parameters) for item in self._functions]
+        self._watch.candidates.update({item.step.name: item.step.calls for item in self._search.candidates()})
 
-    @property
-    def _active(self) -> bool:
-        return self._watch.recording if self._watch.options.record else True
+    def _why_not(self, function: Function) -> str:
+        """Say why a function is not taken for the train step."""
+        asked = self._watch.options.step_function
+        if not function.calls:
+            return "it was not called by itself: it was lowered, or is part of another function"
+        if asked is not None:
+            return f"another one was named, {asked}"
+        return "it gave no array whose bits can be compared"
+
+    def _say_captured(self) -> None:
+        """Tell what the functions of the training captured, where all their programs could be looked at."""
+        assert self._builder is not None
+        observed = [item for item in self._functions if item in self._builder.training.observed]
+        if not any(item.programs.unread for item in observed):
+            self._watch.coverage.captured = {item.name: item.captured for item in observed if item.captured}
 
     def _interesting(self, function: Function) -> bool:
-        if self._watch.owner not in (None, self) or not self._active:
+        if not self._watch.active(self):
             return False
-        if self._builder is None or function in self._builder.loop.functions or self._elsewhere.curious(function):
+        if not self._apart(function):
+            return True
+        assert self._builder is not None
+        self._builder.between(function)
+        if self._elsewhere.curious(function):
             return True
         function.calls += 1
         return False
 
-    def _observe(self, function: Function, args: Any, kwargs: Any) -> Any:
+    def _apart(self, function: Function) -> bool:
+        """Say whether the training was found, and a function is no part of it."""
+        return self._builder is not None and function not in self._builder.training.observed
+
+    def _observe(self, function: Function, arguments: Any, made: Made) -> Any:
         self._inside = True
         try:
-            call = self._guard(lambda: self._before(function, args, kwargs))
-            result = function.real(*args, **kwargs)
+            call = self._watch.guard(lambda: self._before(function, arguments))
+            result = made.run()
             if call is not None:
-                self._guard(lambda: self._after(call, result))
+                self._watch.guard(lambda: self._after(call, result, made))
         finally:
             self._inside = False
         return result
 
-    def _guard(self, action: Callable[[], Any]) -> Any:
-        """Run what only observes: an error in it ends the observation, never the training."""
-        try:
-            return action()
-        except StopTraining:
-            raise
-        except Exception as error:
-            self._watch.give_up(error)
-            return None
-
-    def _before(self, function: Function, args: Any, kwargs: Any) -> Call | None:
-        import jax
-
-        values, structure = jax.tree.flatten((args, kwargs))
-        if is_tracing(values):
+    def _before(self, function: Function, given: Any) -> Call | None:
+        values, structure = jax.tree.flatten(given)
+        if _is_tracing(values):
             return None
         function.calls += 1
-        side = function.inputs(args, kwargs, values, structure)
-        inputs = Leaves(side, side.leaves(values))
-        if self._builder is not None and function not in self._builder.loop.functions:
-            return self._elsewhere.begin(function, inputs, self._origins.find(inputs.values))
-        look = function.look(side, inputs.values, self._origins)
-        sources = self._origins.results(look.sources)
-        call = Call(function, function.calls, look, inputs, sources, Leaves(side, inputs.values))
+        arguments = function.arguments.signature(given, values, structure)
+        values = arguments.comparable(values)
+        if self._apart(function):
+            return self._elsewhere.begin(function, arguments, values, self._provenance)
+        call = self._provenance.call(function, arguments, values)
+        call.kept = kept(values) if self._by_iteration else ()
         if self._builder is not None:
             self._builder.begin(call)
             return call
-        origins = look.origins
-        found = enumerate(zip(side.places, origins, strict=True))
-        numbers = [
-            index for index, (place, origin) in found if place.is_numbers and (origin is None or origin.function is not function)
-        ]
-        call.constants = tuple((index, id(inputs.values[index])) for index in numbers)
+        call.unchanging = tuple(
+            (index, id(values[index]))
+            for index, (argument, output) in enumerate(call.signature.pairs)
+            if argument.is_float_array and (output is None or output.function is not function)
+        )
         if self._watch.options.record:
             # What came out of an observed function has its checksum already; the rest may be donated by this call.
-            wanted = tuple(index for index, origin in enumerate(origins) if origin is None)
-            take(self._watch.assembly, (inputs, wanted))
+            new = reading(call.signature, tuple(sorted(call.signature.new)), None)
+            call.before = new.take(self._watch.assembly, values)
         return call
 
-    def _after(self, call: Call, result: Any) -> None:
-        outputs = call.outputs = call.function.outputs(result)
-        if self._builder is not None and call.function not in self._builder.loop.functions:
-            self._elsewhere.end(call)
+    def _after(self, call: Call, result: Any, made: Made) -> None:
+        function = call.function
+        if made.captured is not None:
+            self._note_captured(call, made.captured(call.signature.arguments))
+        if function.calls == 1 and made.loop is not None:
+            function.loop = made.loop()
+        function.stacked = made.stacked
+        outputs = call.outputs = outputs_of(call, result if made.gave is None else made.gave(result))
+        function.stacked = None
+        if self._apart(function):
+            self._elsewhere.end(call, outputs, self._provenance)
             return
-        self._origins.replace(call.function, outputs)
+        if self._by_iteration:
+            call.replay, call.kept = "it is no call of a jitted function" if made.replay is None else made.replay(call), ()
+        self._provenance.gave(function, outputs)
         if self._builder is not None:
             self._builder.end(call)
             return
+        if not state_by_hand(call):  # who changes state owns what it hands back with it
+            self._provenance.pass_on(call, call.signature.provenance, outputs)
         if self._watch.options.record:
-            take(self._watch.assembly, (outputs, outputs.side.everything))
-        call.function.last = outputs.side, outputs.values
-        self._calls.append(call)
+            given = reading(call.signature, (), outputs.signature)
+            call.after = outputs.taken = given.take(self._watch.assembly, (), outputs.values)
+            call.generators = self._watch.take_generators()
+        function.final = outputs.signature, outputs.values
+        self._search.calls.append(call)
         if call.number >= DECIDING_CALLS:
             self._choose(call)
         call.release()
 
-    def _candidates(self) -> list[Loop]:
-        """Return what could be the training, the likeliest first."""
-        loops = find_loops(self._calls)
-        newest = {call.function: call for call in self._calls}
-        inside = {function for loop in loops for function in loop.training}
-        outside = [item for item, call in newest.items() if item not in inside and item.calls > 1 and _outside_state(call)]
-        outside.sort(key=lambda item: -item.calls)
-        if outside:
-            # Gradients of several networks belong to one step where they are taken equally often.
-            often = [item for item in outside if item.calls >= outside[0].calls - 1]
-            loops.append(Loop(last_called(often, self._calls), often))
-            loops += [Loop(item, {item}) for item in outside[len(often) :]]
-        return loops
+    def _note_captured(self, call: Call, found: list[tuple[str, Any]]) -> None:
+        """Record what the program of a call captured, where it is another one than before."""
+        function = call.function
+        if found and self._watch.options.record and not self._apart(function):
+            names, values = zip(*found, strict=True)
+            function.captured += names
+            specs = tuple(spec_of(name, value) for name, value in zip(names, values, strict=True))
+            call.captured = Captured(specs, self._watch.assembly.take(list(values)))
 
-    def _choose(self, newest: Call | None = None) -> None:
+    def _choose(self, newest: Call | None) -> None:
         """Choose the training if it can be told by now, or where no call is the newest one because the process ends."""
-        candidates = self._asked(newest is None) if self._watch.options.step_function else self._candidates()
-        if newest is None and not candidates and not self._watch.options.step_function:
-            candidates = self._hidden_loop()
-        if not candidates or (newest is not None and self._unsure(candidates[0], newest)):
+        likeliest = self._search.likeliest(newest)
+        if not likeliest:
             return
-        loop = candidates[0]
-        loop.functions |= feeders(loop, self._calls)
-        also = ", ".join(item.name for item in self._functions if item in loop.training and item is not loop.step)
-        if not self._watch.claim(self, f"train step: {loop.step.name}{f', with {also}' if also else ''}", describe_jax()):
+        training, calls = likeliest[0], list(self._search.calls)
+        also = ", ".join(item.name for item in self._functions if item in training.functions and item is not training.step)
+        if not self._watch.claim(self, f"train step: {training.step.name}{f', with {also}' if also else ''}", describe_jax()):
             return
-        others = [f"{item.step.name} ({item.step.calls} calls)" for item in candidates[1:] if item.step not in loop.functions]
-        self._elsewhere.learn((call for call in self._calls if call.function not in loop.functions), loop.functions)
+        process, processes = jax_process()
+        if processes > 1:
+            text = (
+                f"process {process} of {processes} is recorded; of arrays that are spread over processes, the part that it holds"
+            )
+            self._watch.event("one-process", text)
+            self._watch.coverage.note(text)
+        others = [f"{item.step.name} ({item.step.calls} calls)" for item in likeliest[1:] if item.step not in training.observed]
+        self._elsewhere.learn((call for call in calls if call.function not in training.observed), training.observed)
         if others and self._watch.options.step_function is None:
-            text = f"{loop.step.name} is taken for the train step; {', '.join(others)} could be: --step-function NAME chooses"
+            text = f"{training.step.name} is taken for the train step; {', '.join(others)} could be: --step-function NAME chooses"
             self._watch.event("candidates", text)
+        loop = training.step.loop
+        if loop is not None and newest is not None:
+            self._watch.event("loop-inside", f"{training.step.name}: {loop.told(self._watch.options.inside)}")
         self._watch.final = self._final_leaves
-        self._builder = StepBuilder(self._watch, loop)
-        self._builder.replay([call for call in self._calls if call.function in loop.functions])
-        self._calls.clear()
+        self._builder = StepBuilder(self._watch, training)
+        self._builder.replay([call for call in calls if call.function in training.observed])
+        self._search.calls.clear()
         for function in self._functions:
-            if function is not loop.step and function not in loop.owners:
-                function.last = None  # only the state of the training is kept alive to the end
-
-    def _asked(self, final: bool) -> list[Loop]:
-        """Return the loop around the function that the user named, if it was called."""
-        asked = self._watch.options.step_function
-        named = [item for item in self._functions if asked in (item.name, item.name.rpartition(".")[2]) and item.calls]
-        if not named and final:
-            known = ", ".join(dict.fromkeys(item.name for item in self._functions if item.calls)) or "none"
-            self._watch.event("no-step-function", f"no jitted function is called {asked}; called were: {known}")
-        if not named or (named[0].calls < DECIDING_CALLS and not final):
-            return []
-        return [loop_around(item, self._calls) for item in named if any(call.function is item for call in self._calls)]
-
-    def _unsure(self, loop: Loop, newest: Call) -> bool:
-        """Say whether more calls could show that other functions are part of a loop."""
-        if len(self._calls) == REMEMBERED_CALLS:
-            return False
-        if any(function.calls == 1 for function in loop.training):
-            return True
-        if newest.number >= PATIENT_CALLS or not gets_constants(loop.step, self._calls):
-            return False
-        return any(not function.calls and function.module == loop.step.module for function in self._functions)
-
-    def _hidden_loop(self) -> list[Loop]:
-        """Return the function that took and gave most, where none was called with its own outputs."""
-        calls = [call for call in self._calls if call.outputs is not None and call.outputs.side.places]
-        if not calls:
-            return []
-        call = min(calls, key=lambda call: (not _outside_state(call), -_size(call)))
-        function, loop = call.function, Loop(call.function, {call.function})
-        inputs = {place.path: place for place in call.look.inputs.places}
-        outputs = {place.path: place for place in call.outputs.side.places} if call.outputs else {}
-        for path, output in _outside_state(call).items():
-            loop.feed(inputs[path], outputs[output])
-        text = (
-            f"{function.name} was called {'once' if function.calls == 1 else 'without its own outputs'}: if its loop is inside "
-            "(scan, fori_loop, while_loop), only what goes in and what comes out can be observed"
-        )
-        self._watch.event("loop-hidden", text)
-        return [loop]
+            if function is not training.step and function not in self._builder.training.owners:
+                function.final = None  # only the state of the training is kept alive to the end
 
     def _final_leaves(self) -> list[tuple[Any, np.ndarray]]:
-        import jax
-        import jax.numpy as jnp
 
-        builder = self._builder
-        assert builder is not None
+        assert self._builder is not None
         leaves = []
-        for function in builder.loop.owners or [builder.loop.step]:
-            side, values = function.last or (None, ())
-            for place, value in zip(side.places if side else (), values, strict=True):
+        for function in self._builder.training.owners or [self._builder.training.step]:
+            outputs, values = function.final or (None, ())
+            for leaf, value in zip(outputs.leaves if outputs else (), values, strict=True):
                 if isinstance(value, jax.Array) and value.is_deleted():
                     continue
-                key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-                leaves.append((place.spec, to_numpy(jax.random.key_data(value) if key else value)))
+                leaves.append((spec_of(leaf.path, value), to_numpy(value)))
         return leaves
 
 
-def _outside_state(call: Call) -> dict[str, str]:
-    return outside_state(kinds(call.look.inputs), kinds(call.outputs.side if call.outputs else None))
+def _program(real: Any, args: Any, kwargs: Any) -> Program | None:
+    """Return the program of a jitted call; asked after the call, which traced it."""
+    closed = traced(real, args, kwargs)
+    return None if closed is None else opened(closed)
 
 
-def _size(call: Call) -> int:
-    sides = [call.look.inputs, *([call.outputs.side] if call.outputs else [])]
-    return sum(size_of(side.places) for side in sides)
+def _is_tracing(leaves: Iterable[Any]) -> bool:
+    """Say whether a call happens while jax traces another function: then it is part of that one."""
+    from jax._src import core  # jax has no public way to ask
+
+    clean: Any = getattr(core, "trace_state_clean", None)
+    if clean is not None:
+        return not clean()
+    return any(isinstance(leaf, core.Tracer) for leaf in leaves)

@@ -1,20 +1,23 @@
-"""Make records out of the calls of a train step and of the functions that are called along with it."""
+"""Records of a training's steps, made from the calls of its functions as they come in.
 
-import itertools
+Record k is the k-th call of the function that ends a step, with the calls before it. Where the script moves the parameters
+itself, they show as arguments of the next call: the record of step k waits for the first calls of step k + 1.
+"""
+
+import functools
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from reprotui.observe.jax_calls import Call, Function, Leaves, take
-from reprotui.observe.jax_loop import Loop
-from reprotui.observe.jax_outside import OutsideState
-from reprotui.observe.jax_records import Composer, Leaf
-from reprotui.observe.once import Once
-from reprotui.observe.roles import renamed
+from reprotui.observe.jax_calls import Call, Outputs
+from reprotui.observe.jax_iterations import Iterations
+from reprotui.observe.jax_reading import plan_reading, reading
+from reprotui.observe.jax_records import captured_parts, parts_of, plan_init, plan_late, plan_step
+from reprotui.observe.jax_signature import CallSignature, Function
+from reprotui.observe.jax_training import StateByHand, Training, replaced_arguments
 from reprotui.observe.watch import Watch
-from reprotui.record.assembly import Part, Selection
+from reprotui.record.assembly import Part
 
 ROUND_CALLS = 256
 """Calls that one record can hold: where a step has more of them, because the function that ends it is hardly ever called, the
@@ -24,7 +27,7 @@ REPLACED_SAID = 20
 
 
 @dataclass
-class Late:
+class LateRecord:
     """A record whose state shows only when these functions are called again, because the script updates it by itself."""
 
     number: int
@@ -34,50 +37,59 @@ class Late:
 
 
 class StepBuilder:
-    """Records of the steps of one loop.
-
-    What a record is made of is worked out once for all steps whose calls look alike, and remembered.
+    """Records of the steps of one training.
 
     Args:
         watch: the observation of this process.
-        loop: the functions that train; record k is the k-th call of the one that ends a step, with the calls before it.
+        training: the functions that train, and what they hand on.
     """
 
-    def __init__(self, watch: Watch, loop: Loop) -> None:
-        self._watch, self.loop = watch, loop
-        self._outside = OutsideState(loop)
-        self._composer = Composer(loop, self._outside, watch.options.loss)
+    def __init__(self, watch: Watch, training: Training) -> None:
+        self._watch, self.training = watch, training
+        self._by_hand = StateByHand()
         self._number = 0
+        self._iterations = Iterations(watch) if watch.options.inside else None
+        self._between: Counter[Function] = Counter()
         self._along: deque[Call] = deque(maxlen=ROUND_CALLS)
         self._begun: Call | None = None
-        self._late: Late | None = None
+        self._late: LateRecord | None = None
+        self._captured: list[Call] = []
         self._said = 0
-        self._once = Once()
+        self._learnt: set[CallSignature] = set()
+        # Arguments that such calls leave alone: they were not given their memory. Unknown until one is over.
+        self._survivors: dict[CallSignature, frozenset[int]] = {}
 
     def replay(self, calls: Sequence[Call]) -> None:
-        """Take in the calls that were made before the loop was found; their checksums are there."""
-        self.loop.read(calls)
+        """Take in the calls that were made before the training was found; their checksums are there."""
+        number = 1
         for call in calls:
-            self._outside.inputs(call)
+            call.number_step(number)
+            number += call.function is self.training.step
         for call in calls:
-            self._settle(call)
+            self._learn(call)
+        for call in calls:
+            self.training = self.training.learn_new(call)
+        for call in calls:
+            self._by_hand.arguments(self.training, call)
+        for call in calls:
+            self._complete_late(call)
             self._finish_call(call)
 
     def begin(self, call: Call) -> None:
         """Take in a call that is about to be made, and wait here while the run is paused."""
         # Without recording too: what a training ends on must be the same with and without.
         call.number_step(self._number + 1)
-        self.loop.learn(call)
+        self._learn(call)
         self._begun = call
-        ends_step = call.function is self.loop.step
+        ends_step = call.function is self.training.step
         if self._watch.options.record:
-            late = self._late is not None and call.function in self._late.awaited
-            if late or self._watch.due(self._number + 1):
+            completes = self._late is not None and call.function in self._late.awaited
+            if completes or self._due(self._number + 1):
                 # A run that stands still has all of its last record.
-                self._read_before(call, late, at_once=late and ends_step and self._watch.stands)
+                self._read_before(call, completes, at_once=completes and ends_step and self._watch.stands(self._last))
             self._say_replaced(call)
         if ends_step:
-            self._watch.wait()
+            self._watch.wait(self._last)
             self._watch.tick()
 
     def end(self, call: Call) -> None:
@@ -86,20 +98,26 @@ class StepBuilder:
         assert outputs is not None
         outputs.step = call.step
         if self._watch.options.record:
-            self._read_after(call, outputs if self._watch.due(self._number + 1) else None)
-            self._settle(call)
+            due = self._due(self._number + 1)
+            self._read_after(call, outputs if due else None)
+            call.generators = self._watch.take_generators() if due and call.function is self.training.step else None
+            self._complete_late(call)
         self._begun = None
-        if call.function is self.loop.step or call.function in self.loop.owners:
-            call.function.last = outputs.side, outputs.values
+        if call.function is self.training.step or call.function in self.training.owners:
+            call.function.final = outputs.signature, outputs.values
         self._finish_call(call)
+
+    def between(self, function: Function) -> None:
+        """Take in a call of a function that is no part of the training."""
+        self._between[function] += 1
 
     def finish(self) -> None:
         """Record what is still open."""
         call, self._begun = self._begun, None
         if call is not None and self._late is not None:  # a call that raised
             self._read_after(call, None)
-            self._settle(call)
-        if any(item.function in self.loop.training for item in self._along):
+            self._complete_late(call)
+        if any(item.function in self.training.functions for item in self._along):
             # The step that was under way counts for nothing, but what was called is recorded.
             names = ", ".join(dict.fromkeys(item.function.name for item in self._along))
             text = f"after step {self._number}, {names} was called, and the step not ended: recorded as step {self._number + 1}"
@@ -107,102 +125,82 @@ class StepBuilder:
             self._record_step(list(self._along), self._number + 1)
         self._put_late()
         if self._watch.session is not None:
-            self._watch.session.step = self._number
+            self._watch.session.step = self._last
 
-    def _put_late(self) -> None:
-        if self._late is not None:
-            self._watch.put(self._late.number, self._late.parts, self._late.calls)
-            self._late = None
-            self._watch.assembly.open = False
+    @property
+    def _last(self) -> int:
+        """Return the number of the last step: of a call, or of an iteration inside one."""
+        return self._number if self._iterations is None else self._iterations.total
 
-    def _read_before(self, call: Call, late: bool, at_once: bool) -> None:
-        """Read what cannot be read after the call, and say what is read after it."""
-        due, outside = self._watch.due(self._number + 1), self._outside.inputs(call)
-        now, call.kept.wanted = self._once(
-            ("inputs", call.look, call.look.lasting, outside, self.loop.version, late, at_once, due),
-            lambda: self._inputs(call, outside, late, at_once, due),
-        )
-        take(self._watch.assembly, (call.inputs, now))
+    def _due(self, number: int) -> bool:
+        """Say whether a call is to be read; with its iterations, each is, because they are proven by it."""
+        return self._iterations is not None or self._watch.due(number)
+
+    def _learn(self, call: Call) -> None:
+        if call.signature not in self._learnt:
+            self._learnt.add(call.signature)
+            self.training = self.training.learn(call)
+
+    def _read_before(self, call: Call, completes: bool, at_once: bool) -> None:
+        """Read what cannot be read after the call, and leave the rest for then."""
+        signature = call.signature
+        survivors = self._survivors.get(signature, frozenset())
+        by_hand, due = self._by_hand.arguments(self.training, call), self._due(self._number + 1)
+        plan = plan_reading(signature, survivors, by_hand, due, completes, at_once)
+        call.read_after = plan.after
+        call.before = plan.before.take(self._watch.assembly, call.arguments)
         if at_once:
-            self._settle(call)
+            self._complete_late(call)
 
-    def _inputs(
-        self, call: Call, outside: frozenset[int], late: bool, at_once: bool, due: bool
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the inputs that came out of no function that is observed: to be read before the call, and after it.
-
-        State of the script's own keeping completes the record before (`late`); where that is complete, it was read by then.
-        It is all that is read where this step is not `due` to be recorded.
-        """
-        look = call.look
-        fresh = [index for index, origin in enumerate(look.origins) if origin is None]
-        wanted = {index for index in fresh if (late if index in outside else due)}
-        after = wanted & (look.lasting or frozenset())
-        if at_once:
-            after -= outside
-        return tuple(sorted(wanted - after)), tuple(sorted(after))
-
-    def _read_after(self, call: Call, outputs: Leaves | None) -> None:
-        """Read inputs that were left for now, and the outputs of a step that is to be recorded, in one call of the device."""
-        kept = call.lasting(call.kept.wanted)
-        if len(kept) < len(call.kept.wanted):
+    def _read_after(self, call: Call, outputs: Outputs | None) -> None:
+        """Read arguments that were left for now, and the outputs of a step that is to be recorded, in one call of the device."""
+        there = self._still_there(call)
+        if len(there) < len(call.read_after):
             text = f"step {call.step} lacks inputs whose memory {call.function.name} was given"
             self._watch.event("inputs-gone", text)
             self._watch.coverage.note(text)  # the call is recorded, and what it gave
-        call.kept.wanted = kept
-        chosen = [(call.kept, kept)]
+        chosen = reading(call.signature, there, outputs and outputs.signature)
+        call.after = chosen.take(self._watch.assembly, call.arguments, outputs.values if outputs else ())
         if outputs is not None:
-            chosen.append((outputs, outputs.side.everything))
-        take(self._watch.assembly, *chosen)
+            outputs.taken = call.after
+
+    def _still_there(self, call: Call) -> tuple[int, ...]:
+        """Return which of the arguments that were to be read after the call are left, and learn it for the next ones."""
+        signature, arguments = call.signature, call.arguments
+        survivors = self._survivors.get(signature)
+        if survivors is None:
+            arrays = signature.arguments.jax_arrays
+            survivors = self._survivors[signature] = frozenset(index for index in arrays if not arguments[index].is_deleted())
+        gone = [index for index in call.read_after if index in survivors and arguments[index].is_deleted()]
+        if not gone:
+            return call.read_after
+        self._survivors[signature] = survivors.difference(gone)
+        return tuple(index for index in call.read_after if index not in gone)
 
     def _say_replaced(self, call: Call) -> None:
         """Name state that should be what functions of this step or the one before gave, and is not."""
-        replaced = [call.look.inputs.places[index].path for index in self.loop.replaced(call)]
+        # The first step starts from what the script made.
+        replaced = () if call.step == 1 else replaced_arguments(self.training, call.signature)
         if not replaced or self._said >= REPLACED_SAID:
             return
         self._said += 1
-        names, step = ", ".join(replaced[:3]) + (" and more" if len(replaced) > 3 else ""), call.step
-        if replaced[0] in self.loop.carried(call.function):
+        paths, step = [call.signature.arguments.leaves[index].path for index in replaced], call.step
+        names = ", ".join(paths[:3]) + (" and more" if len(paths) > 3 else "")
+        if paths[0] in self.training.carried_by(call.function):
             text = f"step {step} does not start from what step {step - 1} gave: {names}"
         else:
             text = f"in step {step} {call.function.name} does not get what was made for it: {names}"
         self._watch.event("state-replaced", text)
 
-    def _settle(self, call: Call) -> None:
-        """Complete the record before, where its state is updated outside of jitted functions and only shows now."""
-        late = self._late
-        if late is None or call.function not in late.awaited:
-            return
-        late.awaited.discard(call.function)
-        outside, parts = self._outside.inputs(call), tuple(selection for _, selection in late.parts)
-        taken = [(side.wanted, side.first) for side in (call.inputs, call.kept, *call.sources.values())]
-        added = self._once(
-            ("late", call.look, outside, self.loop.version, parts, *taken), lambda: self._late_leaves(call, outside, parts)
-        )
-        late.parts += [(call.lanes(holder), selection) for holder, selection in added]
-        if not late.awaited:
-            self._put_late()
-
-    def _late_leaves(self, call: Call, outside: frozenset[int], parts: Iterable[Selection]) -> list[tuple[Any, Selection]]:
-        known = {spec.path for selection in parts for _, spec, _ in selection.entries}
-        places = call.look.inputs.places
-        return self._selected(
-            ("update", path, places[index], *found)
-            for index in sorted(outside)
-            for path in [self._outside.name(places[index].path)]
-            for found in [call.place_of(index)]
-            if found is not None and path not in known
-        )
-
     def _finish_call(self, call: Call) -> None:
-        if call.function is not self.loop.step:
+        if call.function is not self.training.step:
             self._along.append(call)
             call.release()
             return
         self._number += 1
         self._record_step([*self._along, call], self._number)
         if self._watch.session is not None:
-            self._watch.session.step = self._number
+            self._watch.session.step = self._last
         self._along.clear()
         call.release()
 
@@ -210,38 +208,62 @@ class StepBuilder:
         """Record a step, if it is to be recorded, and before the first one the state that it started from."""
         if not self._watch.options.record:
             return
+        training, assembly = self.training, self._watch.assembly
+        shapes = tuple([call.shape(self._by_hand.arguments(training, call)) for call in calls])
         if number == 1:
-            found = self._composer.init(calls)
-            if found:
-                self._watch.put(0, self._selected(found))
-        due = self._watch.due(number)
-        self._watch.coverage.add((item.function.name for item in calls if item.function in self.loop.training), due)
+            init = plan_init(assembly, training, self._by_hand.several, shapes)
+            if init:
+                self._watch.put(0, parts_of(init, calls))
+        self._captured += [call for call in calls if call.captured is not None]
+        due = self._due(number)
+        self._watch.coverage.add((call.function.name for call in calls if call.function in training.functions), due)
         if not due:
             return
-        parts = self._record(calls, number)
-        functions = tuple(item.function for item in calls)
-        counted = self._once(("calls", functions), lambda: json.dumps(Counter(item.name for item in functions)))
+        plan = plan_step(assembly, training, self._watch.options.loss, number == 1, shapes)
+        awaited = {call.function for call, shape in zip(calls, shapes, strict=True) if shape.by_hand}
+        captured = captured_parts(assembly, training, self._captured)  # what enters all that they compute
+        self._captured.clear()
+        if self._iterations is not None:
+            one = self._iterations.record(training, calls, plan, captured)
+            if one is None:
+                return
+            number = one
+        parts = [*captured, *parts_of(plan, calls)]
+        if calls[-1].generators is not None:
+            parts.append(calls[-1].generators)
+        # What is called on the way counts too: an evaluation since the step before, the loss in a line search.
+        counted = _counted(tuple([call.function for call in calls]), tuple(self._between.items()))
+        self._between.clear()
         self._put_late()
-        awaited = {item.function for item in calls if self._outside.inputs(item)}
         if awaited:
-            self._late = Late(number, parts, counted, awaited)
-            self._watch.assembly.open = True
+            self._late = LateRecord(number, parts, counted, awaited)
+            assembly.open = True
         else:
             self._watch.put(number, parts, counted)
 
-    def _selected(self, leaves: Iterable[Leaf]) -> list[tuple[Any, Selection]]:
-        """Return leaves as parts of a record: a selection for each run of leaves that lie in the same lanes."""
-        found = []
-        for lanes, run in itertools.groupby(leaves, key=lambda leaf: leaf[3]):
-            entries = [(phase, renamed(place.spec, path), index) for phase, path, place, _, index in run]
-            found.append((lanes, self._watch.assembly.select(entries)))
-        return found
+    def _complete_late(self, call: Call) -> None:
+        """Complete the record before, where its state is updated outside of jitted functions and only shows now."""
+        late = self._late
+        if late is None or call.function not in late.awaited:
+            return
+        late.awaited.discard(call.function)
+        shape = call.shape(self._by_hand.arguments(self.training, call))
+        recorded = tuple([selection for _, selection in late.parts])
+        late.parts += parts_of(plan_late(self._watch.assembly, self.training, self._by_hand.several, shape, recorded), [call])
+        if not late.awaited:
+            self._put_late()
 
-    def _record(self, calls: Sequence[Call], number: int) -> list[Part]:
-        """Return the record of a step: how it is composed is remembered, the lanes are those of its calls."""
-        taken = [(call.inputs.wanted, call.kept.wanted, call.outputs.wanted if call.outputs else None) for call in calls]
-        looks = [(call.look, call.outputs and call.outputs.side, self._outside.names(call.function)) for call in calls]
-        composed = self._once(
-            ("record", self.loop.version, number == 1, *looks, *taken), lambda: self._selected(self._composer.leaves(calls))
-        )
-        return [(calls[place].lanes(after), selection) for (place, after), selection in composed]
+    def _put_late(self) -> None:
+        if self._late is not None:
+            self._watch.put(self._late.number, self._late.parts, self._late.calls)
+            self._late = None
+            self._watch.assembly.open = False
+
+
+@functools.cache
+def _counted(functions: tuple[Function, ...], others: tuple[tuple[Function, int], ...]) -> str:
+    """Return how often functions of these names were called, as JSON."""
+    found = Counter(function.name for function in functions)
+    for function, calls in others:
+        found[function.name] += calls
+    return json.dumps(found)

@@ -1,147 +1,159 @@
-"""What torch optimizers train: parameters by the names that their models give them, gradients, state and buffers."""
+"""What torch optimizers train: parameters by the names that their models give them, gradients, optimizer state and buffers.
 
-import weakref
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+Of `AdamW(model.parameters())` after a step, with the paths that records have:
 
-from reprotui.observe.torch_plans import Buffers, Parameters, Read, State, path_of
+    grads/0/weight                   what it stepped on
+    extra/1/running_mean             a buffer of the model
+    opt_state/0/weight/exp_avg …     its state by parameter, and `opt_state/group_0/lr`
+    params/0/weight                  the parameters
 
+Where all this is kept is worked out once for an optimizer: paths and their order are remembered; tensors are looked up anew
+each time, and so is what holds them, because scripts replace both.
+"""
 
-@dataclass(eq=False)
-class Slot:
-    """What trains some parameters: an optimizer, or one after another; the same under a wrapper that steps another one.
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
-    `made` counts the optimizers that were made until then. `kept` keeps the one that took a step in the last rounds alive, and
-    `models` what it trains, so that what the training ends on can be read when the script's functions have returned.
-    """
-
-    name: str
-    newest: weakref.ref[Any]
-    made: int
-    parameters: list[weakref.ref[Any]]
-    kept: Any = None
-    models: tuple[Any, ...] = ()
-    steps: int = 0
-    last: int = 0
-
-    def let_go(self) -> None:
-        """Keep nothing alive any more."""
-        self.kept, self.models = None, ()
-
-    def trains(self, parameters: Collection[int]) -> bool:
-        """Say whether one of these, by identity, is among the parameters."""
-        return any(parameter is not None and id(parameter) in parameters for parameter in (kept() for kept in self.parameters))
+from reprotui.observe.names import path_of
+from reprotui.record.host import picker
 
 
-class Trained:
-    """The models that were called and the optimizers that were made.
+class Named(NamedTuple):
+    """Paths and tensors, as many."""
 
-    Nothing here may depend on when memory is freed: two runs of one script must be recorded alike.
+    paths: tuple[str, ...]
+    tensors: Sequence[Any]
 
-    Args:
-        torch: the module.
-    """
 
-    def __init__(self, torch: Any) -> None:
-        self._torch = torch
-        self.slots: list[Slot] = []
-        self.made = 0
-        self._slots: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
-        self._models: dict[int, weakref.ref[Any]] = {}
-        self._seen = 0
-        self._parameters: dict[str, Parameters] = {}
-        self._states: dict[str, State] = {}
-        self._buffers: dict[str, Buffers] = {}
-        self._kept: dict[str, int] = {}
-        self._names: dict[int, str] = {}
-        self._owners: dict[int, int] = {}
+class Parameters:
+    """An optimizer's parameters with their names in the models that were seen until now; `names` and `owners` give path and
+    model of each, by identity."""
 
-    def slot(self, optimizer: Any) -> Slot:
-        """Return the slot of an optimizer: that of another one which trains some of the same parameters, or its own."""
-        if optimizer in self._slots:
-            return self._slots[optimizer]
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        identities = {id(parameter) for parameter in parameters}
-        references = [weakref.ref(parameter) for parameter in parameters]
-        self.made += 1
-        slot = next((slot for slot in self.slots if slot.trains(identities)), None)
-        if slot is None:
-            kind = type(optimizer).__name__
-            same = sum(slot.name.partition("#")[0] == kind for slot in self.slots)
-            slot = Slot(f"{kind}#{same + 1}" if same else kind, weakref.ref(optimizer), self.made, references)
-            self.slots.append(slot)
-        slot.newest, slot.made, slot.parameters = weakref.ref(optimizer), self.made, references
-        self._slots[optimizer] = slot
-        return slot
+    def __init__(self, optimizer: Any, models_seen: int, names: Mapping[int, str], owners: Mapping[int, int]) -> None:
+        groups = [group["params"] for group in optimizer.param_groups]
+        self._models_seen, self._sizes = models_seen, list(map(len, groups))
+        self.tensors: list[Any] = list(chain.from_iterable(groups))
+        self.names = [
+            names.get(id(parameter), f"group_{number}/{index}")
+            for number, group in enumerate(groups)
+            for index, parameter in enumerate(group)
+        ]
+        self.models = {owners[id(parameter)] for parameter in self.tensors if id(parameter) in owners}
+        self._gradients: dict[tuple[bool, ...], tuple[tuple[str, ...], Any]] = {}
 
-    def keep(self, slot: Slot, optimizer: Any) -> None:
-        """Keep an optimizer and the models that it trains alive, and know the names of what it trains."""
-        if slot.kept is not optimizer or self._kept[slot.name] != self._seen:
-            owners = self.models(optimizer)
-            slot.models = tuple(model for key in owners if (model := self._models[key]()) is not None)
-            slot.kept, self._kept[slot.name] = optimizer, self._seen
+    def fits(self, optimizer: Any, models_seen: int) -> bool:
+        """Say whether they are still all of its parameters, and no other model was seen."""
+        groups = [group["params"] for group in optimizer.param_groups]
+        if models_seen != self._models_seen or self._sizes != list(map(len, groups)):
+            return False
+        return same_objects(chain.from_iterable(groups), self.tensors)
 
-    def let_go(self, slot: Slot) -> None:
-        """Keep nothing alive any more of what an optimizer trains."""
-        slot.let_go()
-        for kept in (self._parameters, self._states, self._buffers):
-            kept.pop(slot.name, None)
+    def gradients(self) -> Named:
+        """Return the gradients that there are; sparse ones have no bits of their own."""
+        gradients = [parameter.grad for parameter in self.tensors]
+        there = tuple([gradient is not None and not gradient.is_sparse for gradient in gradients])
+        if there not in self._gradients:
+            at = [index for index, found in enumerate(there) if found]
+            self._gradients[there] = tuple(f"grads/{self.names[index]}" for index in at), picker(at)
+        paths, pick = self._gradients[there]
+        return Named(paths, pick(gradients))
 
-    def saw(self, model: Any) -> None:
-        """Note a model that has parameters."""
-        known = self._models.get(id(model))
-        if known is None or known() is not model:
-            self._models[id(model)] = weakref.ref(model)
-            self._seen += 1
 
-    def optimizers(self) -> list[tuple[Slot, Any]]:
-        """Return the newest optimizer of each slot, where it is there."""
-        found = ((slot, slot.kept if slot.kept is not None else slot.newest()) for slot in self.slots)
-        return [(slot, optimizer) for slot, optimizer in found if optimizer is not None]
+class OptimizerState:
+    """Where an optimizer keeps its state, and its parameters."""
 
-    def parameters(self, optimizer: Any) -> Parameters:
-        """Return an optimizer's parameters with their names in the model, where that was seen."""
-        name = self.slot(optimizer).name
-        known = self._parameters.get(name)
-        if known is None or not known.fits(optimizer, self._seen):
-            self._name()
-            known = self._parameters[name] = Parameters(optimizer, self._seen, self._names, self._owners)
-        return known
+    def __init__(self, optimizer: Any, parameters: Parameters) -> None:
+        from reprotui.record.trees import optimizer_state
 
-    def gradients(self, optimizer: Any) -> Read:
-        """Return the gradients that an optimizer steps on, by path."""
-        return self.parameters(optimizer).gradients()
+        self._parameters, self._groups = parameters, optimizer.param_groups
+        self._keys, self._entries = list(optimizer.state), list(optimizer.state.values())
+        names = {id(parameter): name for name, parameter in zip(parameters.names, parameters.tensors, strict=True)}
+        # Where a parameter is missing among the keys, or its entry is no dictionary, there is nothing to be read of it.
+        by_name = [
+            (names[id(key)], entry)
+            for key, entry in zip(self._keys, self._entries, strict=True)
+            if id(key) in names and isinstance(entry, dict)
+        ]
+        self._dicts = [entry for _, entry in by_name]
+        self._inner_keys, values = self._look_up()
+        self._types = list(map(type, values))
+        at = {(name, key): index for index, (name, key) in enumerate((name, key) for name, entry in by_name for key in entry)}
+        at |= {(f"group_{number}", "lr"): len(at) + number for number in range(len(self._groups))}
+        state = optimizer_state(optimizer, names)
+        found = [(owner, key) for owner, entry in sorted(state.items()) for key in sorted(entry, key=str)]
+        self._paths = (
+            *(f"opt_state/{owner}/{key}" for owner, key in found),
+            *(f"params/{name}" for name in parameters.names),
+        )
+        self._pick = picker([at[owner, key] for owner, key in found])
 
-    def models(self, optimizer: Any) -> set[int]:
-        """Return the identities of the models that an optimizer trains."""
-        return self.parameters(optimizer).models
+    def read(self, optimizer: Any, parameters: Parameters) -> Named | None:
+        """Return what is there now; None where it is kept otherwise than before."""
+        state = optimizer.state
+        if parameters is not self._parameters or optimizer.param_groups is not self._groups:
+            return None
+        if not (same_objects(state, self._keys) and same_objects(state.values(), self._entries)):
+            return None
+        keys, values = self._look_up()
+        if keys != self._inner_keys or list(map(type, values)) != self._types:
+            return None
+        return self._named(values)
 
-    def buffers(self, optimizer: Any) -> Read:
-        """Return the buffers of the models that an optimizer trains, by path."""
-        name, trained = self.slot(optimizer).name, self.models(optimizer)
-        found = (reference() for key, reference in self._models.items() if key in trained)
-        models = [model for model in found if model is not None]
-        read = self._buffers[name].read(models) if name in self._buffers else None
-        if read is None:
-            self._buffers[name] = Buffers(models)
-            read = self._buffers[name].now()
-        return read
+    def first(self) -> Named:
+        """Return what is there when this was just made."""
+        return self._named(self._look_up()[1])
 
-    def state(self, optimizer: Any) -> Read:
-        """Return an optimizer's state and then its parameters as they are now, by path."""
-        name, parameters = self.slot(optimizer).name, self.parameters(optimizer)
-        read = self._states[name].read(optimizer, parameters) if name in self._states else None
-        if read is None:
-            self._states[name] = State(optimizer, parameters)
-            read = self._states[name].now()
-        return read
+    def _named(self, values: Sequence[Any]) -> Named:
+        return Named(self._paths, [*self._pick(values), *self._parameters.tensors])
 
-    def _name(self) -> None:
-        """Read the names of all models' parameters; a part of a model may be called by itself too: the whole one names it."""
-        found = [(key, list(model.named_parameters())) for key, kept in self._models.items() if (model := kept()) is not None]
-        self._names, self._owners = {}, {}
-        for key, parameters in sorted(found, key=lambda item: -len(item[1])):
-            for name, parameter in parameters:
-                self._names.setdefault(id(parameter), path_of(name))
-                self._owners.setdefault(id(parameter), key)
+    def _look_up(self) -> tuple[list[Any], list[Any]]:
+        """Return the keys of all parameters' state, and the values, with the learning rates behind them."""
+        values = list(chain.from_iterable(map(dict.values, self._dicts)))
+        return list(chain.from_iterable(self._dicts)), [*values, *(group.get("lr") for group in self._groups)]
+
+
+class Buffers:
+    """The buffers of models, and the modules that hold them."""
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        self._models = list(models)
+        modules = [module for model in models for module in model.modules()]
+        self._children = [module._modules for module in modules]
+        self._dicts = [module._buffers for module in modules]
+        # A compiled module has mappings of its own kind, and is walked through each time.
+        self._plain = all(isinstance(found, dict) for found in (*self._children, *self._dicts))
+        named = [(f"extra/{path_of(name)}", buffer) for model in models for name, buffer in model.named_buffers()]
+        self._paths, self._first = tuple(path for path, _ in named), [buffer for _, buffer in named]
+        if self._plain:
+            self._inner = list(chain.from_iterable(map(dict.values, self._children)))
+            self._keys, values = self._look_up()
+            self._types = list(map(type, values))
+            at = {id(value): index for index, value in enumerate(values)}
+            self._pick = picker([at[id(buffer)] for _, buffer in named])
+
+    def read(self, models: Sequence[Any]) -> Named | None:
+        """Return what is there now; None where it is kept otherwise than before."""
+        if not (self._plain and same_objects(models, self._models)):
+            return None
+        if not same_objects(chain.from_iterable(map(dict.values, self._children)), self._inner):
+            return None
+        keys, values = self._look_up()
+        if keys != self._keys or list(map(type, values)) != self._types:
+            return None
+        return Named(self._paths, self._pick(values))
+
+    def first(self) -> Named:
+        """Return what is there when this was just made, and keep it no longer."""
+        tensors, self._first = self._first, []
+        return Named(self._paths, tensors)
+
+    def _look_up(self) -> tuple[list[str], list[Any]]:
+        return list(chain.from_iterable(self._dicts)), list(chain.from_iterable(map(dict.values, self._dicts)))
+
+
+def same_objects(found: Iterable[Any], kept: list[Any]) -> bool:
+    """Say whether these are the very objects that were kept; tensors must not be compared by their values."""
+    found = list(found)
+    return len(found) == len(kept) and all(map(operator.is_, found, kept))

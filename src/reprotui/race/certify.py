@@ -7,16 +7,16 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, WORKER_FAILED, BadInputError
-from reprotui.race.launch import Recording
+from reprotui.observation import OPTIONS_VARIABLE, Options
+from reprotui.race.prepare import Request
 from reprotui.race.scripts import Command, ScriptMember, observed, prepare_scripts, start_script
+from reprotui.race.start import ended
 from reprotui.run_directory import RunDirectory
 
 TIMES_EACH = 2
@@ -68,7 +68,7 @@ class Certificate:
 
 
 def certify(
-    command: Command, options: Mapping[str, Any], files: Sequence[str] = (), tell: Callable[[str], None] = lambda text: None,
+    command: Command, options: Options, files: Sequence[str] = (), tell: Callable[[str], None] = lambda text: None,
     times: int = TIMES_EACH,
 ) -> Certificate:  # fmt: skip
     """Run a command with and without observation, alternately, and compare.
@@ -102,28 +102,30 @@ def certify(
     return _judge(trials, files)
 
 
-def _try(command: Command, options: Mapping[str, Any], files: Sequence[str], observe: bool, place: Path) -> Trial:
+def _try(command: Command, options: Options, files: Sequence[str], observe: bool, place: Path) -> Trial:
     place.mkdir()
     final, log = place / "final.json", place / "log"
-    asked = {**options, "record": observe, "final": str(final)}
+    asked = replace(options, record=observe, final=str(final))
     for path in _matching(files):
         path.unlink()
     begun = time.perf_counter()
     if observe:
         member = ScriptMember("a", command)
-        _, (run,) = prepare_scripts(place, "run", [member], Recording(), asked, [])
+        _, (run,) = prepare_scripts(Request(place, "run", []), [member], asked)
         manifest, log = run.manifest(), run.log_path
         begun = time.perf_counter()
-        with _ended(start_script(run, manifest["launch"], os.environ)) as process:
+        with ended(start_script(run, manifest, os.environ)) as process:
             process.wait()
     else:
         words, variables = (list(command.words), {}) if files else observed(command.words)
         environment = {**os.environ, **command.variables, **variables}
+        if variables and os.environ.get("PYTHONPATH"):
+            environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
         if not files:
-            environment["REPROTUI_OBSERVE"] = json.dumps(asked)
+            environment[OPTIONS_VARIABLE] = asked.to_text()
         with (
             log.open("wb") as output,
-            _ended(
+            ended(
                 subprocess.Popen(
                     words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
                 )
@@ -204,14 +206,3 @@ def _matching(patterns: Sequence[str]) -> list[Path]:
 
 def _tail(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
-
-
-@contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Generator[subprocess.Popen[bytes]]:
-    """Leave no process behind when the command is interrupted."""
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.manifest import RunState
 from reprotui.run_directory import RunDirectory
 
 STARTING_SECONDS = 120
@@ -67,12 +68,12 @@ def _may_write(run: RunDirectory) -> str | None:
         state = run.state(manifest)
     except ReprotuiError:
         return None  # damaged: nothing of ours goes on writing there
-    if state == "running":
+    if state is RunState.RUNNING:
         return f"{run.path.name} is still running: stop it first"
-    if state == "created" and time.time_ns() - (manifest.get("created_ns") or 0) < STARTING_SECONDS * 10**9:
+    if state is RunState.CREATED and time.time_ns() - (manifest.created_ns or 0) < STARTING_SECONDS * 10**9:
         return f"{run.path.name} is starting: stop it first"
-    if state == "elsewhere" and time.time() - _last_write(run) < QUIET_SECONDS:
-        return f"{run.path.name} may be running on {(manifest.get('process') or {}).get('host')}: it wrote within the last hour"
+    if state is RunState.ELSEWHERE and manifest.process is not None and time.time() - _last_write(run) < QUIET_SECONDS:
+        return f"{run.path.name} may be running on {manifest.process.host}: it wrote within the last hour"
     return None
 
 

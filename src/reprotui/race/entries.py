@@ -1,11 +1,19 @@
 """What a list says of races and runs, as values."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-ALIVE = ("created", "running")
-"""States in which a run goes on."""
+from reprotui.compare.verdict import most_telling
+from reprotui.manifest import RunState
+
+_TOLD_FIRST = (
+    RunState.RUNNING, RunState.CREATED, RunState.UNREADABLE, RunState.FAILED, RunState.KILLED, RunState.ELSEWHERE,
+    RunState.STOPPED,
+)  # fmt: skip
+"""Of the states of a race's members the first of these is told."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class RunEntry:
     path: Path
     created_ns: int = 0
     experiment: str = "?"
-    state: str = "unreadable"
+    state: RunState = RunState.UNREADABLE
     step: int | None = None
     steps: int | None = None
     loss: float | None = None
@@ -31,16 +39,24 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a list says of a comparison with the reference: the verdict's kind, step and line."""
+    """What a list says of a comparison with the reference: the verdict's kind, step and line, and what is wrong with a run alone.
+
+    `broken`: a run is not finite. `torn`: values that are not the same on all devices that hold them.
+    """
 
     kind: str
     step: int | None
     headline: str
+    broken: bool = False
+    torn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A race, or a single run, which then is its only member; `outcomes` are of the members after the reference."""
+    """A race, or a single run, which then is its only member; `outcomes` are of the members after the reference.
+
+    `note` is what a person wrote about it.
+    """
 
     name: str
     path: Path
@@ -50,11 +66,12 @@ class Entry:
     outcomes: tuple[Outcome | None, ...] = ()
     command: tuple[str, ...] = ()
     problem: str = ""
+    note: str = ""
 
     @property
     def alive(self) -> bool:
         """Say whether any run can go on."""
-        return any(member.state in ALIVE for member in self.members)
+        return any(member.state.alive for member in self.members)
 
     @property
     def trouble(self) -> str:
@@ -71,16 +88,46 @@ class Entry:
         states = {member.state for member in self.members}
         if len(states) == 1:
             return states.pop()
-        for state in ("running", "created", "unreadable", "failed", "killed", "elsewhere", "stopped"):
-            if labels := [member.label.upper() for member in self.members if member.state == state]:
+        for state in _TOLD_FIRST:
+            if labels := [member.label.upper() for member in self.members if member.state is state]:
                 return f"{' '.join(labels)} {state}"
-        return "unreadable"
+        return RunState.UNREADABLE
 
     @property
     def outcome(self) -> Outcome | None:
         """Return the outcome that matters most: the earliest divergence, else the first that is not identical."""
-        found = [outcome for outcome in self.outcomes if outcome]
-        diverged = [outcome for outcome in found if outcome.kind == "diverged"]
-        if diverged:
-            return min(diverged, key=lambda outcome: math.inf if outcome.step is None else outcome.step)
-        return next((outcome for outcome in found if outcome.kind != "identical"), next(iter(found), None))
+        return most_telling([outcome for outcome in self.outcomes if outcome])
+
+
+ORDERS = ("age", "name", "experiment", "state", "steps", "loss", "verdict")
+"""What a list can be sorted by; by age the newest comes first, by verdict what differs, the earliest first."""
+
+
+def in_order(entries: Sequence[Entry], order: str, backwards: bool = False) -> list[Entry]:
+    """Return entries sorted by one of `ORDERS`; those that are alike stay as they are, the newest first."""
+    key = _KEYS[order]
+    return sorted(entries, key=key, reverse=backwards)
+
+
+def _by_verdict(entry: Entry) -> tuple[int, int]:
+    outcome = entry.outcome
+    if entry.trouble or outcome is None:
+        return (3, 0) if entry.trouble else (4, 0)
+    rank = 0 if outcome.kind == "diverged" else 2 if outcome.kind == "identical" else 1
+    return rank, outcome.step or 0
+
+
+def _by_steps(entry: Entry) -> int:
+    return -max((member.step or 0 for member in entry.members), default=0)
+
+
+def _by_loss(entry: Entry) -> tuple[bool, float]:
+    losses = [member.loss for member in entry.members if member.loss is not None and not math.isnan(member.loss)]
+    return (not losses, losses[0] if losses else 0.0)
+
+
+_KEYS: dict[str, Callable[[Entry], Any]] = {
+    "age": lambda entry: -(entry.created_ns // 10**9), "name": lambda entry: entry.name.lower(),
+    "experiment": lambda entry: entry.experiment, "state": lambda entry: entry.state, "steps": _by_steps, "loss": _by_loss,
+    "verdict": _by_verdict,
+}  # fmt: skip

@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reprotui.checkpoints.origin import Origin, find_origin
-from reprotui.checkpoints.policy import Checkpointing
 from reprotui.compare import compare_runs, open_run
-from reprotui.compare.runs import agreement
+from reprotui.compare.agreement import agreement
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, BadInputError, WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
-from reprotui.race.launch import Recording, start_worker
-from reprotui.race.prepare import prepare_run
+from reprotui.manifest import COMPONENTS, RunState
+from reprotui.race.launch import start_worker
+from reprotui.race.prepare import Request, prepare_run
 from reprotui.race.resume import prepare_resumed
 from reprotui.run_directory import RunDirectory
+from reprotui.schedule import Checkpointing
 from reprotui.trace import Trace
 
-COMPONENTS = {
-    "params": "parameters", "opt_state": "optimizer state", "extra": "extra state", "rng": "position of the random keys",
-    "step": "step counter", "data": "position in the data",
-}  # fmt: skip
-"""What a checkpoint holds, and what is left out of one control each."""
-COMPUTED = ("forward", "grads", "update")
+COMPUTED = ("forward", "grads", "optimizer", "params")
 """Phases in which a component shows that it matters; keys and batches are inputs."""
 UNINTERRUPTED, SAVED, RESUMED = "uninterrupted", "saved", "resumed"
 
@@ -126,16 +122,17 @@ def check_resume(
         _finish(run)
         return run
 
-    first = prepare_run(path, UNINTERRUPTED, reference, overrides, Recording(), command)
-    steps = first.manifest()["config"]["steps"]
+    first = prepare_run(Request(path, UNINTERRUPTED, command), reference, overrides)
+    steps = first.manifest().config["steps"]
     if not 0 < at < steps:
         raise BadInputError(f"--at {at}: a run of {steps} steps can be interrupted at 1 to {steps - 1}")
     train(first)
-    saved = train(prepare_run(path, SAVED, reference, overrides, Recording(), command, Checkpointing(at=(at,))))
+    saved = train(prepare_run(Request(path, SAVED, command, checkpointing=Checkpointing(at=(at,))), reference, overrides))
     origin = find_origin(saved.path, at)
 
     def resumed(name: str, omit: Sequence[str]) -> RunDirectory:
-        return train(prepare_resumed(path, name, origin, {}, command, checkpointing=Checkpointing(), omit=omit))
+        request = Request(path, name, command, checkpointing=Checkpointing())
+        return train(prepare_resumed(request, origin, {}, omit=omit))
 
     views = [open_run(run.path, run.path.name) for run in (first, resumed(RESUMED, ()), saved)]
     verdicts = [compare_runs(views[0], view) for view in views[1:]]
@@ -162,12 +159,12 @@ def _finish(run: RunDirectory) -> None:
         if process.poll() is None:
             process.kill()
             process.wait()
-    result = run.manifest().get("result") or {}
-    if result.get("state") != "finished":
-        error = (
-            result.get("error") or run.why("killed", run.manifest()) or " / ".join(run.log_tail(3)) or "it ended without a word"
-        )
-        raise (BadInputError if result.get("bad_input") else WorkerFailedError)(f"{run.path.name}: {error}")
+    manifest = run.manifest()
+    state, result = run.state(manifest), manifest.result
+    if state is not RunState.FINISHED:
+        said = result.error if result else run.why(RunState.KILLED, manifest)
+        error = said or " / ".join(run.log_tail(3)) or "it ended without a word"
+        raise (BadInputError if result and result.bad_input else WorkerFailedError)(f"{run.path.name}: {error}")
 
 
 def _has(origin: Origin, component: str) -> bool:

@@ -3,28 +3,15 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from reprotui.experiments.discovery import python_of
+from reprotui.manifest import Kind
 from reprotui.race.priority import at_full_priority
+from reprotui.race.scripts import start_script
 from reprotui.run_directory import RunDirectory
 from reprotui.trust import directory_of
 from reprotui.variables import with_cache
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What a worker records: nothing (`enabled` false), or every that many steps, with leaf rows and statistics."""
-
-    enabled: bool = True
-    every: int = 1
-    leaves_every: int = 1
-    statistics_every: int = 20
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what the manifest keeps."""
-        return asdict(self)
 
 
 def launch_environment(config: Mapping[str, Any], inherited: Mapping[str, str]) -> dict[str, str]:
@@ -56,15 +43,12 @@ def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None
 
 
 def _start_worker(run: RunDirectory, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    manifest = run.manifest()
-    if manifest.get("launch"):
-        from reprotui.race.scripts import start_script
-
-        return start_script(run, manifest["launch"], os.environ if environment is None else environment)
-    config, inherited = manifest["config"], os.environ if environment is None else environment
+    manifest, inherited = run.manifest(), os.environ if environment is None else environment
+    if manifest.kind is Kind.SCRIPT:
+        return start_script(run, manifest, inherited)
     with run.log_path.open("ab") as log:
         return subprocess.Popen(
             [*python_of(manifest), "-m", "reprotui.worker", str(run.path.absolute())],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            cwd=directory_of(manifest), env=launch_environment(config, inherited),
+            cwd=directory_of(manifest), env=launch_environment(manifest.config, inherited),
         )  # fmt: skip

@@ -3,16 +3,22 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reprotui.compare import RunView, Verdict, compare_runs
+from reprotui.compare.around import deviations
+from reprotui.compare.verdict import counted
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.race.entries import ALIVE, Entry, Outcome, RunEntry
-from reprotui.run_directory import RunDirectory, members_of, planned_steps, read_json
+from reprotui.manifest import RunManifest, RunState
+from reprotui.race.entries import Entry, Outcome, RunEntry, in_order
+from reprotui.race.notes import NOTE, read_note
+from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Trace
+from reprotui.trace.former import SPLIT, phases_now
+from reprotui.trace.phases import UPDATE
 
 COMPARING_SHARE = 0.05
 """Part of the time that comparing a race which still grows may take; a million steps cost 0.2 s each time."""
@@ -28,7 +34,7 @@ class _Known:
     """What was read of a run, and the state of its files then."""
 
     stamp: Stamp = ()
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: RunManifest | None = None
     step: int | None = None
     loss: float | None = None
     problem: str = ""
@@ -70,16 +76,22 @@ class Listing:
         self._forget(set(paths))
         return tuple(sorted(entries, key=lambda entry: (-(entry.created_ns // 10**9), entry.name)))
 
+    def entry(self, path: Path) -> Entry | None:
+        """Return the entry of one race or run of the directory; None where it is neither."""
+        return self._known_entry(str(path))
+
     def _known_entry(self, path: str) -> Entry | None:
         """Return an entry without opening a file where nothing of it can change by itself, and its files did not."""
         files, stamp, entry = self._settled.get(path, ((), (), None))
         if entry is not None and _stamp(*files) == stamp:
             return entry
         self._settled.pop(path, None)
-        files = (f"{path}/race.json", f"{path}/run.json")
+        files = (f"{path}/race.json", f"{path}/run.json", f"{path}/{NOTE}")
         entry = self._entry(Path(path))
+        if entry is not None and (note := read_note(entry.path)):
+            entry = replace(entry, note=note)
         # What a dead run's full disk says may end without a change of its files.
-        if entry is not None and not entry.alive and not any(run.why and run.state == "killed" for run in entry.members):
+        if entry is not None and not entry.alive and not any(run.why and run.state is RunState.KILLED for run in entry.members):
             files += tuple(f"{member.path}/{name}" for member in entry.members for name in _FILES)
             self._settled[path] = files, _stamp(*files), entry
         return entry
@@ -93,8 +105,8 @@ class Listing:
         except OSError as error:
             return Entry(path.name, path, False, 0, (), problem=f"{path} cannot be read: {error.strerror}")
         run = self._run(path, "")
-        command = tuple(map(str, self._runs[path].manifest.get("command") or ()))
-        return Entry(path.name, path, False, run.created_ns, (run,), (), command, run.problem)
+        manifest = self._runs[path].manifest
+        return Entry(path.name, path, False, run.created_ns, (run,), (), manifest.command if manifest else (), run.problem)
 
     def _race(self, path: Path) -> Entry:
         stamp = _stamp(f"{path}/race.json")
@@ -102,7 +114,7 @@ class Listing:
             try:
                 members_of(path)
                 race = read_json(path / "race.json")
-                _check(path / "race.json", race, _FORM)
+                _check(path / "race.json", race)
                 self._races[path] = stamp, race, ""
             except ReprotuiError as error:
                 self._races[path] = stamp, {}, str(error)
@@ -121,31 +133,32 @@ class Listing:
         known = self._runs.setdefault(path, _Known())
         stamp = _stamp(*(f"{path}/{name}" for name in _FILES))
         # A journal that grows in mapped memory leaves its time as it is: a run without a result is looked at anyway.
-        if known.stamp != stamp or not known.manifest.get("result"):
+        if known.stamp != stamp or known.manifest is None or known.manifest.result is None:
             known.stamp, known.problem = stamp, ""
             try:
                 known.manifest = run.manifest()
-                _check(run.manifest_path, known.manifest, _FORM)
                 known.step, known.loss = _last(run)
             except ReprotuiError as error:
                 known.problem = str(error)
             except OSError as error:
                 known.problem = f"{path} cannot be read: {error.strerror}"
         manifest = known.manifest
-        if known.problem:
+        if known.problem or manifest is None:
             return RunEntry(label, path, problem=known.problem)
-        other = self._runs[reference].manifest if reference else manifest
-        differs = () if other is manifest else _differs(other.get("config") or {}, manifest.get("config") or {})
+        other = self._runs[reference].manifest if reference else None
         state = run.state(manifest)
         return RunEntry(
-            label, path, manifest.get("created_ns") or 0, (manifest.get("experiment") or {}).get("name", "?"),
-            state, known.step, planned_steps(manifest), known.loss, differs, why=run.why(state, manifest),
+            label, path, manifest.created_ns or 0, manifest.experiment.name or "?", state, known.step, manifest.planned_steps,
+            known.loss, deviations(other, manifest) if other else (), why=run.why(state, manifest),
         )  # fmt: skip
 
     def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:
         stored = race.get("verdicts")
         if isinstance(stored, list) and len(stored) == len(members) - 1 and all(isinstance(item, dict) for item in stored):
-            return tuple(Outcome(item.get("kind", "?"), item.get("step"), item.get("headline", "?")) for item in stored)
+            # Those of before say nothing of what is not finite: runs that agree in being broken are compared again.
+            broken = any(member.loss is not None and not math.isfinite(member.loss) for member in members)
+            if not broken or all("not_finite" in item for item in stored):
+                return tuple(map(_stored, stored))
         compared = self._compared.setdefault(path, _Compared())
         if compared.outcomes and all(outcome and outcome.kind == "diverged" for outcome in compared.outcomes):
             return compared.outcomes  # later steps cannot change the first difference
@@ -154,22 +167,23 @@ class Listing:
             return compared.outcomes or (None,) * (len(members) - 1)
         began = time.monotonic()
         compared.stamp, compared.outcomes = stamp, self._compare(members)
-        if any(member.state in ALIVE for member in members):
+        if any(member.state.alive for member in members):
             compared.not_before = began + (time.monotonic() - began) / COMPARING_SHARE
         return compared.outcomes
 
     def _compare(self, members: Sequence[RunEntry]) -> tuple[Outcome | None, ...]:
-        if members[0].problem:
-            return (None,) * (len(members) - 1)
-        views = [
-            None if item.problem else
-            RunView(item.label.upper(), RunDirectory(item.path), self._runs[item.path].manifest, item.state)
-            for item in members
-        ]  # fmt: skip
+        views = [self._view(member) for member in members]
         reference = views[0]
-        assert reference is not None
-        alive = any(member.state in ALIVE for member in members)
+        if reference is None:
+            return (None,) * (len(members) - 1)
+        alive = any(member.state.alive for member in members)
         return tuple(None if view is None else _outcome(compare_runs(reference, view), alive) for view in views[1:])
+
+    def _view(self, member: RunEntry) -> RunView | None:
+        manifest = self._runs[member.path].manifest
+        if member.problem or manifest is None:
+            return None
+        return RunView(member.label.upper(), RunDirectory(member.path), manifest, member.state)
 
     def _forget(self, paths: set[str]) -> None:
         for path in self._settled.keys() - paths:
@@ -180,20 +194,25 @@ class Listing:
                 del kept[path]
 
 
-def list_runs(directory: Path) -> list[dict[str, Any]]:
+def list_runs(directory: Path, order: str = "age", backwards: bool = False) -> list[dict[str, Any]]:
     """Return an entry for every run, those of races too, as JSON; one that cannot be read says why in `state`.
+
+    Args:
+        directory: the runs directory.
+        order, backwards: see `reprotui.race.entries.in_order`.
 
     Raises:
         BadInputError: the directory cannot be read. A missing one is empty.
     """
     found = []
-    for entry in Listing(directory).read():
+    for entry in in_order(Listing(directory).read(), order, backwards):
         outcomes = (None, *entry.outcomes)
         if not entry.members:
-            found.append(_json(entry.name, RunEntry("", entry.path, problem=entry.problem), None))
+            found.append({**_json(entry.name, RunEntry("", entry.path, problem=entry.problem), None), "note": entry.note})
         for member, outcome in zip(entry.members, outcomes, strict=False):
             name = f"{entry.name}/{member.label}" if entry.race else entry.name
-            found.append(_json(name, replace(member, created_ns=entry.created_ns or member.created_ns), outcome))
+            told = _json(name, replace(member, created_ns=entry.created_ns or member.created_ns), outcome)
+            found.append({**told, "note": entry.note})
     return found
 
 
@@ -206,16 +225,27 @@ def _json(name: str, run: RunEntry, outcome: Outcome | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _differs(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{key}={'none' if b[key] is None else b[key]}" for key in b if key not in a or a[key] != b[key])
-
-
 def _outcome(verdict: Verdict, alive: bool) -> Outcome:
-    if verdict.kind != "incomplete" or not alive:
-        return Outcome(verdict.kind, verdict.step, verdict.headline)
-    if verdict.equal_through is None:
-        return Outcome("incomplete", None, "STARTING · no common step yet")
-    return Outcome("incomplete", None, f"IDENTICAL through step {verdict.equal_through} · so far")
+    return Outcome(verdict.kind, verdict.step, verdict.headline_while(alive), verdict.broken, verdict.torn)
+
+
+def _stored(verdict: dict[str, Any]) -> Outcome:
+    """Return the outcome of a verdict that a race keeps; former ones say nothing of what is not finite or torn."""
+    runs, torn = verdict.get("not_finite"), tuple(map(str, verdict.get("torn") or ()))
+    broken = any(isinstance(run, dict) and run.get("until") is None for run in (runs if isinstance(runs, list) else ()))
+    return Outcome(verdict.get("kind", "?"), verdict.get("step"), _headline(verdict), broken, torn)
+
+
+def _headline(verdict: dict[str, Any]) -> str:
+    """Return the headline of a verdict that a race keeps, with the phases of today where it was found before there were these."""
+    text, phase, leaves = str(verdict.get("headline", "?")), verdict.get("phase"), verdict.get("leaves")
+    if phase != UPDATE:
+        return text
+    paths = [str(leaf.get("path")) for leaf in (leaves if isinstance(leaves, list) else ()) if isinstance(leaf, dict)]
+    phases = phases_now([UPDATE] * len(paths), paths) or SPLIT
+    head, _, tail = text.partition(f" · {UPDATE}")
+    tail = tail.replace(counted(len(paths)), counted(phases.count(phases[0])), 1) if paths else tail
+    return f"{head} · {phases[0]}{tail}"
 
 
 def _last(run: RunDirectory) -> tuple[int | None, float | None]:
@@ -230,9 +260,9 @@ def _last(run: RunDirectory) -> tuple[int | None, float | None]:
     return step, math.nan if row.loss is None else row.loss
 
 
-def _check(path: Path, value: dict[str, Any], form: Mapping[str, type]) -> None:
+def _check(path: Path, value: dict[str, Any]) -> None:
     """Raise BadInputError where an entry is there and not of its type: the file is JSON, but somebody's own."""
-    for name, kind in form.items():
+    for name, kind in _FORM.items():
         if not isinstance(value.get(name), kind | None):
             raise BadInputError(f"{path}: {name} is a {type(value[name]).__name__}, expected {kind.__name__}")
 

@@ -1,22 +1,27 @@
 """Look at runs, whoever started them: states, progress, timeline and verdicts as one immutable value. Never writes."""
 
-import math
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reprotui.compare import RunView, Verdict, compare_runs
-from reprotui.compare.cause import config_differences
-from reprotui.compare.timeline import FIRST_RECORDS, RunLine, Timeline, TimelineReader, phases_of
+from reprotui.compare import RunView, Verdict
+from reprotui.compare.agreement import Groups, Standing, groups_of, provisional, said_of_all
+from reprotui.compare.around import deviations
+from reprotui.compare.not_finite import NotFinite, of_line
+from reprotui.compare.recorded import asked_for
+from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader, phases_of
+from reprotui.compare.tolerance import Tolerance
+from reprotui.compare.verdict import most_telling
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.manifest import RunState
+from reprotui.race.start import Processes
+from reprotui.race.tolerance import compare_within, tolerance_of
 from reprotui.race.watched import WatchedRun
-from reprotui.run_directory import RunDirectory, members_of, planned_steps, read_json
-from reprotui.trace import Event
-
-ALIVE = ("created", "starting", "running", "paused")
+from reprotui.run_directory import RunDirectory, members_of, read_json
+from reprotui.trace import Event, watch
+from reprotui.trace.rows import TORN
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,13 @@ class RunStatus:
     """One run at one moment. `loss` is its last one, None where it has none, NaN where it is NaN; `rate` in steps a second.
 
     `differs` are its config differences from the reference, as `name=value`; `problem` says what cannot be read or why
-    it failed.
+    it failed; `not_finite` since when it holds NaN or infinity; `metrics` are name and value of those of
+    its last record; `asked` what of its recording is not the usual.
     """
 
     label: str
     path: Path
-    state: str
+    state: RunState
     step: int | None
     steps: int | None
     loss: float | None
@@ -40,16 +46,29 @@ class RunStatus:
     events: tuple[Event, ...]
     log: tuple[str, ...]
     problem: str
+    not_finite: NotFinite | None = None
+    metrics: tuple[tuple[str, float], ...] = ()
+    asked: str = ""
+
+    @property
+    def torn(self) -> str:
+        """Say where first a value was not the same on all devices that hold it; empty where there is none."""
+        return next((event.text for event in self.events if event.kind == TORN), "")
 
     @property
     def alive(self) -> bool:
         """Say whether the run can go on."""
-        return self.state in ALIVE
+        return self.state.alive
+
+    @property
+    def standing(self) -> Standing:
+        """Return where it stands, for a line about all runs."""
+        return Standing(self.label, self.state, self.step)
 
     @property
     def seconds_left(self) -> float | None:
         """Return how long the rest takes at this rate, None where that is not known."""
-        if self.step is None or not self.steps or not self.rate or self.state != "running":
+        if self.step is None or not self.steps or not self.rate or self.state is not RunState.RUNNING:
             return None
         return max(0, self.steps - self.step) / self.rate
 
@@ -59,7 +78,8 @@ class RaceStatus:
     """A comparison at one moment; the first run is the reference. `verdicts` are of the others, in order.
 
     `judged` says that the verdicts rest on a comparison of the traces and name the cause; until then they are those of
-    the timeline, which knows step and phase.
+    the timeline, which knows step and phase. `groups` are the runs that agree with each other; before that, those that agree
+    with the reference.
     """
 
     name: str
@@ -69,6 +89,7 @@ class RaceStatus:
     timeline: Timeline
     verdicts: tuple[Verdict, ...]
     judged: bool
+    groups: Groups = ()
 
     @property
     def alive(self) -> bool:
@@ -78,23 +99,21 @@ class RaceStatus:
     @property
     def verdict(self) -> Verdict | None:
         """Return the verdict that matters most: the earliest divergence, else the first that is not identical."""
-        diverged = [verdict for verdict in self.verdicts if verdict.kind == "diverged"]
-        if diverged:
-            return min(diverged, key=lambda verdict: math.inf if verdict.step is None else verdict.step)
-        return next((verdict for verdict in self.verdicts if verdict.kind != "identical"), next(iter(self.verdicts), None))
+        return most_telling(self.verdicts)
 
     @property
     def headline(self) -> str:
-        """Return the verdict in one line; of runs that go on, what holds so far."""
+        """Return the verdict in one line, of more than two runs who agrees with whom; of runs that go on, what holds so far."""
         verdict = self.verdict
+        if len(self.verdicts) > 1:
+            return said_of_all(self.verdicts, self.groups, [run.standing for run in self.runs])
         if verdict is None:
             run = self.runs[0]
-            return f"{run.state.upper()} · {'no step yet' if run.step is None else f'step {run.step}'}"
-        if verdict.kind != "incomplete" or not self.alive:
-            return verdict.headline
-        if verdict.equal_through is None:
-            return "STARTING · no common step yet"
-        return f"IDENTICAL through step {verdict.equal_through} · so far"
+            broken = f" · {run.not_finite.sentence}" if run.not_finite else ""
+            return run.torn or f"{run.state.upper()} · {'no step yet' if run.step is None else f'step {run.step}'}{broken}"
+        headline = verdict.headline_while(self.alive)
+        ended = [run.standing for run in self.runs if run.standing.ended_badly]
+        return " · ".join([headline, *(f"{run.label} {run.ending}" for run in ended if f"{run.label} {run.how}" not in headline)])
 
 
 def members(paths: Sequence[Path]) -> list[tuple[str, RunDirectory]]:
@@ -126,15 +145,18 @@ class Monitor:
     Args:
         runs: (label, directory), the reference first.
         processes: those that this process started, by label, so that one which dies at once is noticed.
+        columns: keep every step for a chart. Without, the timeline has the newest loss and the first difference alone, and
+            takes no memory however long the runs are.
     """
 
     def __init__(
-        self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, subprocess.Popen[bytes]] | None = None
+        self, runs: Sequence[tuple[str, RunDirectory]], processes: Processes | None = None, columns: bool = True
     ) -> None:
         started = processes or {}
         self._watched = [WatchedRun(label, run, started.get(label)) for label, run in runs]
-        self._reader = TimelineReader([run.trace_path for _, run in runs])
+        self._reader = TimelineReader([run.trace_path for _, run in runs], columns)
         self._verdicts: tuple[Verdict, ...] = ()
+        self._groups: Groups = ()
         self._judged: tuple[Any, ...] | None = None
         self.directories = tuple(run.path for _, run in runs)
 
@@ -154,23 +176,41 @@ class Monitor:
         runs = tuple(self._run_status(index, line, timeline.complete) for index, line in enumerate(timeline.runs))
         judged = timeline.complete and self._judged == self._question(timeline)
         reference = self._watched[0].manifest
+        verdicts = self._verdicts if judged else self._provisional(timeline)
         return RaceStatus(
-            self._name(), str((reference.get("experiment") or {}).get("name", "?")), self._command, runs, timeline,
-            self._verdicts if judged else self._provisional(timeline), judged,
+            self._name(), (reference.experiment.name if reference else None) or "?", self._command, runs, timeline, verdicts,
+            judged, self._groups if judged else provisional(verdicts),
         )  # fmt: skip
+
+    def follow(self, directory: Path) -> Iterator[RaceStatus]:
+        """Yield a status whenever something below a directory changed, until all runs ended; the last one has seen everything."""
+        status = self.look(SPAN)
+        yield status
+        changes = watch(directory)
+        while status.alive or not status.timeline.complete:
+            if status.timeline.complete:
+                next(changes)
+            status = self.look(SPAN)
+            yield status
+
+    @property
+    def refused(self) -> bool:
+        """Say whether a worker found its config unfit: then there is nothing to wait for."""
+        manifests = [watched.manifest for watched in self._watched]
+        return any(manifest.result.bad_input for manifest in manifests if manifest and manifest.result)
 
     def judge(self, status: RaceStatus) -> RaceStatus:
         """Compare the traces, and return the status with verdicts that name leaves and cause. May take a while."""
         question = self._question(status.timeline)
         try:
-            views = [RunView(item.label, item.run, item.manifest, item.run.state(item.manifest)) for item in self._watched]
+            manifests = [(item, item.manifest or item.run.manifest()) for item in self._watched]
+            views = [RunView(item.label, item.run, manifest, item.run.state(manifest)) for item, manifest in manifests]
         except ReprotuiError:
             return status
-        self._verdicts = tuple(compare_runs(views[0], view) for view in views[1:])
+        self._verdicts = tuple(compare_within(views[0], view, self._tolerance) for view in views[1:])
+        self._groups = groups_of(views) if len(views) > 2 else provisional(self._verdicts)
         self._judged = question
-        return RaceStatus(
-            status.name, status.experiment, status.command, status.runs, status.timeline, self._verdicts, judged=True
-        )  # fmt: skip
+        return replace(status, verdicts=self._verdicts, judged=True, groups=self._groups)
 
     def needs_judging(self, status: RaceStatus) -> bool:
         """Say whether `judge` would add something: a divergence that has no cause yet, or an end that has no verdict."""
@@ -186,19 +226,26 @@ class Monitor:
             (watched.state, len(line.steps)) if place is None else None
             for watched, line, place in zip(self._watched[1:], timeline.runs[1:], places, strict=True)
         )
-        alive = any(watched.state in ALIVE for watched in self._watched)
+        alive = any(watched.state.alive for watched in self._watched)
+        if self._tolerance is not None and not alive:
+            # Later steps cannot change the first difference, but how far the runs are apart.
+            return places, len(timeline.steps), alive
         return places, ends if not alive else None, len(timeline.runs[0].steps) if not alive and None in places else 0
 
     def _provisional(self, timeline: Timeline) -> tuple[Verdict, ...]:
         a = self._watched[0].label
         verdicts = []
-        for watched, pair in zip(self._watched[1:], timeline.pairs, strict=True):
+        of_a, *others = (of_line(own.label, line) for own, line in zip(self._watched, timeline.runs, strict=True))
+        for watched, pair, of_b in zip(self._watched[1:], timeline.pairs, others, strict=True):
             if pair.first is None:
                 through = int(pair.steps[-1]) if len(pair.steps) else None
-                verdicts.append(Verdict(a, watched.label, "incomplete", through, reason="not judged yet"))
+                verdict = Verdict(a, watched.label, "incomplete", through, reason="not judged yet")
             else:
-                phases = phases_of(pair.mask(pair.first) or 0)
-                verdicts.append(Verdict(a, watched.label, "diverged", None, pair.first, phases[0], phases))
+                phases = phases_of(pair.first_mask)
+                verdict = Verdict(a, watched.label, "diverged", None, pair.first, phases[0], phases)
+            torn = tuple(f"{item.label}: {text}" for item in (self._watched[0], watched) for text in item.torn)
+            not_finite = tuple(found for found in (of_a, of_b) if found is not None)
+            verdicts.append(replace(verdict, not_finite=not_finite, torn=torn))
         return tuple(verdicts)
 
     def _run_status(self, index: int, line: RunLine, complete: bool) -> RunStatus:
@@ -206,20 +253,30 @@ class Monitor:
         manifest = watched.manifest
         step = int(line.steps[-1]) if len(line.steps) else None
         loss = float(line.losses[-1]) if step else None  # record 0 is taken before any loss
-        differs = () if index == 0 else config_differences(self._watched[0].manifest, manifest)
-        devices = manifest.get("devices") or {}
+        reference = self._watched[0].manifest
+        differs = deviations(reference, manifest) if index and reference and manifest else ()
+        devices = manifest.devices if manifest else {}
         return RunStatus(
-            watched.label, watched.run.path, watched.state, step, planned_steps(manifest), loss,
+            watched.label, watched.run.path, watched.state, step, manifest.planned_steps if manifest else None, loss,
             watched.rate(step if complete else None), str(devices.get("backend", "")), devices.get("cpu_threads"),
-            tuple(f"{item.name}={'none' if item.b is None else item.b}" for item in differs), tuple(watched.events),
-            watched.log, self._reader.problems.get(index, watched.problem),
+            differs, tuple(watched.events), watched.log, self._reader.problems.get(index, watched.problem),
+            of_line(watched.label, line), watched.metrics, " ".join(asked_for(manifest)) if manifest else "",
         )  # fmt: skip
 
     def _name(self) -> str:
-        races = {(watched.manifest.get("race") or {}).get("name") for watched in self._watched}
-        if len(races) == 1 and None not in races:
-            return str(races.pop())
-        return " · ".join(str(watched.manifest.get("name", watched.run.path.name)) for watched in self._watched)
+        manifests = [watched.manifest for watched in self._watched]
+        races = {manifest.race.name if manifest and manifest.race else None for manifest in manifests}
+        if len(races) == 1 and (race := races.pop()) is not None:
+            return race
+        names = [manifest.name if manifest else None for manifest in manifests]
+        return " · ".join(name or path.name for name, path in zip(names, self.directories, strict=True))
+
+    @cached_property
+    def _tolerance(self) -> Tolerance | None:
+        try:
+            return tolerance_of(self.directories)
+        except ReprotuiError:  # a race of others may have anything there; `compare` says what is wrong with it
+            return None
 
     @cached_property
     def _command(self) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from reprotui.experiments.discovery import find_experiment
-from reprotui.race.launch import Recording
-from reprotui.race.prepare import Member
-from reprotui.race.start import Started, race_command, start_race
+from reprotui.race.command import race_command
+from reprotui.race.prepare import Member, Request
+from reprotui.race.start import Started, start_race
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Preset:
     def start(self, runs: Path) -> Started:
         """Start it in a runs directory; raises what `start_race` raises."""
         members = [Member(label, overrides) for label, overrides in zip("abcdefgh", self.overrides, strict=False)]
-        return start_race(runs, None, find_experiment(self.experiment), members, Recording(), self.command(runs))
+        return start_race(Request(runs, None, self.command(runs)), find_experiment(self.experiment), members)
 
 
 PRESETS = (

@@ -6,19 +6,19 @@ one up to the checkpoint, so that it can be compared with an uninterrupted run f
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reprotui.checkpoints.origin import Origin, find_origin
-from reprotui.checkpoints.policy import Checkpointing
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.experiments.config import Perturbation
 from reprotui.experiments.discovery import recorded_experiment, resolve_configs
 from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import identity_of_run
-from reprotui.race.launch import Recording, start_worker
-from reprotui.race.prepare import prepare_resolved
+from reprotui.manifest import Restore, assignment
+from reprotui.race.launch import start_worker
+from reprotui.race.prepare import Request, write_run
 from reprotui.run_directory import RunDirectory
 from reprotui.trust import directory_of, made_here, need_trust
 
@@ -32,27 +32,16 @@ class Resumed:
 
 
 def prepare_resumed(
-    runs: Path,
-    name: str | None,
-    origin: Origin,
-    overrides: Mapping[str, Any],
-    command: list[str],
-    *,
-    checkpointing: Checkpointing | None = None,
-    recording: Recording | None = None,
-    omit: Sequence[str] = (),
-    trusted: bool = False,
+    request: Request, origin: Origin, overrides: Mapping[str, Any], *, omit: Sequence[str] = (), trusted: bool = False
 ) -> RunDirectory:
     """Create the directory of a run that goes on from a checkpoint.
 
     Args:
-        runs: the runs directory.
-        name: the run's name, None for one made from the old name and the step.
+        request: where. A name is made from the old one and the step; recording and saving are those of the old run (with a
+            directory of checkpoints of its own).
         origin: the checkpoint, see `find_origin`.
         overrides: what its config has other than the old one; nothing for the same run.
-        command: the command line that repeats this.
-        checkpointing, recording: None for those of the old run (with a directory of checkpoints of its own).
-        omit: components of the state that are deliberately not restored, see `reprotui.worker.start.COMPONENTS`.
+        omit: components of the state that are deliberately not restored, see `reprotui.manifest.COMPONENTS`.
         trusted: what was not recorded here may be run, see `reprotui.trust`.
 
     Raises:
@@ -60,60 +49,51 @@ def prepare_resumed(
         BadInputError: a config, the name or the place is unfit, or no step is left to train.
     """
     old, step = origin.manifest, origin.step
-    reference = recorded_experiment(old)
+    reference = recorded_experiment(old.experiment)
     need_trust(origin.checkpoint, old, trusted)
-    config = resolve_configs(reference, [{**old["config"], **overrides}])[0]
-    changed = sorted(key for key, value in config.values.items() if old["config"].get(key) != value)
+    config = resolve_configs(reference, [{**old.config, **overrides}])[0]
+    changed = tuple(sorted(key for key, value in config.values.items() if old.config.get(key) != value))
     steps = config.values["steps"]
     if steps <= step:
         raise BadInputError(f"the checkpoint is of step {step} and the run ends at {steps}: give more, such as steps={2 * step}")
     if "perturb" in changed and config.values["perturb"] and Perturbation.parse(config.values["perturb"]).step <= step:
         raise BadInputError(f"perturb={config.values['perturb']}: the run goes on from step {step}, that step is over")
-    if checkpointing is None:
-        checkpointing = Checkpointing.from_json({**(old.get("checkpointing") or {}), "directory": None, "at": ()})
+    recording = request.recording or old.recording
+    checkpointing = request.checkpointing or replace(old.checkpointing, directory=None, at=())
     checkpointing.check(steps, step)
-    if recording is None:
-        recording = Recording(**(old.get("recording") or {}))
-    trace = origin.run.trace_path if origin.run is not None else None
+    trace = None if origin.run is None else origin.run.trace_path
     # A run without its step counter counts from 1 again: the old records would stand in its way.
     with_history = trace is not None and trace.is_file() and recording.enabled and "step" not in omit
-    restore = {
-        "checkpoint": str(origin.checkpoint), "step": step, "content": origin.content, "name": old.get("name"),
-        "run": None if origin.run is None else str(origin.run.path.absolute()),
-        "run_id": identity_of_run(old, step).run_id, "history": str(trace.absolute()) if with_history and trace else None,
-        "changed": changed, "omit": list(omit),
-        "source_changed": reference.source_digest != old["experiment"].get("source_digest"),
-    }  # fmt: skip
-    stem = f"{str(old.get('name') or reference.name).replace('/', '-')}-from-{step}"
+    restore = Restore(
+        str(origin.checkpoint), step, content=origin.content, name=old.name,
+        run=None if origin.run is None else str(origin.run.path.absolute()), run_id=identity_of_run(old, step).run_id,
+        history=str(trace.absolute()) if with_history and trace else None, changed=changed, omit=tuple(omit),
+        source_changed=reference.source_digest != old.experiment.source_digest,
+    )  # fmt: skip
+    stem = f"{(old.name or reference.name).replace('/', '-')}-from-{step}"
     # A relative path in the config was relative to where the old run was started; one that is given now, to here.
     working = directory_of(old) if made_here(old) and "text" not in overrides else None
-    return prepare_resolved(runs, name, stem, reference, config, recording, command, checkpointing, restore, working)
+    asked = replace(request, recording=recording, checkpointing=checkpointing)
+    return write_run(asked, reference, config, stem, restore, working)
 
 
 def start_resumed(
-    runs: Path,
-    name: str | None,
-    path: Path,
-    step: int | None,
-    overrides: Mapping[str, Any],
-    command: list[str],
-    progress: Progress | None = None,
-    *,
+    request: Request, path: Path, step: int | None, overrides: Mapping[str, Any], progress: Progress | None = None, *,
     trusted: bool = False,
-) -> Resumed:
+) -> Resumed:  # fmt: skip
     """Verify a checkpoint and start a run that goes on from it; the run outlives this process.
 
     Args:
+        request, overrides, trusted: see `prepare_resumed`.
         path, step: see `find_origin`.
         progress: called with bytes hashed or read.
-        trusted: see `prepare_resumed`.
 
     Raises:
         BadInputError, UntrustedError, CannotTellError, IntegrityError: see `find_origin` and `prepare_resumed`; nothing is
             left behind.
         WorkerFailedError: the system refuses another process.
     """
-    run = prepare_resumed(runs, name, find_origin(path, step, progress), overrides, command, trusted=trusted)
+    run = prepare_resumed(request, find_origin(path, step, progress), overrides, trusted=trusted)
     try:
         return Resumed(run.path, start_worker(run))
     except OSError as error:
@@ -122,5 +102,5 @@ def start_resumed(
 
 def resume_command(path: Path, step: int, overrides: Mapping[str, Any]) -> list[str]:
     """Return the command line that goes on from a run's checkpoint."""
-    pairs = [f"{key}={'none' if value is None else value}" for key, value in overrides.items()]
+    pairs = [assignment(key, value) for key, value in overrides.items()]
     return ["reprotui", "checkpoint", "restore", str(path), "--step", str(step), *pairs]

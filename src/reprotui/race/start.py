@@ -1,93 +1,137 @@
-"""Start a race: its directory, its workers, and the command line that does the same."""
+"""Start the workers of runs, end them again, and the command line that starts the same race."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from reprotui.checkpoints.policy import Checkpointing
 from reprotui.errors import WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
-from reprotui.race.launch import Recording, start_worker
-from reprotui.race.prepare import Member, prepare_race
-from reprotui.run_directory import RunDirectory, default_runs_directory
+from reprotui.race.launch import start_worker
+from reprotui.race.prepare import Member, Request, prepare_race
+from reprotui.race.script_race import ScriptRace
+from reprotui.race.tolerance import remember
+from reprotui.run_directory import RunDirectory
+
+STOP_SECONDS = 20.0
+"""How long a worker may take to finish its step and seal before it is killed."""
+
+_NOTING = threading.Lock()
+
+Processes = Mapping[str, subprocess.Popen[bytes]]
+"""Processes of runs by their labels (`A`, `B` …)."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A race whose workers run: its directory, and their processes by label (`A`, `B` …)."""
+    """A race whose workers run: its directory, and their processes.
+
+    `at_divergence`: what whoever watches it asks of all runs at the first difference, `stop` or `pause`. `finish`: to be called
+    when nobody watches any more; it removes what was made for the race, or returns what runs that go on still need.
+    """
 
     path: Path
-    processes: Mapping[str, subprocess.Popen[bytes]]
+    processes: Processes
+    at_divergence: str | None = None
+    finish: Callable[[], Sequence[Path]] | None = None
 
 
 def start_race(
-    runs: Path,
-    name: str | None,
-    reference: ExperimentReference,
-    members: list[Member],
-    recording: Recording,
-    command: list[str],
-    checkpointing: Checkpointing | None = None,
-) -> Started:
+    request: Request, reference: ExperimentReference, members: Sequence[Member], tolerance: Sequence[str] = (),
+    at_divergence: str | None = None,
+) -> Started:  # fmt: skip
     """Prepare a race (see `prepare_race`) and start a worker for each member; the runs outlive this process.
+
+    Args:
+        request, reference, members: see `prepare_race`.
+        tolerance, at_divergence: what the race remembers, see `reprotui.race.tolerance`.
 
     Raises:
         BadInputError: a config, the name or the place is unfit; nothing is left behind.
         WorkerFailedError: the system refuses another process; those that were started are stopped.
     """
-    return start_prepared(*prepare_race(runs, name, reference, members, recording, command, checkpointing))
+    path, directories = prepare_race(request, reference, members)
+    remember(path, tolerance, at_divergence)
+    return Started(path, start(labelled(directories)), at_divergence)
 
 
-def start_prepared(path: Path, directories: Sequence[RunDirectory]) -> Started:
-    """Start the runs of a race whose directory is there; see `start_race`."""
+def start_scripts(request: Request, race: ScriptRace, tolerance: Sequence[str] = (), at_divergence: str | None = None) -> Started:
+    """Prepare a race of scripts and start them; see `start_race`."""
+    path, directories = race.prepare(request)
+    try:
+        remember(path, tolerance, at_divergence)
+        return Started(path, start(labelled(directories)), at_divergence, race.finish)
+    except BaseException:
+        race.finish()
+        raise
+
+
+def labelled(directories: Iterable[RunDirectory]) -> list[tuple[str, RunDirectory]]:
+    """Return the runs of a race with the labels that they have on a screen."""
+    return [(directory.path.name.upper(), directory) for directory in directories]
+
+
+def start(runs: Iterable[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None) -> Processes:
+    """Start a worker, or the script, of each prepared run, in another environment where one is given; see `start_race`."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    for directory in directories:
+    for label, run in runs:
         try:
-            process = processes[directory.path.name.upper()] = start_worker(directory)
+            process = processes[label] = start_worker(run, environment)
             # Somebody must wait for it to the end, whichever screen is closed: what nobody waits for stays a zombie.
-            threading.Thread(target=process.wait, name=f"reprotui-{process.pid}", daemon=True).start()
+            threading.Thread(target=_see_end, args=(process, run), name=f"reprotui-{process.pid}", daemon=True).start()
         except OSError as error:
             for process in processes.values():
                 process.terminate()
-            raise WorkerFailedError(f"the worker of {directory.path} cannot be started: {error.strerror or error}") from None
-    return Started(path, processes)
+            raise WorkerFailedError(f"the worker of {run.path} cannot be started: {error.strerror or error}") from None
+    return processes
 
 
-def race_command(
-    experiment: str, overrides: Sequence[Mapping[str, Any]], name: str | None = None, runs: Path | None = None,
-    recording: Mapping[str, str] | None = None,
-) -> list[str]:  # fmt: skip
-    """Return the shortest command line that starts a race.
-
-    Args:
-        experiment: a built-in experiment, or the path of a file.
-        overrides: what each run has other than the experiment's defaults.
-        name: the race's name where it was chosen.
-        runs: the runs directory; named where it is not the default one.
-        recording: options such as `every` that are not the default.
-    """
-    shared = {key: value for key, value in overrides[0].items() if all(key in item and item[key] == value for item in overrides)}
-    own = [[_pair(key, value) for key, value in item.items() if key not in shared] for item in overrides]
-    command = ["reprotui", "race", experiment, *(_pair(key, value) for key, value in shared.items())]
-    if any(own):
-        # One run that deviates is held against the experiment without it; more than two must all be named.
-        for label, tokens in zip("abcdefgh", own, strict=False):
-            if tokens or len(own) > 2:
-                command += [f"--{label}", *tokens]
-    elif len(own) > 2:
-        command += ["--repeat", str(len(own))]
-    if name:
-        command += ["--name", name]
-    for option, value in (recording or {}).items():
-        command += [f"--{option}", value]
-    if runs is not None and runs.absolute() != default_runs_directory().absolute():
-        command += ["--runs-dir", str(runs)]
-    return command
+def _see_end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
+    """Wait for a process, and note where it left no seal; one writer at a time, because each writes the whole file."""
+    process.wait()
+    with _NOTING:
+        run.note_end()
 
 
-def _pair(key: str, value: Any) -> str:
-    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return f"{key}={text}"
+@contextlib.contextmanager
+def running(runs: Iterable[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None) -> Generator[Processes]:
+    """Start runs, and leave no process of them behind."""
+    started = list(runs)
+    processes = start(started, environment)
+    try:
+        yield processes
+    finally:
+        stop(processes)
+        for label, run in started:
+            _see_end(processes[label], run)
+
+
+def stop(processes: Processes, seconds: float = STOP_SECONDS) -> None:
+    """End workers: finish the step and seal; what has not ended after `seconds` is killed with its group."""
+    alive = [process for process in processes.values() if process.poll() is None]
+    for process in alive:
+        process.terminate()
+    deadline = time.monotonic() + seconds
+    for process in alive:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Generator[subprocess.Popen[bytes]]:
+    """Hold a process; on leaving, it has ended, killed if it had to be."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

@@ -52,7 +52,7 @@ def of_revision(revision: str, place: Path) -> Version:
     """
     here = Path.cwd()
     top = Path(_git(here, "rev-parse", "--show-toplevel"))
-    commit = _git(here, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    commit = find_commit(revision)
     _git(here, "worktree", "add", "--detach", "--force", str(place.absolute()), commit)
     directory = place.absolute() / here.resolve().relative_to(top.resolve())
     version = Version(directory, revision, commit, place.absolute(), top)
@@ -60,6 +60,11 @@ def of_revision(revision: str, place: Path) -> Version:
         remove(version)
         raise BadInputError(f"{revision} has no folder {here.resolve().relative_to(top.resolve())}")
     return version
+
+
+def find_commit(revision: str) -> str:
+    """Return the commit that git calls by a name; raise BadInputError where there is none, or no repository."""
+    return _git(Path.cwd(), "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
 
 
 def remove(version: Version) -> None:

@@ -3,11 +3,12 @@
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from reprotui.errors import ReprotuiError
+from reprotui.manifest import RunManifest, RunState
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Event, Trace
+from reprotui.trace.rows import TORN
 
 LOG_LINES = 200
 """Lines of a worker's log that are kept for the eye."""
@@ -25,15 +26,17 @@ class WatchedRun:
     run: RunDirectory
     process: subprocess.Popen[bytes] | None = None
     events: list[Event] = field(default_factory=list)
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: RunManifest | None = None
     stamp: tuple[int, int] = (0, 0)
-    state: str = "created"
+    state: RunState = RunState.CREATED
     log: tuple[str, ...] = ()
     log_size: int = -1
     window: list[tuple[float, int]] = field(default_factory=list)
     problem: str = ""
     trained: bool = False
+    last: int | None = None
     written_ns: int = 0
+    metrics: tuple[tuple[str, float], ...] = ()
 
     def look(self) -> None:
         """Read what may have changed beside the trace: manifest, state, log."""
@@ -42,12 +45,14 @@ class WatchedRun:
             stamp = status.st_mtime_ns, status.st_size
             if stamp != self.stamp:
                 self.manifest, self.stamp = self.run.manifest(), stamp
+            assert self.manifest is not None
             self.state = self.run.state(self.manifest)
-            self.problem = str((self.manifest.get("result") or {}).get("error") or self.run.why(self.state, self.manifest))
+            result = self.manifest.result
+            self.problem = (result.error if result else "") or self.run.why(self.state, self.manifest)
         except (ReprotuiError, OSError) as error:
             self.problem = str(error)
             if not self.run.path.exists():
-                self.state, self.problem = "gone", f"{self.run.path} does not exist any more"
+                self.state, self.problem = RunState.GONE, f"{self.run.path} does not exist any more"
         try:
             size = self.run.log_path.stat().st_size
         except OSError:
@@ -59,28 +64,41 @@ class WatchedRun:
         """Read the events since the last look; after `look`, because a process that has ended by then has written them all."""
         try:
             self.events += trace.events(self.events[-1].id if self.events else 0)
-            if self.state == "elsewhere" or not self.trained:
-                last = trace.last_step()
+            last = trace.last_step()
+            if last != self.last:
                 row = None if last is None else trace.row(last)
-                self.trained = bool(last)
+                self.last, self.trained = last, last is not None and last > self._inherited
                 self.written_ns = row.time_ns if row is not None else 0
+                self.metrics = trace.numbers(row) if row is not None else ()
         except ReprotuiError as error:
             self.problem = str(error)
 
     def refine(self) -> None:
         """Tell apart what a running process is at, from its events; after both looks."""
-        if self.process is not None and self.process.poll() is not None and self.state == "created":
-            self.state = "killed"  # it died before it could write its own name
+        if self.process is not None and self.state is RunState.CREATED and self.manifest is not None:
+            # It has not written its own name; one that died before it could never will.
+            self.state = RunState.STARTING if self.process.poll() is None else RunState.KILLED
             self.problem = self.problem or self.run.why(self.state, self.manifest)
-        if self.state == "elsewhere" and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
-            self.state = "running"  # on another host, with the directory in common
-        if self.state != "running":
+        if self.state is RunState.ELSEWHERE and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
+            self.state = RunState.RUNNING  # on another host, with the directory in common
+        if self.state is not RunState.RUNNING:
             return
         kinds = [event.kind for event in self.events]
         if "compiled" not in kinds and not self.trained:
-            self.state = "starting"
+            self.state = RunState.STARTING
         elif next((kind for kind in reversed(kinds) if kind in ("paused", "resumed")), "") == "paused":
-            self.state = "paused"
+            self.state = RunState.PAUSED
+
+    @property
+    def torn(self) -> tuple[str, ...]:
+        """Return what the run said of values that are not the same on all devices that hold them."""
+        return tuple(event.text for event in self.events if event.kind == TORN)
+
+    @property
+    def _inherited(self) -> int:
+        """Return the last step whose record is none of its own: the trace of a resumed run begins with those of the old one."""
+        restore = self.manifest.restore if self.manifest is not None else None
+        return restore.step if restore is not None and restore.history is not None else 0
 
     def rate(self, step: int | None) -> float | None:
         """Return the steps a second of the last seconds; a run that stands still has none."""
@@ -88,7 +106,7 @@ class WatchedRun:
             self.window.append((time.monotonic(), step))
         now = time.monotonic()
         self.window = [entry for entry in self.window if now - entry[0] <= RATE_SECONDS]
-        if self.state != "running" or len(self.window) < 2:
+        if self.state is not RunState.RUNNING or len(self.window) < 2:
             return None
         (first_time, first), (last_time, last) = self.window[0], self.window[-1]
         return (last - first) / (last_time - first_time)

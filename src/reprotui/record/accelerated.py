@@ -10,22 +10,23 @@ import numpy as np
 
 
 class Part(NamedTuple):
-    """What was dispatched to one device: the lanes of leaves, and the elements of those that are single numbers.
+    """What was dispatched to one device: the sums of leaves (`torch_form.sums_of_many`), and the elements of single numbers.
 
     All of it is on its way to the host's pinned memory; `event` is None where it is there.
     """
 
     positions: np.ndarray
-    lanes: Any
+    sums: Any
     numbers: list[tuple[list[int], Any]]
     event: Any
 
-    def result(self) -> tuple[np.ndarray, dict[int, Any]]:
-        """Wait; return uint32[leaves, 2] and the numbers as tensors by position."""
+    def result(self) -> tuple[np.ndarray, np.ndarray, dict[int, Any]]:
+        """Wait; return uint32[leaves, 2], which leaves hold what is not finite, and the numbers as tensors by position."""
         if self.event is not None:
             self.event.synchronize()
         numbers = (zip(positions, values, strict=True) for positions, values in self.numbers)
-        return self.lanes.numpy().astype(np.uint32), dict(itertools.chain.from_iterable(numbers))
+        sums = self.sums.numpy()
+        return sums[:, :2].astype(np.uint32), sums[:, 2] != 0, dict(itertools.chain.from_iterable(numbers))
 
 
 def dispatch(positions: np.ndarray, tensors: list[Any], numbers: Collection[int]) -> list[Part]:
@@ -52,12 +53,12 @@ def _dispatch(device: Any, leaves: list[tuple[int, Any]], numbers: Collection[in
         if position in numbers:
             single[tensor.dtype].append((position, tensor))
     with torch.no_grad(), torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        lanes = _to_host(torch_form.lanes_of_many([tensor for _, tensor in leaves]))
+        sums = _to_host(torch_form.sums_of_many([tensor for _, tensor in leaves]))
         stacked = [([at for at, _ in found], _to_host(torch.stack([value for _, value in found]))) for found in single.values()]
         event = torch.cuda.Event() if device.type == "cuda" else None
         if event is not None:
             event.record()
-    return Part(np.array([position for position, _ in leaves], np.intp), lanes, stacked, event)
+    return Part(np.array([position for position, _ in leaves], np.intp), sums, stacked, event)
 
 
 def _to_host(tensor: Any) -> Any:

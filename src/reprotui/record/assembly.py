@@ -1,20 +1,24 @@
 """Put records together from checksums that were taken part by part, and hand them to the trace's writer."""
 
+import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from reprotui.checksum import LeafSpec
-from reprotui.checksum.host_form import Table
+from reprotui.checksum import LeafSpec, numpy_form
+from reprotui.checksum.leaves import spec_of
 from reprotui.record.host import say_if_slow
-from reprotui.record.lanes import Lanes, Plan, spec_of, take
-from reprotui.record.values import STATISTICS_EVERY, readable
+from reprotui.record.lanes import Lanes, Plan, Taken, take
+from reprotui.record.values import readable
+from reprotui.schedule import Recording, Replicas
 from reprotui.trace import LeafTable, Record, TraceWriter
+from reprotui.trace.not_finite import packed
 from reprotui.trace.phases import PHASE_INDEX, PHASES
+from reprotui.trace.records import LOSSES
 
 Entry = tuple[str, LeafSpec, int]
 """A leaf of a record: its phase, what it is, and its place in the lanes that hold its checksum."""
@@ -35,24 +39,29 @@ class Assembly:
 
     Args:
         writer: the trace's writer.
-        recording: `leaves_every` and `statistics_every`, as a manifest has them.
+        recording: how often leaf rows and statistics are kept; which steps are recorded is the caller's.
+        records: how many the trace holds already.
     """
 
-    def __init__(self, writer: TraceWriter, recording: Mapping[str, Any]) -> None:
-        say_if_slow(writer)
+    def __init__(self, writer: TraceWriter, recording: Recording, records: int = 0) -> None:
         self._writer = writer
-        self._leaves_every = recording.get("leaves_every", 1)
-        self._statistics_every = recording.get("statistics_every", STATISTICS_EVERY)
+        self._recording = recording
         self._selections: dict[tuple[Entry, ...], Selection] = {}
         self._named: dict[Any, tuple[Plan, Selection]] = {}
         self._layouts: dict[tuple[Selection, ...], _Layout] = {}
-        self._records = 0
+        self._records = records
+        self._may_be_slow = True
         self.open = False
         """Whether a record is not complete yet: what is taken now is part of it, or of the next one."""
 
     def take(self, leaves: Sequence[Any], plan: Plan | None = None) -> Lanes:
         """Take the checksums of leaves now; `plan` as in `record.lanes.take`."""
-        return take(leaves, self._with_statistics(0) or (self.open and self._with_statistics(1)), plan)
+        statistics = self._with_statistics(0) or (self.open and self._with_statistics(1))
+        taken = take(leaves, statistics, plan, self._recording.replicas is Replicas.ALL)
+        if self._may_be_slow and taken.of_host:
+            self._may_be_slow = False
+            say_if_slow(self._writer)
+        return taken
 
     def select(self, entries: Sequence[Entry]) -> Selection:
         """Return the selection of these entries."""
@@ -68,7 +77,8 @@ class Assembly:
             shown = [index for index, (_, path) in enumerate(names) if _is_readable(path)]
             found = zip(names, leaves, strict=True)
             entries = [(phase, spec_of(path, leaf), index) for index, ((phase, path), leaf) in enumerate(found)]
-            known = self._named[names] = Plan(leaves, shown), self.select(entries)
+            runs = tuple(len(list(of_phase)) for _, of_phase in itertools.groupby(phase for phase, _ in names))
+            known = self._named[names] = Plan(leaves, shown, runs), self.select(entries)
         return self.take(leaves, known[0]), known[1]
 
     def put(self, step: int, parts: Sequence[Part], calls: str | None = None) -> None:
@@ -81,12 +91,12 @@ class Assembly:
         if key not in self._layouts:
             self._layouts[key] = _Layout(key)
         layout, lanes, now = self._layouts[key], [taken for taken, _ in parts], time.time_ns()
-        with_leaves, with_statistics = self._records % self._leaves_every == 0, self._with_statistics(0)
+        with_leaves, with_statistics = self._records % self._recording.leaves_every == 0, self._with_statistics(0)
         self._records += 1
-        self._writer.put(lambda: replace(layout.record(step, now, lanes, with_leaves, with_statistics), calls=calls))
+        self._writer.put(lambda: layout.record(step, now, lanes, with_leaves, with_statistics, calls))
 
     def _with_statistics(self, later: int) -> bool:
-        return (self._records + later) % self._statistics_every == 0
+        return (self._records + later) % self._recording.statistics_every == 0
 
 
 class _Layout:
@@ -103,54 +113,68 @@ class _Layout:
             tuple(np.array([(at, entry[2]) for at, (entry, of) in enumerate(leaves) if of == number], np.intp).reshape(-1, 2).T)
             for number in range(len(selections))
         ]
-        # A root is the checksum of its phase's checksums, read where the record puts them together.
-        self._roots = Table(
-            [np.dtype("<u4")] * len(self.table.slices), [2 * (end - start) for _, start, end in self.table.slices]
-        )
-        self._starts = [8 * start for _, start, _ in self.table.slices]
-        self._phases = [PHASE_INDEX[phase] for phase, _, _ in self.table.slices]
+        self._in_place = len(selections) == 1 and [index for (_, _, index), _ in leaves] == list(range(len(leaves)))
+        # A root is the checksum of its phase's checksums, and of each there are two words.
+        self._sizes = tuple(2 * (end - start) for _, start, end in self.table.slices)
+        self._phases = np.array([PHASE_INDEX[phase] for phase, _, _ in self.table.slices], np.intp)
         self._readable = [(spec.path, number, index) for (_, spec, index), number in leaves if _is_readable(spec.path)]
+        self._paths = {(number, entry[2]): path for (entry, number), path in zip(leaves, paths, strict=True)}
 
-    def record(self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool, with_statistics: bool) -> Record:
+    def record(
+        self, step: int, now: int, lanes: Sequence[Lanes], with_leaves: bool, with_statistics: bool, calls: str | None
+    ) -> Record:
         """Wait for the checksums and return the record."""
         results = {id(taken): taken.result() for taken in {id(taken): taken for taken in lanes}.values()}
         found = [results[id(taken)] for taken in lanes]
         # [lane0, lane1] as little-endian uint32 is the little-endian uint64 of the checksum.
-        rows = np.empty((len(self.table.specs), 2), "<u4")
-        for part, (here, there) in zip(found, self._places, strict=True):
-            rows[here] = part[0][there]
-        checksums = rows.view("<u8").reshape(-1)
-        roots = np.zeros(len(PHASES), "<u8")
-        first = rows.ctypes.data
-        roots[self._phases] = self._roots.lanes([first + start for start in self._starts]).view("<u8").reshape(-1)
+        rows = self._joined([part.lanes for part in found], "<u4")
+        spoilt = any(part.not_finite.any() for part in found)
+        root_rows = found[0].roots if self._in_place else None
+        roots = np.zeros((len(PHASES), 2), "<u4")
+        roots[self._phases] = numpy_form.lanes_of_runs(rows.reshape(-1), self._sizes) if root_rows is None else root_rows
         loss, metrics = None, {}
         for path, number, index in self._readable:
-            value = found[number][1].get(index)
+            value = found[number].numbers.get(index)
+            each = lanes[number].whole(index) if value is None else None
+            if each is not None and each.size:
+                value = each[-1]
+                metrics[LOSSES if path == "loss" else path.removeprefix("metrics/")] = [readable(one) for one in each]
             if value is None or value.dtype.kind == "c":
                 continue
             if path == "loss":
                 loss = value
-            else:
+            elif each is None:
                 metrics[path.removeprefix("metrics/")] = readable(value)
-        statistics = None
-        norms = [part[2] for part in found if part[2] is not None]
-        if with_statistics and found and len(norms) == len(found):
-            values = np.empty((len(self.table.specs), 2), "<f4")
-            for taken, (here, there) in zip(norms, self._places, strict=True):
-                values[here] = taken[there]
-            statistics = values.tobytes()
+        norms = [part.norms for part in found if part.norms is not None]
+        statistics = self._joined(norms, "<f4").tobytes() if with_statistics and found and len(norms) == len(found) else None
         return Record(
             step=step, time_ns=now, table=self.table, roots=roots.tobytes(),
             loss=None if loss is None else float(loss),
             loss_bits=None if loss is None else int.from_bytes(np.asarray(loss).tobytes(), "little"),
             metrics=json.dumps(metrics, allow_nan=False) if metrics else None,
-            leaf_checksums=checksums.tobytes() if with_leaves else None, leaf_stats=statistics,
+            leaf_checksums=rows.tobytes() if with_leaves else None, leaf_stats=statistics, calls=calls,
+            not_finite=packed(self._joined([part.not_finite for part in found], "?")) if spoilt else b"",
+            torn=self._torn(step, found) if any(part.torn for part in found) else (),
         )  # fmt: skip
+
+    def _torn(self, step: int, found: Sequence[Taken]) -> tuple[tuple[str, str], ...]:
+        """Return the leaves of the record whose copies are not equal, each with what is to be said of it."""
+        torn = [(self._paths.get((number, item.leaf)), item) for number, part in enumerate(found) for item in part.torn]
+        return tuple((path, item.text(step, path)) for path, item in torn if path is not None)
+
+    def _joined(self, parts: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+        """Return a row for each leaf of the record, from those of its parts."""
+        if self._in_place:
+            return parts[0][: len(self.table.specs)].astype(dtype, copy=False)
+        rows = np.empty((len(self.table.specs), *(parts[0].shape[1:] if parts else (2,))), dtype)
+        for part, (here, there) in zip(parts, self._places, strict=True):
+            rows[here] = part[there]
+        return rows
 
 
 def _is_readable(path: str) -> bool:
     """Say whether a leaf is kept as a number too, where it is one."""
-    return path == "loss" or path.startswith("metrics/")
+    return path.split("/")[0] in ("loss", "metrics")
 
 
 def distinct(paths: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any
 
+from reprotui.environment import cores
+
 
 def describe() -> dict[str, Any]:
     """Return what this process trains with: jax, torch where that is imported and no library of jax is, or numpy alone."""
@@ -12,7 +14,7 @@ def describe() -> dict[str, Any]:
         return describe_torch()
     if "jax" in sys.modules:
         return describe_jax()
-    return {"backend": "numpy", "kinds": ["cpu"], "count": 1, "cpu_threads": _usable_cores()}
+    return {"backend": "numpy", "kinds": ["cpu"], "count": 1, "cpu_threads": cores() or 1}
 
 
 def describe_torch() -> dict[str, Any]:
@@ -31,20 +33,26 @@ def describe_torch() -> dict[str, Any]:
     }
 
 
+def jax_process() -> tuple[int, int]:
+    """Return which of how many processes this is, where jax knows by now; asking it may not start its devices."""
+    jax = sys.modules.get("jax")
+    distributed = getattr(jax, "distributed", None)
+    if jax is None or not getattr(distributed, "is_initialized", lambda: False)():
+        return 0, 1
+    return jax.process_index(), jax.process_count()
+
+
 def describe_jax() -> dict[str, Any]:
     """Return backend, kinds and number of jax's devices, and the size of the CPU backend's thread pool."""
     import jax
 
     devices = jax.devices()
-    threads = os.environ.get("NPROC") or _usable_cores()
+    threads = os.environ.get("NPROC") or cores() or 1
     return {
         "backend": jax.default_backend(),
         "kinds": sorted({device.device_kind for device in devices}),
         "count": len(devices),
         "processes": jax.process_count(),
+        **({"process": jax.process_index()} if jax.process_count() > 1 else {}),
         "cpu_threads": int(threads),
     }
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,13 +2,17 @@
 
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from reprotui.checksum.host_form import Statistics, Table, in_place, shortfall
+from reprotui.checksum.host_form import Read, Table, in_place, shortfall
+from reprotui.checksum.leaves import numpy_dtype, to_numpy
 from reprotui.errors import BadInputError
+
+Picker = Callable[[Sequence[Any]], Sequence[Any]]
+"""Picks certain elements of a sequence."""
 
 _tensor_like = operator.attrgetter("__class__", "dtype", "shape", "is_cpu")
 
@@ -57,8 +61,8 @@ class HostLeaves:
         others = (to_numpy(leaf) for leaf in self._pick_others(leaves))
         return [(array.dtype, array.shape) for array in others] == self._arrays
 
-    def read(self, leaves: Sequence[Any], statistics: bool) -> tuple[np.ndarray, Statistics | None]:
-        """Return uint32[leaves, 2] lanes and, if asked for, statistics; of leaves that fit."""
+    def read(self, leaves: Sequence[Any], statistics: bool) -> Read:
+        """Read leaves that fit, with statistics if asked for."""
         addresses: list[int] = []
         kept = []  # copies must live until they are read
         if self._tensors:
@@ -66,14 +70,9 @@ class HostLeaves:
         for leaf in self._pick_others(leaves) if self._arrays else ():
             kept.append(in_place(to_numpy(leaf)))
             addresses.append(kept[-1].ctypes.data)
-        if not statistics:
-            lanes, found = self._table.lanes(addresses), None
-        else:
-            lanes, found = self._table.lanes_and_statistics(addresses)
+        found = self._table.read(addresses, statistics)
         del kept
-        if self._ordered:
-            return lanes, found
-        return lanes[self._places], found and Statistics(found.values[self._places], found.not_finite[self._places])
+        return found if self._ordered else found.at(self._places)
 
     def _tensor_addresses(self, tensors: Sequence[Any]) -> tuple[list[Any], list[int]]:
         """Return what was copied, and where the elements of all lie."""
@@ -95,55 +94,11 @@ def say_if_slow(writer: Any) -> None:
         writer.event("slow-checksums", f"what lies in the host's memory is read by numpy, a tenth as fast: {reason}")
 
 
-def picker(indices: Sequence[int]) -> Any:
+def picker(indices: Sequence[int]) -> Picker:
     """Return what picks the elements at these indices out of a sequence, without a loop of Python's."""
     if len(indices) > 1:
         return operator.itemgetter(*indices)
     return (lambda values: (values[indices[0]],)) if indices else (lambda values: ())
-
-
-def to_numpy(leaf: Any) -> np.ndarray:
-    """Return a leaf's elements on the host; of a torch tensor on the CPU and of a numpy array without a copy."""
-    if not is_torch(leaf):
-        return np.asarray(leaf)
-    import torch
-
-    tensor = leaf.detach()
-    if tensor.is_conj() or tensor.is_neg():
-        tensor = tensor.resolve_conj().resolve_neg()
-    if tensor.device.type != "cpu":
-        tensor = tensor.cpu()
-    try:
-        return tensor.numpy()
-    except TypeError:  # numpy itself has no such type
-        dtype = numpy_dtype(tensor.dtype)
-        return tensor.contiguous().view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy().view(dtype)
-
-
-def is_torch(value: Any) -> bool:
-    """Say whether a value is a tensor of torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
-
-
-_dtypes: dict[Any, np.dtype] = {}
-
-
-def numpy_dtype(dtype: Any) -> np.dtype:
-    """Return numpy's type for one of torch; for what numpy has not, one that has the same words.
-
-    Raises:
-        BadInputError: its bits are not those of its elements.
-    """
-    if dtype not in _dtypes:
-        import ml_dtypes
-
-        name = str(dtype).removeprefix("torch.")
-        if name.startswith(("q", "bits")):
-            raise BadInputError(f"a tensor of dtype {dtype} has no checksum: make it dense first")
-        known = {"complex32": "float16", "float4_e2m1fn_x2": "uint8"}.get(name, name)
-        _dtypes[dtype] = np.dtype(getattr(ml_dtypes, known, known))
-    return _dtypes[dtype]
 
 
 def _is_plain(leaf: Any) -> bool:

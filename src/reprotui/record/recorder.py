@@ -8,6 +8,7 @@ from reprotui.errors import BadInputError
 from reprotui.record.frameworks import describe
 from reprotui.record.session import Session, StopTraining
 from reprotui.run_directory import RunDirectory
+from reprotui.schedule import Recording, Replicas
 
 
 class Recorder:
@@ -27,18 +28,24 @@ class Recorder:
         leaves_every: store leaf rows every that many records; roots are always stored.
         statistics_every: take L2 norms and maxima every that many records.
         runs: the runs directory when started by hand; default `$REPROTUI_RUNS`, else `./runs`.
+        replicas: of what lies on several devices of jax's read `all` copies, which must agree, or the `first`.
 
     Raises:
         BadInputError: the name is taken, the directory cannot be written, or another Recorder is open.
     """
 
     def __init__(
-        self, config: Any = None, *, name: str | None = None, steps: int | None = None, every: int = 1, leaves_every: int = 1,
-        statistics_every: int = 20, runs: str | Path | None = None,
+        self, config: Any = None, *, name: str | None = None, steps: int | None = None, every: int = Recording.every,
+        leaves_every: int = Recording.leaves_every, statistics_every: int = Recording.statistics_every,
+        runs: str | Path | None = None, replicas: str = Recording.replicas,
     ) -> None:  # fmt: skip
         if min(every, leaves_every, statistics_every) < 1:
             raise BadInputError("every, leaves_every and statistics_every count steps and records: each is at least 1")
-        recording = {"every": every, "leaves_every": leaves_every, "statistics_every": statistics_every}
+        if replicas not in list(Replicas):
+            raise BadInputError(f"replicas={replicas!r}: expected {' or '.join(Replicas)}")
+        recording = Recording(
+            every=every, leaves_every=leaves_every, statistics_every=statistics_every, replicas=Replicas(replicas)
+        )
         observed = Session.current
         if observed is not None and not observed.ended:
             self._session = observed
@@ -47,8 +54,8 @@ class Recorder:
         else:
             self._session = Session(config, name, Path(runs) if runs else None, recording)
         if steps is not None:
-            self._session.adopt({"steps": steps}, {})
-        self._every = self._session.recording["every"]
+            self._session.adopt({"steps": steps})
+        self._every = self._session.recording.every
         self._steps = steps
         self._trees: Any = None
 
@@ -114,7 +121,8 @@ class Recorder:
                 model=model, optimizer=optimizer,
             )  # fmt: skip
             engine.step(step, force=True, **given)
-        self._session.wait()
+            self._session.recorded(step)
+        self._session.wait(step)
 
     def event(self, kind: str, text: str) -> None:
         """Write a remark of your own into the trace, such as `restored`, `epoch 3`."""
@@ -122,8 +130,8 @@ class Recorder:
 
     def _ready(self) -> tuple[Any, Any]:
         if self._trees is None:
-            from reprotui.record import trees
+            from reprotui.record import engine, trees
 
-            self._trees = trees, trees.Recording(self._session.writer, self._session.recording)
+            self._trees = trees, engine.Engine(self._session.writer, self._session.recording)
             self._session.begin(describe(), "first record")
         return self._trees

@@ -10,29 +10,24 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import reprotui
-from reprotui.environment import capture_environment
+from reprotui.disk import full_disk, no_room
+from reprotui.environment import capture_environment, first_variables
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.manifest import Experiment, Kind, RunManifest
+from reprotui.observation import RUN_VARIABLE, Interruption
 from reprotui.record.control import Control
-from reprotui.run_directory import (
-    MANIFEST_VERSION,
-    RunDirectory,
-    create_directory,
-    default_runs_directory,
-    this_process,
-    write_json,
-)
+from reprotui.record.interruption import Interrupter
+from reprotui.run_directory import RunDirectory, create_directory, default_runs_directory, this_process
+from reprotui.schedule import Recording
 
 if TYPE_CHECKING:
     from reprotui.trace import TraceWriter
 
-RUN_VARIABLE = "REPROTUI_RUN"
-"""The run directory that `reprotui race` made for a process; taken once, so that children of the process do not find it."""
 SOURCES_LIMIT = 2000
 """Source files whose digests a manifest keeps."""
 
@@ -55,7 +50,8 @@ class Session:
         config: what the run was configured with; anything that JSON can hold, a mapping, dataclass or namespace.
         name: the run's name where it is started by hand; by default the script's name with date and time.
         runs: the runs directory where it is started by hand.
-        recording: what the manifest says about how often is recorded.
+        recording: how often is recorded; None for what the manifest of a prepared run says.
+        interruption: when the process is to get a signal.
 
     Raises:
         BadInputError: the name is taken, or the directory cannot be written.
@@ -65,22 +61,23 @@ class Session:
     """The session that observers opened in this process; a Recorder of the script's own takes it over."""
 
     def __init__(
-        self, config: Any = None, name: str | None = None, runs: Path | None = None, recording: Mapping[str, Any] | None = None
-    ) -> None:
+        self, config: Any = None, name: str | None = None, runs: Path | None = None, recording: Recording | None = None,
+        interruption: Interruption | None = None,
+    ) -> None:  # fmt: skip
         given = os.environ.pop(RUN_VARIABLE, None)
         self.supervised = given is not None
         self.run = RunDirectory(Path(given)) if given else _create(name, runs)
         manifest = self.run.manifest()
         self.manifest = self.run.update_manifest(
-            process=this_process(), environment=capture_environment(), config={**manifest["config"], **plain_config(config)},
-            recording={**manifest["recording"], **(recording or {})},
+            process=this_process(), environment=capture_environment(variables=first_variables()),
+            config={**manifest.config, **plain_config(config)}, recording=_asked(recording, manifest),
         )  # fmt: skip
-        self.recording = self.manifest["recording"]
         self._writer: TraceWriter | None = None
         self.control = Control(self.run.commands_path)
         self.step = 0
         self.ended = False
         self._begun = False
+        self._interrupter = Interrupter(interruption)
         self._process = os.getpid()
         self._previous_handler: Any = None
         if self.supervised and threading.current_thread() is threading.main_thread():
@@ -97,11 +94,13 @@ class Session:
             WorkerFailedError: the trace cannot be created.
         """
         if self._writer is None:
+            from reprotui.record import stop_at_nan
             from reprotui.trace import TraceWriter
 
             self._writer = TraceWriter(self.run.trace_path)
-            process = self.manifest["process"]
-            self._writer.event("started", f"process {process['pid']} on {process['host']}")
+            stop_at_nan.watch(self._writer, self.recording, self.control.request_stop)
+            assert self.manifest.process is not None
+            self._writer.event("started", f"process {self.manifest.process.pid} on {self.manifest.process.host}")
         return self._writer
 
     @property
@@ -109,12 +108,16 @@ class Session:
         """Say whether this is a child that was forked off: it has no writer's thread, and the run is not its own."""
         return os.getpid() != self._process
 
-    def adopt(self, config: Any, recording: Mapping[str, Any]) -> None:
+    @property
+    def recording(self) -> Recording:
+        """Return how often is recorded."""
+        return self.manifest.recording
+
+    def adopt(self, config: Any, recording: Recording | None = None) -> None:
         """Take on what a Recorder of the script says about the run."""
         self.manifest = self.run.update_manifest(
-            config={**self.manifest["config"], **plain_config(config)}, recording={**self.recording, **recording}
+            config={**self.manifest.config, **plain_config(config)}, recording=_asked(recording, self.manifest)
         )
-        self.recording = self.manifest["recording"]
 
     def event(self, kind: str, text: str) -> None:
         """Write an event into the trace."""
@@ -129,13 +132,13 @@ class Session:
         self.manifest = self.run.update_manifest(devices=dict(devices))
         self.writer.event("compiled", text)
 
-    def wait(self) -> None:
-        """Stand here while the run is paused.
+    def wait(self, step: int) -> None:
+        """Stand here, after a step, while the run is paused.
 
         Raises:
             StopTraining: a stop was asked for.
         """
-        if not self.control.may_step(self._announce):
+        if not self.control.may_step(step, lambda kind: self._announce(kind, step)):
             raise StopTraining(self.control.reason)
 
     def finish(self, error: BaseException | None = None, result: Mapping[str, Any] | None = None) -> None:
@@ -143,7 +146,7 @@ class Session:
         if self.ended or self.alien:
             return
         self.ended = True
-        state, text, explained = _outcome(error, self.step)
+        state, text, explained = _outcome(error, self.step, self.run.path)
         seal = None
         try:
             self.writer.event(state, text)
@@ -152,10 +155,10 @@ class Session:
             if self._writer is not None:
                 self._writer.close()
             state, explained = "failed", {"error": str(problem)}
-        experiment = {**self.manifest["experiment"], **source_digests(self.manifest["experiment"].get("path"))}
+        experiment = with_sources(self.manifest.experiment)
         ending = {
             "state": state, "last_step": self.step, "final": self._final(), **(result or {}), **explained,
-            "ended_ns": time.time_ns(),
+            "torn": self.writer.torn, "ended_ns": time.time_ns(),
         }  # fmt: skip
         with contextlib.suppress(ReprotuiError, OSError):  # the directory may be gone; the training's own end matters more
             self.manifest = self.run.update_manifest(experiment=experiment, result=ending, seal=seal)
@@ -165,18 +168,26 @@ class Session:
             Session.current = None
 
     def _final(self) -> dict[str, Any]:
-        """Return the last loss that was recorded."""
+        """Return the last loss that was recorded, and those of the iterations inside where the record is a call with a loop."""
         from reprotui.trace import Trace
 
-        loss = None
+        loss, losses = None, []
         with contextlib.suppress(ReprotuiError), Trace(self.run.trace_path) as trace:
             last = trace.last_step()
             row = None if last is None else trace.row(last)
             loss = None if row is None else row.loss
-        return {"loss": _plain(loss), "metrics": {}}
+            losses = [] if last is None else trace.iteration_losses(last)
+        return {"loss": _plain(loss), "metrics": {}, **({"iteration_losses": losses} if losses else {})}
 
-    def _announce(self, kind: str) -> None:
-        self.writer.event(kind, f"after step {self.step}")
+    def recorded(self, step: int) -> None:
+        """Note that a step was put into the trace; where the run is to be interrupted after it, the process gets its signal."""
+        if name := self._interrupter.due(step):
+            self.writer.event("interrupted", f"after step {step}, by {name}")
+            self.writer.flush()
+            self._interrupter.send(name, self._on_signal, self._previous_handler)
+
+    def _announce(self, kind: str, step: int) -> None:
+        self.writer.event(kind, f"after step {step}")
         self.writer.flush()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -188,6 +199,11 @@ class Session:
             self.ended = True
             if self._writer is not None:
                 self._writer.close()
+
+
+def _asked(recording: Recording | None, manifest: RunManifest) -> Recording:
+    """Return how often a script's Recorder records, None for what the run was prepared for; whether to stop is the run's."""
+    return manifest.recording if recording is None else replace(recording, stop_at_nan=manifest.recording.stop_at_nan)
 
 
 def plain_config(config: Any) -> dict[str, Any]:
@@ -209,12 +225,12 @@ def plain_config(config: Any) -> dict[str, Any]:
     return {str(key): _plain(value) for key, value in config.items()}
 
 
-def source_digests(script: str | None) -> dict[str, Any]:
-    """Return the digests of the script and of every module that was imported from its folder: the code that ran."""
-    if script is None:
-        return {}
-    root = Path(script).resolve().parent
-    files = {Path(script).resolve()}
+def with_sources(script: Experiment) -> Experiment:
+    """Return a script with the digests of it and of every module that was imported from its folder: the code that ran."""
+    if script.path is None:
+        return script
+    root = Path(script.path).resolve().parent
+    files = {Path(script.path).resolve()}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and file.endswith(".py") and "site-packages" not in file and Path(file).resolve().is_relative_to(root):
@@ -224,29 +240,24 @@ def source_digests(script: str | None) -> dict[str, Any]:
         with contextlib.suppress(OSError):
             digests[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
     whole = hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in digests.items()).encode()).hexdigest()
-    return {"source_digest": whole, "sources": digests}
+    return replace(script, source_digest=whole, sources=digests)
 
 
-def script_of(argv: list[str]) -> dict[str, Any]:
+def script_of(argv: list[str]) -> Experiment:
     """Return what a manifest keeps of the script that a process runs."""
     path = Path(argv[0]) if argv and argv[0] and Path(argv[0]).is_file() else None
-    name = path.stem if path else "python"
-    return {"name": name, "path": str(path.resolve()) if path else None, **source_digests(str(path) if path else None)}
+    return with_sources(Experiment(path.stem, str(path.resolve())) if path else Experiment("python"))
 
 
 def _create(name: str | None, runs: Path | None) -> RunDirectory:
     """Make the directory of a run that was started by hand."""
     experiment = script_of(sys.argv)
-    stem = "".join(letter if letter.isalnum() or letter in "._+-" else "-" for letter in experiment["name"]).lstrip("._+-")
+    stem = "".join(letter if letter.isalnum() or letter in "._+-" else "-" for letter in str(experiment.name)).lstrip("._+-")
     run = RunDirectory(create_directory(runs or default_runs_directory(), name, stem[:60] or "run"))
-    write_json(
-        run.manifest_path,
-        {
-            "manifest_version": MANIFEST_VERSION, "reprotui": reprotui.__version__, "name": run.path.name, "race": None,
-            "created_ns": time.time_ns(), "command": command_of_this_process(), "working_directory": str(Path.cwd()),
-            "experiment": experiment, "config": {}, "config_phases": {}, "recording": {"enabled": True},
-        },
+    manifest = RunManifest.new(
+        Kind.SCRIPT, run.path.name, command_of_this_process(), Recording(), experiment=experiment, config={}
     )  # fmt: skip
+    run.write_manifest(manifest.document)
     return run
 
 
@@ -256,7 +267,7 @@ def command_of_this_process() -> list[str]:
     return ["python", *original[1:]]
 
 
-def _outcome(error: BaseException | None, step: int) -> tuple[str, str, dict[str, Any]]:
+def _outcome(error: BaseException | None, step: int, run: Path) -> tuple[str, str, dict[str, Any]]:
     if isinstance(error, StopTraining):
         return "stopped", error.reason, {}
     if isinstance(error, KeyboardInterrupt):
@@ -264,6 +275,8 @@ def _outcome(error: BaseException | None, step: int) -> tuple[str, str, dict[str
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", f"step {step}", {}
     text = f"exit code {error.code}" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    disk = full_disk(Path(error.filename) if error.filename else run) if isinstance(error, OSError) and no_room(error) else None
+    text = f"{text}; {disk}" if disk else text
     return "failed", text, {"error": text}
 
 

@@ -2,54 +2,43 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from reprotui.checksum import paths
-from reprotui.record.assembly import Assembly
-from reprotui.record.lanes import is_leaf
-from reprotui.trace import TraceWriter
+from reprotui.checksum.leaves import is_leaf
 
-INIT = (("init", "params"), ("init", "opt_state"), ("init", "extra"))
-STEP = (
-    ("batch", "batch"), ("rng", "rng"), ("forward", "loss"), ("forward", "metrics"), ("forward", "extra"), ("grads", "grads"),
-    ("update", "opt_state"), ("update", "params"),
-)  # fmt: skip
-"""(phase, argument) in the order in which an update makes them."""
+Order = Mapping[str, Mapping[str, int]]
+"""For a phase, the rank of a leaf's path in the order in which the program produces the leaves."""
 
 
-class Recording:
-    """Records of trees: by the engine that workers use where the script uses jax and no leaf is torch's, else by the assembly.
+class NamedLeaf(NamedTuple):
+    """A leaf of a record: its phase and path there, and its place among the leaves of all trees in flattening order."""
 
-    Without jax in the process, nothing here imports it.
+    phase: str
+    path: str
+    leaf: Any
+    index: int
+
+
+def in_order(places: Sequence[tuple[str, str]], trees: Mapping[str, Any], order: Order) -> list[NamedLeaf]:
+    """Return the leaves of trees in the order of a record.
+
+    Args:
+        places: phase and name of each tree: `INIT` or `STEP` of `reprotui.trace.phases`.
+        trees: pytrees by name; one that is missing has no leaves.
+        order: the order of the leaves of a tree; those without a rank keep their flattening order.
     """
-
-    def __init__(self, writer: TraceWriter, recording: Mapping[str, Any]) -> None:
-        self._engine: Any = None
-        if "jax" in sys.modules:
-            from reprotui.record.engine import Engine
-
-            self._engine = Engine(writer, **{name: recording[name] for name in ("leaves_every", "statistics_every")})
-        self._assembly = Assembly(writer, recording)
-
-    def init(self, **trees: Any) -> None:
-        """Record the trees as record 0."""
-        if self._engine is None or _has_torch(trees):
-            self._put(0, INIT, trees)
-        else:
-            self._engine.init(**trees)
-
-    def step(self, step: int, force: bool, **trees: Any) -> None:
-        """Record the trees of an update."""
-        if self._engine is None or _has_torch(trees):
-            self._put(step, STEP, trees)
-        else:
-            self._engine.step(step, force=force, **trees)
-
-    def _put(self, step: int, places: tuple[tuple[str, str], ...], trees: dict[str, Any]) -> None:
-        named = [((phase, path), leaf) for phase, name in places for path, leaf in named_leaves(trees.get(name), name)]
-        part = self._assembly.part(tuple(name for name, _ in named), [leaf for _, leaf in named])
-        self._assembly.put(step, [part])
+    found = [
+        (number, phase, path, leaf)
+        for number, (phase, name) in enumerate(places)
+        for path, leaf in named_leaves(trees.get(name), name)
+    ]
+    named = [
+        (number, order.get(phase, {}).get(path, index), NamedLeaf(phase, path, leaf, index))
+        for index, (number, phase, path, leaf) in enumerate(found)
+    ]
+    return [leaf for _, _, leaf in sorted(named, key=lambda item: item[:2])]
 
 
 def named_leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -121,11 +110,6 @@ def _of_torch(model: Any, optimizer: Any, gradients: bool) -> dict[str, Any]:
 
 def _given(trees: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tree for name, tree in trees.items() if tree is not None}
-
-
-def _has_torch(trees: Mapping[str, Any]) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and any(isinstance(leaf, torch.Tensor) for leaf in _leaves(list(trees.values())))
 
 
 def _opened(value: Any) -> Any:

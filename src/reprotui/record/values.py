@@ -1,10 +1,7 @@
-"""Numbers of a record as people read them, and how often norms and maxima are taken."""
+"""Numbers of a record as people read them."""
 
 import math
 from typing import Any
-
-STATISTICS_EVERY = 20
-"""Records between two that carry norms and maxima: they read every leaf once more, for the eye alone."""
 
 
 def readable(value: Any) -> float | int | str:

@@ -3,13 +3,12 @@
 The caller's side loads no framework: a process of its own trains, and the state is read back with numpy.
 """
 
-from reprotui.replay.differences import LeafDelta, StateDifference, compare_states
+from reprotui.replay.differences import StateDifference, compare_states
 from reprotui.replay.plan import Plan
 from reprotui.replay.replay import RepeatOutcome, Unfaithful, replay_step
 from reprotui.replay.stored import ReplayedLeaf, ReplayedState, cached_states
 
 __all__ = [
-    "LeafDelta",
     "Plan",
     "RepeatOutcome",
     "ReplayedLeaf",

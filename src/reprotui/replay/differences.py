@@ -1,47 +1,19 @@
 """The exact difference of two replayed states, leaf by leaf and element by element, in causal order."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from reprotui.checksum import LeafSpec
-from reprotui.integrity.content import describe
-from reprotui.integrity.elements import ElementDifference, compare_arrays, heat_map
+from reprotui.integrity.elements import heat_map
+from reprotui.integrity.leaves import LeafDifference, compare_leaf
 from reprotui.replay.stored import ReplayedState
 from reprotui.trace import PHASES
 
 JSON_GRID = (8, 16)
 """Rows and columns of the heat map in JSON."""
-
-
-@dataclass(frozen=True)
-class LeafDelta:
-    """A leaf that differs between two states. `elements` is None where dtype or shape differ, or a side is missing."""
-
-    phase: str
-    path: str
-    a: LeafSpec | None
-    b: LeafSpec | None
-    elements: ElementDifference | None
-
-    @property
-    def kind(self) -> str:
-        """Return `only in A`, `only in B`, `dtype`, `shape` or `content`: the first that is different."""
-        if self.a is None or self.b is None:
-            return "only in B" if self.a is None else "only in A"
-        if self.a.dtype != self.b.dtype:
-            return "dtype"
-        return "shape" if self.a.shape != self.b.shape else "content"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return {
-            "phase": self.phase, "path": self.path, "kind": self.kind, "a": None if self.a is None else describe(self.a),
-            "b": None if self.b is None else describe(self.b),
-            "elements": None if self.elements is None else self.elements.to_json(),
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +23,7 @@ class StateDifference:
     a: ReplayedState
     b: ReplayedState
     equal: int
-    leaves: tuple[LeafDelta, ...]
+    leaves: tuple[LeafDifference, ...]
 
     @property
     def same(self) -> bool:
@@ -59,7 +31,7 @@ class StateDifference:
         return not self.leaves
 
     @property
-    def first_array(self) -> LeafDelta | None:
+    def first_array(self) -> LeafDifference | None:
         """Return the first leaf of more than one element that differs: a picture of a scalar shows nothing."""
         return next((leaf for leaf in self.leaves if leaf.elements is not None and leaf.elements.elements > 1), None)
 
@@ -74,7 +46,7 @@ class StateDifference:
             grid = self.heat_map(first.path, *JSON_GRID).tolist()
             cells = [[cell if math.isfinite(cell) else None for cell in row] for row in grid]
             picture = {"path": first.path, "max_abs": cells}
-        leaves = [leaf.to_json() for leaf in self.leaves]
+        leaves = [leaf.exact_json() for leaf in self.leaves]
         return {"same": self.same, "equal_leaves": self.equal, "leaves": leaves, "heat_map": picture}
 
 
@@ -91,9 +63,15 @@ def compare_states(a: ReplayedState, b: ReplayedState) -> StateDifference:
     equal, leaves = 0, []
     for phase, path in names:
         spec_a, spec_b = of_a.get((phase, path)), of_b.get((phase, path))
-        if spec_a is not None and spec_a == spec_b and digests[0][spec_a] == digests[1][spec_a]:
+        same = spec_a is not None and spec_a == spec_b and digests[0][spec_a] == digests[1][spec_a]
+        read = functools.partial(_read, a, b, path)
+        difference = None if same else compare_leaf(path, spec_a, spec_b, read, phase)
+        if difference is None:
             equal += 1
-            continue
-        elements = compare_arrays(a.read(path), b.read(path)) if spec_a is not None and spec_a == spec_b else None
-        leaves.append(LeafDelta(phase, path, spec_a, spec_b, elements))
+        else:
+            leaves.append(difference)
     return StateDifference(a, b, equal, tuple(leaves))
+
+
+def _read(a: ReplayedState, b: ReplayedState, path: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    return a.read(path), b.read(path)

@@ -1,10 +1,9 @@
 """The level `replay` of verification: resume from the checkpoint and hold what follows against the recorded trace."""
 
-from functools import partial
-
-from reprotui.checkpoints.verify import Level, Subject, register_level
+from reprotui.checkpoints.verify import Subject
 from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.integrity.status import Finding, Status
+from reprotui.manifest import Restore
 from reprotui.replay.plan import Plan
 from reprotui.replay.replay import Unfaithful, check_forward
 from reprotui.trace import Trace
@@ -14,7 +13,8 @@ STEPS = 10
 _FILE = "trace.db"
 
 
-def _check(subject: Subject, *, trusted: bool) -> list[Finding]:
+def check_replay(subject: Subject, *, trusted: bool = False) -> list[Finding]:
+    """Check the level; with `trusted`, code that comes with a run of somebody else's may be run."""
     run, manifest = subject.run, subject.manifest
     if run is None or manifest is None or manifest.identity.step is None:
         return [Finding(Status.UNCHECKED, _FILE, "the checkpoint lies in no run, so there is nothing that followed it")]
@@ -24,7 +24,7 @@ def _check(subject: Subject, *, trusted: bool) -> list[Finding]:
             following = [row.step for row in trace.rows(after=step, limit=STEPS)]
         if not following:
             return [Finding(Status.UNCHECKED, _FILE, f"no step after {step} was recorded: nothing to hold a replay against")]
-        restore = {"checkpoint": str(subject.path.absolute()), "step": step}
+        restore = Restore(str(subject.path.absolute()), step)
         found = check_forward(Plan(run, run.manifest(), following[-1], following[-1], restore), trusted=trusted)
     except UntrustedError as error:
         return [Finding(Status.UNCHECKED, _FILE, str(error))]
@@ -36,11 +36,3 @@ def _check(subject: Subject, *, trusted: bool) -> list[Finding]:
         return [Finding(Status.CORRUPT, _FILE, said)]
     subject.notes.append(f"resumed from step {step}: {found} recorded steps, up to {following[-1]}, are equal to the bit")
     return []
-
-
-def register(trusted: bool = False) -> None:
-    """Make the level known; with `trusted`, code that comes with a run of somebody else's may be run."""
-    register_level(Level("replay", ("files", "content", "trace"), partial(_check, trusted=trusted)))
-
-
-register()

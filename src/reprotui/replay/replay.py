@@ -15,6 +15,7 @@ from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, Worke
 from reprotui.experiments.discovery import python_of, recorded_experiment
 from reprotui.foreign import plain
 from reprotui.integrity.manifest import identity_of_run
+from reprotui.manifest import RunManifest, to_json
 from reprotui.replay.plan import Plan, plan_replay
 from reprotui.replay.stored import DIRECTORY, VERSION, ReplayedState, find_cached, keep, open_state
 from reprotui.run_directory import RunDirectory, read_json, write_json
@@ -197,8 +198,9 @@ def _run(
     plan: Plan, directory: Path, progress: Progress | None, environment: Mapping[str, str] | None, repeat: int
 ) -> dict[str, Any]:
     request = {
-        "manifest": plan.manifest, "trace": str(plan.run.trace_path.absolute()), "step": plan.step, "until": plan.until,
-        "restore": plan.restore, "repeat": repeat,
+        "manifest": {**plan.manifest.document, "restore": to_json(plan.restore)},
+        "trace": str(plan.run.trace_path.absolute()), "step": plan.step, "until": plan.until,
+        "repeat": repeat,
     }  # fmt: skip
     write_json(directory / "request.json", plain(request))  # a manifest of somebody else's may hold what JSON cannot, such as NaN
     environment = recorded_environment(plan.manifest) if environment is None else environment
@@ -252,25 +254,23 @@ def _unfaithful(plan: Plan, result: dict[str, Any], repeats: RepeatOutcome | Non
     )  # fmt: skip
 
 
-def _reasons(manifest: dict[str, Any], result: dict[str, Any]) -> list[str]:
+def _reasons(manifest: RunManifest, result: dict[str, Any]) -> list[str]:
     """Say in what the replay's surroundings are not those of the run, what matters most first."""
-    named = manifest["experiment"]
+    named = manifest.experiment
     reasons = []
-    if named.get("source_digest") != recorded_experiment(manifest).source_digest:
-        reasons.append(f"the source of {named['name']} was changed since")
-    if manifest.get("data_digest") != result["data_digest"]:
+    if named.source_digest != recorded_experiment(named).source_digest:
+        reasons.append(f"the source of {named.name} was changed since")
+    if manifest.data_digest != result["data_digest"]:
         reasons.append("the data are other ones")
-    program = manifest.get("program") or {}
     for function in ("init", "step"):
-        before, now = program.get(function) or {}, result["program"][function]
+        before, now = manifest.program.get(function) or {}, result["program"][function]
         # The first stage that differs says where it comes from: the traced function, its lowering, or the compiler.
         stage = next((name for name in ("jaxpr", "stablehlo", "optimized_hlo") if before.get(name) != now.get(name)), None)
         if stage is not None:
             reasons.append(f"the compiled program is another one: {function}, from {stage} on")
-    devices = manifest.get("devices") or {}
     reasons += [
-        f"devices.{name}: {devices.get(name)} → {value}"
+        f"devices.{name}: {manifest.devices.get(name)} → {value}"
         for name, value in result["devices"].items()
-        if devices.get(name) != value
+        if manifest.devices.get(name) != value
     ]
-    return reasons + [str(item) for item in compare_environments(manifest.get("environment") or {}, result["environment"])]
+    return reasons + [str(item) for item in compare_environments(manifest.environment, result["environment"])]

@@ -10,27 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reprotui.checksum import LeafSpec, jax_form
+from reprotui.checksum import LeafSpec
+from reprotui.checksum.leaves import spec_of, to_numpy
 from reprotui.experiments.config import Perturbation
-from reprotui.experiments.protocol import State
 from reprotui.integrity import content_to_json, digest_state
+from reprotui.manifest import RunManifest
 from reprotui.record.engine import Engine
 from reprotui.record.frameworks import describe_jax
-from reprotui.record.layout import leaf_spec
+from reprotui.record.trees import NamedLeaf, in_order
 from reprotui.run_directory import write_json
-from reprotui.trace import PHASES, LeafTable, Record, Trace
-from reprotui.trace.phases import ROOT_BYTES
+from reprotui.schedule import Recording
+from reprotui.trace import LeafTable, Record, Trace
+from reprotui.trace.former import without_leaves
+from reprotui.trace.phases import INIT, STEP, differing_phases
 from reprotui.worker.program import Program
-from reprotui.worker.start import initial, restored
-from reprotui.worker.training import flip_bit, load_program
+from reprotui.worker.start import Start, initial, restored
+from reprotui.worker.steps import perturbed, take_step
+from reprotui.worker.training import load_program
 
-Trees = list[tuple[str, str, Any]]
-"""(phase, name, tree) of everything that a record covers, in causal order."""
 LEAVES_NAMED = 50
 """Differing leaves that are named; after one step of training nearly all differ."""
 
 
-class Recording:
+class NewestRecord:
     """Stands where the trace's writer stands for a worker: keeps the newest record instead of writing it."""
 
     def __init__(self) -> None:
@@ -45,6 +47,9 @@ class Recording:
         assert self._pending is not None
         return self._pending()
 
+    def event(self, kind: str, text: str) -> None:
+        """Let a remark go: what is slow here was said in the run's own trace."""
+
 
 class Replay:
     """One replay: the program, where it stands, and what it found."""
@@ -52,42 +57,41 @@ class Replay:
     def __init__(self, request: dict[str, Any], directory: Path) -> None:
         self._request, self._directory = request, directory
         self._program: Program
-        self._program, config = load_program(request["manifest"])
+        self._manifest = RunManifest.parse(request["manifest"], "the run to be replayed")
+        self._program, config = load_program(self._manifest)
         self._perturbation = None if config.perturb is None else Perturbation.parse(config.perturb)
-        self._recording = Recording()
+        self._recording = NewestRecord()
         recording: Any = self._recording
-        self._engine = Engine(recording, statistics_every=1 << 62, order=self._program.order, layouts=self._program.layouts)
+        self._engine = Engine(recording, Recording(statistics_every=1 << 62), order=self._program.order)
         self._trace = Trace(Path(request["trace"]))
         self.compared = 0
 
     def run(self) -> dict[str, Any]:
         """Replay up to `until`; return the result."""
-        restore, wanted, until = (self._request[name] for name in ("restore", "step", "until"))
-        position, state = initial(self._program) if restore is None else restored(self._program, restore)
-        step, difference = position.step, None
-        before = state
-        if step == 0 and restore is None:
-            state = self._perturbed(state, 0)
-            self._engine.init(params=state.params, opt_state=state.opt_state, extra=state.extra)
+        restore, wanted, until = self._manifest.restore, self._request["step"], self._request["until"]
+        at = initial(self._program) if restore is None else restored(self._program, restore)
+        difference = None
+        if restore is None:
+            at = at._replace(state=perturbed(at.state, 0, self._perturbation))
+            self._engine.init(**at.state._asdict())
             difference = self._compare(0)
             if wanted == 0:
-                self._store([("init", name, getattr(state, name)) for name in State._fields])
-        first, repeats = step, self._request["repeat"]
-        while step < until and difference is None:
-            step += 1
-            number = step - first
-            if repeats > 1:
-                before = jax.tree.map(jnp.copy, state)
-            state, trees = self._step(state, step, position.batches + number, position.draws + number, position.key)
-            if step == wanted:
-                self._store(trees)
-            if self._trace.row(step) is not None:
-                self._observe(step, trees)
-                difference = self._compare(step)
-            print(json.dumps({"step": number, "of": until - first}), flush=True)
+                self._store(in_order(INIT, at.state._asdict(), self._program.order))
+        first, repeats = at.position.step, self._request["repeat"]
+        before = at
+        while at.position.step < until and difference is None:
+            before = at._replace(state=jax.tree.map(jnp.copy, at.state)) if repeats > 1 else at
+            step = take_step(self._program, at, self._perturbation)
+            at = step.after
+            if step.number == wanted:
+                self._store(in_order(STEP, step.trees(), self._program.order))
+            if self._trace.row(step.number) is not None:
+                self._engine.step(step.number, **step.trees())
+                difference = self._compare(step.number)
+            print(json.dumps({"step": step.number - first, "of": until - first}), flush=True)
         outcome = None
-        if repeats > 1 and step > first:
-            outcome = self._repeat(before, step, position, first)
+        if repeats > 1 and at.position.step > first:
+            outcome = self._repeat(before)
         return {"faithful": difference is None, "difference": difference, "compared": self.compared, "repeats": outcome}
 
     def describe(self) -> dict[str, Any]:
@@ -98,73 +102,47 @@ class Replay:
             "data_digest": getattr(self._program.experiment, "data_digest", None),
         }
 
-    def _step(self, state: State, step: int, batches: int, draws: int, root: Any) -> tuple[State, Trees]:
-        batch, key = self._program.batch(batches), self._program.key(draws, root)
-        state, shown = self._program.step(state, batch, key)
-        state = self._perturbed(state, step)
-        return state, [
-            ("batch", "batch", batch), ("rng", "rng", key), ("forward", "loss", shown.loss),
-            ("forward", "metrics", shown.metrics), ("forward", "extra", state.extra), ("grads", "grads", shown.grads),
-            ("update", "opt_state", state.opt_state), ("update", "params", state.params),
-        ]  # fmt: skip
-
-    def _observe(self, step: int, trees: Trees) -> None:
-        self._engine.step(step, **{name: tree for _, name, tree in trees})
-
-    def _perturbed(self, state: State, step: int) -> State:
-        perturbation = self._perturbation
-        return flip_bit(state, perturbation) if perturbation is not None and perturbation.step == step else state
-
     def _compare(self, step: int) -> dict[str, Any] | None:
         """Hold the newest record against the trace's; return what differs."""
         record, row = self._recording.newest(), self._trace.row(step)
         if row is None:
             return None
         table = self._trace.table(row.version)
-        if record.roots == row.roots and record.table.digest == table.digest:
+        recorded = self._trace.leaf_checksums(step)
+        roots = without_leaves(record) if self._trace.one_update and recorded is None else record.roots
+        if roots == row.roots and record.table.digest == table.digest:
             self.compared += 1
             return None
-        phases = [
-            phase for index, phase in enumerate(PHASES)
-            if record.roots[(at := index * ROOT_BYTES) : at + ROOT_BYTES] != row.roots[at : at + ROOT_BYTES]
-        ]  # fmt: skip
-        recorded = self._trace.leaf_checksums(step)
+        phases = differing_phases(roots, row.roots)
         leaves = [] if recorded is None else _differing(record, table, recorded)
-        return {"step": step, "phases": phases, "leaves": leaves[:LEAVES_NAMED], "leaf_count": len(leaves)}
+        return {"step": step, "phases": list(phases), "leaves": leaves[:LEAVES_NAMED], "leaf_count": len(leaves)}
 
-    def _repeat(self, before: State, step: int, position: Any, first: int) -> dict[str, Any]:
+    def _repeat(self, before: Start) -> dict[str, Any]:
         """Take one step many times from the same state; count the different outcomes."""
-        outcomes: list[bytes] = []
-        number = step - first
+        outcomes: list[Record] = []
+        number = before.position.step + 1
         for _ in range(self._request["repeat"]):
-            copy = jax.tree.map(jnp.copy, before)
-            _, trees = self._step(copy, step, position.batches + number, position.draws + number, position.key)
-            self._observe(step, trees)
-            outcomes.append(self._recording.newest().roots)
-        row = self._trace.row(step)
-        recorded = None if row is None else row.roots
+            copy = before._replace(state=jax.tree.map(jnp.copy, before.state))
+            self._engine.step(number, **take_step(self._program, copy, self._perturbation).trees())
+            outcomes.append(self._recording.newest())
+        row = self._trace.row(number)
+        whole = self._trace.one_update and self._trace.leaf_checksums(number) is None
+        as_there = [without_leaves(record) if whole else record.roots for record in outcomes]
         return {
-            "step": step, "count": len(outcomes), "distinct": len(set(outcomes)),
-            "as_recorded": sum(outcome == recorded for outcome in outcomes),
+            "step": number, "count": len(outcomes), "distinct": len({record.roots for record in outcomes}),
+            "as_recorded": sum(row is not None and roots == row.roots for roots in as_there),
         }  # fmt: skip
 
-    def _store(self, trees: Trees) -> None:
+    def _store(self, named: list[NamedLeaf]) -> None:
         """Write every leaf as it is now, before a further step takes its buffers."""
         leaves: list[dict[str, Any]] = []
         content: list[tuple[LeafSpec, np.ndarray]] = []
-        named = [
-            (PHASES.index(phase), group, self._program.order.get(phase, {}).get(path, index), path, leaf)
-            for group, (phase, name, tree) in enumerate(trees)
-            for index, (path, leaf) in enumerate(jax_form.named_leaves(tree, name))
-        ]
-        for number, (at, _, _, path, leaf) in enumerate(sorted(named, key=lambda item: item[:3])):
-            spec = leaf_spec(path, leaf)
-            is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            array = np.array(jax.random.key_data(leaf) if is_key else leaf)
+        for number, (phase, path, leaf, _) in enumerate(named):
+            spec, array = spec_of(path, leaf), np.array(to_numpy(leaf))
             # The types of ml_dtypes have no name in a .npy file; their bits have.
             raw = array.view(f"V{array.itemsize}") if array.dtype.kind == "V" else array
             np.save(self._directory / f"{number}.npy", raw, allow_pickle=False)
-            leaves.append({"phase": PHASES[at], "path": path, "dtype": spec.dtype, "shape": spec.shape, "file": f"{number}.npy"})
+            leaves.append({"phase": phase, "path": path, "dtype": spec.dtype, "shape": spec.shape, "file": f"{number}.npy"})
             content.append((spec, array))
         value = {"leaves": leaves, "content": content_to_json(digest_state(content)), "created_ns": time.time_ns()}
         write_json(self._directory / "state.json", value)

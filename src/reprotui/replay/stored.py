@@ -21,7 +21,8 @@ from reprotui.run_directory import RunDirectory, read_json
 DIRECTORY = "replay"
 KEPT = 4
 """States kept a run: the steps that somebody looks at one after the other; any other can be replayed again."""
-VERSION = 1
+VERSION = 2
+"""Of kept states: those of version 1 have a phase `update`, and are replayed again."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,18 @@
-"""One report model of compared runs, and its three forms: Markdown, JSON (schema/report-v1.json) and one HTML file."""
+"""One report model of compared runs, and its three forms: Markdown, JSON (schema/report-v2.json) and one HTML file."""
 
 from reprotui.report.collect import collect_report
 from reprotui.report.model import SCHEMA_VERSION, Report
-from reprotui.report.write import FORMATS, formats_of, render, write_report
+from reprotui.report.verify import Verify
+from reprotui.report.write import FORMATS, formats_of, refuse_unfit_place, render, write_report
 
-__all__ = ["FORMATS", "SCHEMA_VERSION", "Report", "collect_report", "formats_of", "render", "write_report"]
+__all__ = [
+    "FORMATS",
+    "SCHEMA_VERSION",
+    "Report",
+    "Verify",
+    "collect_report",
+    "formats_of",
+    "refuse_unfit_place",
+    "render",
+    "write_report",
+]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reprotui.numbers import short
 from reprotui.report.model import LossCurve, Report
 
 WIDTH, HEIGHT = 760, 300
@@ -37,6 +38,7 @@ class Line:
     dots: tuple[Point, ...]
     gaps: tuple[Point, ...]
     lane: float
+    number: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Picture:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     logarithmic: bool
+    name: str = "loss"
+    below: str = "step"
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,36 @@ class _Scale:
 
 def picture(report: Report) -> Picture:
     """Lay out the losses of all runs over their steps; the scale is logarithmic where all are positive."""
-    curves = [run.loss for run in report.runs]
-    x, y = _scales(curves)
+    return layout([(run.label, run.loss) for run in report.runs], _first_differences(report))
+
+
+def layout(
+    runs: Sequence[tuple[str, LossCurve]], differences: Sequence[tuple[float, str]], name: str = "loss", below: str = "step",
+    logarithmic: bool = True, span: tuple[float, float] | None = None,
+) -> Picture:  # fmt: skip
+    """Lay out curves.
+
+    Args:
+        runs: label and points of each.
+        differences: places of marks, and their texts.
+        name: of what is drawn.
+        below: what the points stand over: `step`, or `seconds`.
+        logarithmic: where all values are positive.
+        span: first and last place of the frame; None for those of the points.
+    """
+    curves = [curve for _, curve in runs]
+    x, y = _scales(curves, logarithmic)
+    x = x if span is None else _Scale(*span, LEFT, RIGHT)
     lines = []
-    for index, run in enumerate(report.runs):
-        lane = BOTTOM - 4 - LANE * (len(report.runs) - 1 - index)
-        lines.append(Line(run.label, *_pieces(run.loss, x, y), lane))
-    marks = [Mark(x(step), text, "end" if x(step) > (LEFT + RIGHT) / 2 else "start") for step, text in _first_differences(report)]
+    for index, (label, curve) in enumerate(runs):
+        lane = BOTTOM - 4 - LANE * (len(runs) - 1 - index)
+        lines.append(Line(label, *_pieces(curve, x, y), lane, index))
+    marks = [Mark(x(at), text, "end" if x(at) > (LEFT + RIGHT) / 2 else "start") for at, text in differences]
+    steps = below == "step"
+    places = [(x(at), f"{at:,.0f}" if steps else short(at)) for at in _nice(x.low, x.high, 8, whole=steps)]
     return Picture(
-        tuple(lines), tuple(marks), tuple(Tick(x(step), f"{step:,.0f}") for step in _nice(x.low, x.high, 8, whole=True)),
-        tuple(Tick(y(value), f"{value:.4g}") for value in _y_values(y)), y.logarithmic,
+        tuple(lines), tuple(marks), tuple(Tick(*place) for place in places),
+        tuple(Tick(y(value), short(value)) for value in _y_values(y)), y.logarithmic, name, below,
     )  # fmt: skip
 
 
@@ -104,7 +128,7 @@ def sparklines(report: Report) -> list[str]:
     for step, text in _first_differences(report):
         rows.append(" " * (width + 2 + _column(step, x)) + f"↑ {text}")
     scale = "logarithmic" if y.logarithmic else "linear"
-    rows.append(f"{'':<{width}}  steps {x.low:g} to {x.high:g}, loss {y.low:.4g} to {y.high:.4g} ({scale})")
+    rows.append(f"{'':<{width}}  steps {x.low:g} to {x.high:g}, loss {short(y.low)} to {short(y.high)} ({scale})")
     return rows
 
 
@@ -121,11 +145,11 @@ def _bar(loss: float | None, y: _Scale) -> str:
     return BARS[min(len(BARS) - 1, max(0, int(part * len(BARS))))]
 
 
-def _scales(curves: Sequence[LossCurve]) -> tuple[_Scale, _Scale]:
+def _scales(curves: Sequence[LossCurve], log: bool = True) -> tuple[_Scale, _Scale]:
     steps = [step for curve in curves for step, _ in curve.points]
     finite = [loss for curve in curves for _, loss in curve.points if math.isfinite(loss)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    logarithmic = bool(finite) and low > 0
+    logarithmic = log and bool(finite) and low > 0
     if low == high:
         low, high = (low / 2, high * 2) if logarithmic else (low - 0.5, high + 0.5)
     first = min(steps, default=0)

@@ -2,49 +2,51 @@
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import reprotui
-from reprotui.checkpoints.listing import list_checkpoints
 from reprotui.checkpoints.signature import Signers
-from reprotui.checkpoints.verify import verify_checkpoint
 from reprotui.compare import RunView, Verdict, compare_runs, open_run
-from reprotui.compare.cause import config_differences, environment_differences
-from reprotui.compare.differences import LeafDifference, phases_at
-from reprotui.compare.runs import agreement, labels_of
+from reprotui.compare.agreement import groups_of, said_of_all, standing_of
+from reprotui.compare.around import config_differences, environment_differences
+from reprotui.compare.differences import phases_at
+from reprotui.compare.recorded import asked_for
+from reprotui.compare.runs import labels_of
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.integrity.status import Status
+from reprotui.integrity.leaves import LeafDifference
+from reprotui.manifest import RunState
 from reprotui.report.loss import loss_curve
 from reprotui.report.model import Comparison, LeafLine, LossCurve, Report, RunReport, StepLine, StepSide, Verification
+from reprotui.report.verify import Verify, checkpoints_of, verify_run, written
 from reprotui.run_directory import expand_races
-from reprotui.trace import PHASES, StepRow, Trace, verify_trace
+from reprotui.trace import PHASES, StepRow, Trace
+from reprotui.version import __version__
 
 STEPS_BEFORE, STEPS_AFTER = 3, 5
 """Recorded steps shown before and after the first difference."""
 LOG_LINES = 20
-NOT_VERIFIED = "not verified"
-"""Status of a checkpoint that is whole at a glance and that nobody read."""
 
 
 def collect_report(
     paths: Sequence[Path],
-    verify: bool = False,
+    verify: bool | Verify = False,
     checkpoints: Mapping[Path, Sequence[Mapping[str, Any]]] | None = None,
     signers: Signers | None = None,
+    judge: Callable[[RunView, RunView], Verdict] = compare_runs,
 ) -> Report:
     """Compare runs with the first one and collect what a report says about them.
 
     Args:
         paths: run directories, or race directories, which stand for their members; finished, running or dead.
-        verify: recompute the chain of every trace, so that an edited or lost row is found, and verify files and content
-            of every checkpoint.
+        verify: what is verified; True for all traces, so that an edited or lost row is found, and for files and content of
+            all checkpoints.
         checkpoints: what is known of a run's checkpoints, by the path of its directory: objects with `name` and
             `status`. Runs that are not named here list what lies in their `checkpoints/`, verified where `verify` is.
         signers: whose signatures of checkpoints count; None where they are only named.
+        judge: what compares two runs: one that knows a tolerance, where there is one.
 
     Returns:
         The report. A trace that cannot be read makes its verdict incomparable, with the reason.
@@ -61,22 +63,27 @@ def collect_report(
         named = str(paths[0]) if paths else "nothing"
         raise BadInputError(f"{named} alone cannot be reported on: name two or more runs, or a race")
     views = [open_run(path, label) for path, label in zip(members, labels_of(members), strict=True)]
-    verifications = [_verify(view) if verify else None for view in views]
+    wanted = verify if isinstance(verify, Verify) else Verify(traces=verify, checkpoints=verify)
+    verifications = [verify_run(view, wanted) for view in views]
     known = {path.resolve(): tuple(found) for path, found in (checkpoints or {}).items()}
+    comparisons = tuple(
+        _comparison(views[0], view, [verifications[0], verification], judge, wanted)
+        for view, verification in zip(views[1:], verifications[1:], strict=True)
+    )
+    groups = groups_of(views) if len(views) > 2 else ()
+    standing = [standing_of(view) for view in views]
     return Report(
         name=_name(paths, views),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        reprotui=reprotui.__version__,
+        reprotui=__version__,
         runs=tuple(
-            _run(view, verification, known.get(view.run.path.resolve()), signers or Signers())
+            _run(view, verification, known.get(view.run.path.resolve()), wanted, signers or Signers())
             for view, verification in zip(views, verifications, strict=True)
         ),
-        comparisons=tuple(
-            _comparison(views[0], view, [verifications[0], verification])
-            for view, verification in zip(views[1:], verifications[1:], strict=True)
-        ),
-        groups=_groups(views) if len(views) > 2 else (),
-        commands=tuple(_commands(paths, views, verify, signers or Signers())),
+        comparisons=comparisons,
+        groups=groups,
+        agreement=said_of_all([item.verdict for item in comparisons], groups, standing) if len(views) > 2 else "",
+        commands=tuple(_commands(paths, views, [*_tolerance(comparisons)], wanted, signers or Signers())),
     )
 
 
@@ -87,86 +94,43 @@ def _name(paths: Sequence[Path], views: list[RunView]) -> str:
     return f"{views[0].label}-vs-{others}"
 
 
-def _groups(views: list[RunView]) -> tuple[tuple[str, ...], ...]:
-    try:
-        return tuple(map(tuple, agreement(views)))
-    except ReprotuiError:
-        # A damaged page: the verdict of that run says so, and who agrees with whom cannot be told.
-        return ()
-
-
-def _written(path: Path) -> bool:
-    """Say whether a trace is there; one may vanish at any moment, with its directory."""
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
-
-
-def _verify(view: RunView) -> Verification | None:
-    """Verify a trace that is there; a run that has recorded nothing yet has nothing to verify."""
-    path = view.run.trace_path
-    if not _written(path):
-        return None
-    try:
-        found = verify_trace(path, view.manifest.get("seal"))
-    except ReprotuiError as error:
-        return Verification(0, str(error))
-    return Verification(found.records, found.problem or "")
-
-
 def _run(
-    view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None, signers: Signers
-) -> RunReport:
-    last, loss, events, problem = None, LossCurve(), (), ""
+    view: RunView, verification: Verification | None, checkpoints: tuple[Mapping[str, Any], ...] | None, wanted: Verify,
+    signers: Signers,
+) -> RunReport:  # fmt: skip
+    last, loss, events, chance, problem = None, LossCurve(), (), (), ""
     path = view.run.trace_path
-    if _written(path):
+    if written(path):
         try:
             with Trace(path) as trace:
-                events = tuple(trace.events())
+                events, chance = tuple(trace.events()), tuple(trace.chance())
                 last = trace.last_step()
                 loss = loss_curve(trace)
         except ReprotuiError as error:
             problem = str(error)
-    ended_well = view.state in ("finished", "stopped", "running")
+    ended_well = view.state.alive or view.state in (RunState.FINISHED, RunState.STOPPED)
     return RunReport(
-        view.label, view.run.path, view.state, view.manifest, last, loss, events, problem, verification,
+        view.label, view.run.path, view.state, view.manifest.document, last, loss, events, problem, chance, verification,
         log=() if ended_well else tuple(view.run.log_tail(LOG_LINES)),
-        checkpoints=_checkpoints(view.run.path, verification is not None, signers) if checkpoints is None else checkpoints,
+        checkpoints=checkpoints_of(view, wanted, signers) if checkpoints is None else checkpoints,
+        asked=tuple(asked_for(view.manifest)),
     )  # fmt: skip
 
 
-def _checkpoints(run: Path, verify: bool, signers: Signers) -> tuple[Mapping[str, Any], ...]:
-    """List the checkpoints of a run with their statuses: what is wrong at a glance, or everything with `verify`."""
-    found = []
-    try:
-        listed = list_checkpoints(run, signers)
-    except (ReprotuiError, OSError) as error:
-        return ({"name": "checkpoints", "status": Status.UNREADABLE.value, "message": str(error)},)
-    for entry in listed:
-        status, message, signature = entry.problem.value if entry.problem else NOT_VERIFIED, entry.message, entry.signature
-        if verify and entry.problem is None:
-            try:
-                result = verify_checkpoint(entry.path, signers=signers)
-                status, message, signature = result.status.value, "; ".join(map(str, result.findings[:3])), result.signature
-            except ReprotuiError as error:
-                status, message = Status.UNREADABLE.value, str(error)
-        item = {
-            "name": entry.path.name, "status": status, "content": entry.content, "message": message,
-            "signature": "" if signature is None else str(signature),
-            "not signed": "" if signature is None else "; ".join(signature.not_signed),
-        }  # fmt: skip
-        found.append({key: value for key, value in item.items() if value})
-    return tuple(found)
-
-
-def _comparison(a: RunView, b: RunView, verifications: Sequence[Verification | None]) -> Comparison:
-    verdict = _verdict(a, b, verifications)
+def _comparison(
+    a: RunView, b: RunView, verifications: Sequence[Verification | None], judge: Callable[[RunView, RunView], Verdict],
+    wanted: Verify,
+) -> Comparison:  # fmt: skip
+    problem = _not_verified(a, b, verifications)
+    wanted.say(f"comparing {b.label} with {a.label}")
+    verdict = Verdict(a.label, b.label, "incomparable", reason=problem) if problem else judge(a, b)
     comparison = Comparison(
         verdict, tuple(config_differences(a.manifest, b.manifest)), tuple(environment_differences(a.manifest, b.manifest))
     )
     if verdict.step is None:
         return comparison
+    if wanted.exact is not None:
+        comparison = replace(comparison, exact=wanted.exact(a, b, verdict.step, wanted.say))
     try:
         with Trace(a.run.trace_path) as trace_a, Trace(b.run.trace_path) as trace_b:
             leaves = tuple(_leaf_lines(trace_a, trace_b, verdict.step, verdict.leaves))
@@ -177,13 +141,18 @@ def _comparison(a: RunView, b: RunView, verifications: Sequence[Verification | N
         return replace(comparison, leaves=leaves, problem=str(error))
 
 
-def _verdict(a: RunView, b: RunView, verifications: Sequence[Verification | None]) -> Verdict:
-    """Compare, with what verification found: once a run, where `compare_runs` would verify A again for every pair."""
+def _not_verified(a: RunView, b: RunView, verifications: Sequence[Verification | None]) -> str:
+    """Return what verification found wrong: done once a run, where `compare_runs` would verify A again for every pair."""
     for view, verification in zip((a, b), verifications, strict=True):
         if verification and verification.problem:
-            reason = f"the trace of {view.label} does not verify: {verification.problem}"
-            return Verdict(a.label, b.label, "incomparable", reason=reason)
-    return compare_runs(a, b)
+            return f"the trace of {view.label} does not verify: {verification.problem}"
+    return ""
+
+
+def _tolerance(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return the options that give the tolerance which the runs were compared with."""
+    texts = next((item.verdict.distance.tolerance for item in comparisons if item.verdict.distance), "").split()
+    return [word for text in texts for word in ("--tolerance", text)]
 
 
 def _steps_around(a: Trace, b: Trace, step: int) -> Iterable[StepLine]:
@@ -230,11 +199,12 @@ def _statistics(trace: Trace, step: int) -> dict[tuple[str, str], tuple[float, f
     return {name: (float(norm), float(largest)) for name, (norm, largest) in zip(names, values.tolist(), strict=False)}
 
 
-def _commands(paths: Sequence[Path], views: Sequence[RunView], verify: bool, signers: Signers) -> Iterable[tuple[str, str]]:
+def _commands(
+    paths: Sequence[Path], views: Sequence[RunView], flags: Sequence[str], wanted: Verify, signers: Signers
+) -> Iterable[tuple[str, str]]:
     """Yield what repeats the training (each command once), the comparison and this report."""
-    started = [view.manifest.get("command") for view in views]
-    for command in dict.fromkeys(shlex.join(map(str, command)) for command in started if isinstance(command, list)):
+    for command in dict.fromkeys(shlex.join(view.manifest.command) for view in views if view.manifest.command):
         yield "train again", command
-    named = [*map(str, paths), *(["--verify"] if verify else [])]
-    yield "compare again", shlex.join(["reprotui", "compare", *named])
-    yield "report again", shlex.join(["reprotui", "report", *named, *signers.flags])
+    named = [*map(str, paths), *flags]
+    yield "compare again", shlex.join(["reprotui", "compare", *named, *(["--verify"] if wanted.traces else [])])
+    yield "report again", shlex.join(["reprotui", "report", *named, *wanted.flags, *signers.flags])

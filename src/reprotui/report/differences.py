@@ -5,7 +5,7 @@ from typing import Any
 
 from reprotui.checksum import LeafSpec
 from reprotui.report.document import Cell, Section, Table
-from reprotui.report.model import Comparison, LeafLine, Report, StepLine, StepSide
+from reprotui.report.model import Comparison, Exact, LeafLine, Report, StepLine, StepSide
 from reprotui.report.text import number
 from reprotui.trace import PHASES
 
@@ -35,6 +35,8 @@ def first_difference_sections(report: Report) -> list[Section]:
                 content.append("Norms and maxima were not taken at this step.")
         else:
             content.append("Leaf rows were not stored at this step.")
+        if comparison.exact is not None:
+            content += _exact(comparison.exact, verdict.a, verdict.b)
         against = f" of {verdict.b}" if len(report.comparisons) > 1 else ""
         found.append(Section(f"First difference{against}", tuple(content)))
     return found
@@ -55,7 +57,23 @@ def config_section(report: Report) -> Section:
     table = Table(("field", *labels, "can change"), tuple(rows), columns)
     config = report.runs[0].entry("config")
     whole = _pairs(config) if isinstance(config, Mapping) else ()
-    return Section("Config", (table if rows else "The configs are equal.", *_whole(labels[0], whole)))
+    return Section("Config", (table if rows else _nothing(report, "config", "The configs are equal."), *_whole(labels[0], whole)))
+
+
+def _nothing(report: Report, entry: str, equal: str) -> str:
+    """Return that there is no difference, as far as all runs recorded what could differ."""
+    without = [
+        run.label
+        for run in report.runs
+        if not isinstance(run.entry(entry), Mapping) or (entry == "environment" and not run.entry(entry))
+    ]
+    return f"Of {', '.join(without)} it was not recorded." if without else equal
+
+
+def _equal_environments(report: Report) -> str:
+    """Return that environments are equal, and of which runs the devices are not known."""
+    without = [run.label for run in report.runs if not run.entry("devices")]
+    return "The environments are equal" + (f"; of {', '.join(without)} the devices were not recorded." if without else ".")
 
 
 def environment_section(report: Report) -> Section:
@@ -73,7 +91,10 @@ def environment_section(report: Report) -> Section:
     table = Table(("entry", *labels), tuple(rows), {index + 1: index for index in range(len(labels))})
     reference = report.runs[0]
     whole = [*_pairs(reference.entry("environment") or {}), *_pairs(reference.entry("devices") or {}, "devices.")]
-    return Section("Environment", (table if rows else "The environments are equal.", *_whole(labels[0], whole)))
+    return Section(
+        "Environment",
+        (table if rows else _nothing(report, "environment", _equal_environments(report)), *_whole(labels[0], whole)),
+    )
 
 
 def _whole(label: str, pairs: Sequence[tuple[str, str]]) -> list[Table | str]:
@@ -125,6 +146,47 @@ def _root_cell(line: StepLine, phase: str) -> Cell:
         return Cell(" / ".join(roots if roots[0] != roots[1] else whole), True, "≠")
     # Roots can differ where a leaf is recorded in one run only; the comparison then says so in a note.
     return Cell(roots[0], True, "=") if whole[0] == whole[1] else Cell(" / ".join(roots), True)
+
+
+def _exact(exact: Exact, a: str, b: str) -> list[Table | str]:
+    """Return what replaying both runs found, leaf by leaf."""
+    if exact.problem:
+        return [f"No exact difference: {exact.problem}"]
+    count, rows = len(exact.leaves), []
+    for leaf in exact.leaves[:LEAVES_SHOWN]:
+        found = leaf.elements
+        specs = [_spec(spec) for spec in (leaf.a, leaf.b) if spec is not None]
+        cells = [Cell(leaf.phase), Cell(leaf.path, True), Cell(" / ".join(dict.fromkeys(specs)), True)]
+        if found is None:
+            cells += [
+                Cell(leaf.kind, mark="≠"),
+                *(Cell("") for _ in range(4)),
+                *(Cell(value, True) for value in leaf.values or ("", "")),
+            ]
+        else:
+            cells.append(Cell(f"{found.different:,} of {found.elements:,}", mark="≠"))
+            cells += [Cell(number(value, 4), True) for value in (found.max_abs, found.max_relative)]
+            cells += [
+                Cell("–" if found.max_ulp is None else f"{found.max_ulp:,}", True),
+                Cell(str(list(found.first_index or ())), True),
+            ]
+            cells += [Cell(value, True) for value in found.first_values or ("", "")]
+        rows.append(tuple(cells))
+    said = f"Both runs replayed to step {exact.step}, element by element: {count} of {count + exact.equal} leaves differ."
+    head = (
+        "phase",
+        "leaf",
+        "dtype and shape",
+        "elements",
+        "max |Δ|",
+        "max relative",
+        "max ulp",
+        "first at",
+        f"{a} there",
+        f"{b} there",
+    )
+    more = [f"{count - LEAVES_SHOWN} more leaves are in the JSON form."] if count > LEAVES_SHOWN else []
+    return [said, *([Table(head, tuple(rows), {})] if rows else []), *more]
 
 
 def _leaves_table(comparison: Comparison, column: int) -> Table:

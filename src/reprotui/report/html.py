@@ -4,21 +4,27 @@ import functools
 from typing import Any
 
 from reprotui.foreign import plain, visible
-from reprotui.report.chart import BOTTOM, HEIGHT, LANE, LEFT, RIGHT, TOP, WIDTH, picture
+from reprotui.report.chart import BOTTOM, HEIGHT, LANE, LEFT, RIGHT, TOP, WIDTH, Picture, picture
 from reprotui.report.document import Block, Chart, Table
 from reprotui.report.model import Report
 from reprotui.report.sections import cards, sections
+
+FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "lane": LANE}
 
 
 def render_html(report: Report) -> str:
     """Return the report as a self-contained HTML page; every text from the runs is escaped by the template."""
     chart = picture(report)
-    frame = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "lane": LANE}
     return (
         _environment()
         .get_template("report.html")
-        .render(report=report, cards=cards(report), sections=sections(report), chart=chart, frame=frame, kind_of=_kind_of)
+        .render(report=report, cards=cards(report), sections=sections(report), chart=chart, frame=FRAME, kind_of=_kind_of)
     )
+
+
+def render_svg(chart: Picture, names: str) -> str:
+    """Return a chart as an SVG that stands alone; `names` says of which runs it is."""
+    return _environment().get_template("standalone.svg").render(chart=chart, frame=FRAME, names=names)
 
 
 def _kind_of(item: Table | Block | Chart | str) -> str:

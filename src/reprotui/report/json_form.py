@@ -1,9 +1,10 @@
-"""The report as JSON: for scripts, and the source of what the other forms print. Described by schema/report-v1.json."""
+"""The report as JSON: for scripts, and the source of what the other forms print. Described by schema/report-v2.json."""
 
+from dataclasses import asdict
 from typing import Any
 
 from reprotui.foreign import json_text, plain
-from reprotui.report.model import SCHEMA_VERSION, Comparison, Report, RunReport, StepLine, StepSide
+from reprotui.report.model import SCHEMA_VERSION, Comparison, Exact, Report, RunReport, StepLine, StepSide
 from reprotui.report.text import timestamp
 
 
@@ -25,6 +26,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "reference": report.runs[0].label,
             "comparisons": [_comparison(comparison) for comparison in report.comparisons],
             "groups": report.groups,
+            "agreement": report.agreement,
             "runs": [_run(run) for run in report.runs],
             "commands": [{"purpose": purpose, "command": command} for purpose, command in report.commands],
         }
@@ -44,7 +46,13 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "environment_differences": [{"name": item.name, "a": item.a, "b": item.b} for item in comparison.environments],
         "steps": [_step(line) for line in comparison.steps],
         "problem": comparison.problem or None,
+        "exact": comparison.exact and _exact(comparison.exact),
     }
+
+
+def _exact(exact: Exact) -> dict[str, Any]:
+    leaves = [leaf.exact_json() for leaf in exact.leaves]
+    return {"step": exact.step, "equal_leaves": exact.equal, "leaves": leaves, "problem": exact.problem or None}
 
 
 def _step(line: StepLine) -> dict[str, Any]:
@@ -72,6 +80,7 @@ def _run(run: RunReport) -> dict[str, Any]:
         "experiment": run.entry("experiment"),
         "config": run.entry("config"),
         "recording": run.entry("recording"),
+        "recorded_with": run.asked,
         "environment": run.entry("environment"),
         "devices": run.entry("devices"),
         "program": run.entry("program"),
@@ -90,6 +99,7 @@ def _run(run: RunReport) -> dict[str, Any]:
             "losses": [loss for _, loss in run.loss.points],
         },
         "events": [{"time": timestamp(event.time_ns), "kind": event.kind, "text": event.text} for event in run.events],
+        "chance": [asdict(item) for item in run.chance],
         "log": run.log,
         "checkpoints": run.checkpoints,
     }

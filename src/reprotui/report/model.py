@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprotui.compare import LeafDifference, Verdict, worst
-from reprotui.compare.cause import ConfigDifference
+from reprotui.chance import Chance
+from reprotui.compare import Verdict, worst
+from reprotui.compare.around import ConfigDifference
 from reprotui.environment import Difference
+from reprotui.errors import DIFFERS
+from reprotui.integrity.leaves import LeafDifference
 from reprotui.trace import Event
+from reprotui.trace.rows import TORN
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the JSON form: raised when a field goes away or changes its meaning, not when one is added."""
 
 
@@ -58,10 +62,24 @@ class LeafLine:
 
 
 @dataclass(frozen=True)
+class Exact:
+    """What replaying both runs to their first difference found, element by element.
+
+    `leaves` are those that differ, in causal order, `equal` counts the others; `problem` says why nothing exact can be said.
+    """
+
+    step: int
+    equal: int = 0
+    leaves: tuple[LeafDifference, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A run against the reference. `steps` (around the first difference) and `leaves` are empty unless they diverged.
 
-    `problem` says why steps or statistics could not be read, although the verdict could be found.
+    `problem` says why steps or statistics could not be read, although the verdict could be found. `exact` is None where it was
+    not asked for, or nothing diverged.
     """
 
     verdict: Verdict
@@ -70,6 +88,7 @@ class Comparison:
     steps: tuple[StepLine, ...] = ()
     leaves: tuple[LeafLine, ...] = ()
     problem: str = ""
+    exact: Exact | None = None
 
 
 @dataclass(frozen=True)
@@ -84,9 +103,10 @@ class Verification:
 class RunReport:
     """What a report says about one run.
 
-    `manifest` is its `run.json`, whole. `verification` is None unless it was asked for, `problem` says why the trace
-    could not be read, `log` is the end of the worker's log where the run did not end well, `checkpoints` are objects
-    with at least `name` and `status`.
+    `manifest` is its `run.json`, whole. `chance` is where chance and data entered, of an observed script. `verification` is
+    None unless it was asked for, `problem` says why the trace could not be read, `log` is the end of the worker's log where
+    the run did not end well, `checkpoints` are objects with at least `name` and `status`, `asked` is what of its recording
+    is not the usual, as the command line takes it.
     """
 
     label: str
@@ -97,9 +117,11 @@ class RunReport:
     loss: LossCurve = LossCurve()
     events: tuple[Event, ...] = ()
     problem: str = ""
+    chance: tuple[Chance, ...] = ()
     verification: Verification | None = None
     log: tuple[str, ...] = ()
     checkpoints: tuple[Mapping[str, Any], ...] = ()
+    asked: tuple[str, ...] = ()
 
     def entry(self, *keys: str) -> Any:
         """Return an entry of the manifest by its path, None where there is none."""
@@ -113,7 +135,8 @@ class RunReport:
 class Report:
     """A whole report. The first run is the reference; `comparisons` are the others against it, in order.
 
-    `groups` says which runs agree with which, and is empty for two runs. `commands` are (what it does, command line).
+    `groups` says which runs agree with which, `agreement` the same in one line; both are empty for two runs.
+    `commands` are (what it does, command line).
     """
 
     name: str
@@ -123,8 +146,10 @@ class Report:
     comparisons: tuple[Comparison, ...]
     groups: tuple[tuple[str, ...], ...]
     commands: tuple[tuple[str, str], ...]
+    agreement: str = ""
 
     @property
     def exit_code(self) -> int:
-        """Return 0 where all runs are identical, 1 where one differs, 3 where one cannot be told."""
-        return worst(comparison.verdict.exit_code for comparison in self.comparisons)
+        """Return 0 where all runs are identical, 1 where one differs or is torn, 3 where one cannot be told."""
+        torn = any(event.kind == TORN for run in self.runs for event in run.events)
+        return worst([*(comparison.verdict.exit_code for comparison in self.comparisons), *([DIFFERS] if torn else [])])

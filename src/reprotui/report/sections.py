@@ -4,12 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reprotui.compare import Verdict
+from reprotui.compare.ledger import side_by_side
 from reprotui.report.differences import config_section, environment_section, first_difference_sections
 from reprotui.report.document import Block, Card, Cell, Chart, Section, Table, mark_of
 from reprotui.report.model import Report, RunReport
 from reprotui.report.text import number, timestamp
+from reprotui.schedule import Replicas
+from reprotui.trace.rows import TORN
 
 SYMBOLS = {"identical": "=", "diverged": "≠", "incomplete": "?", "incomparable": "?"}
+CHANCE_SHOWN = 100
+"""Places where chance entered, in the readable forms."""
 EVENTS_SHOWN = 40
 """Events of a run in the readable forms; the JSON form has all."""
 
@@ -19,30 +24,37 @@ def cards(report: Report) -> list[Card]:
     found = []
     for comparison in report.comparisons:
         verdict, cause = comparison.verdict, comparison.verdict.cause
-        rows: list[tuple[str, str]] = []
+        rows = [("torn", text) for text in verdict.torn]
         if cause:
             rows += [("evidence" if index == 0 else "", line) for index, line in enumerate(cause.evidence)]
             if cause.unrelated:
                 rows.append(("differs too", "; ".join(cause.unrelated) + " (does not explain it)"))
             if cause.advice:
                 rows.append(("try", cause.advice))
+        rows += verdict.distance.lines if verdict.distance else []
         rows += [("note", note) for note in verdict.notes]
-        title, symbol = f"{verdict.b} against {verdict.a}", SYMBOLS[verdict.kind]
+        title, symbol = f"{verdict.b} against {verdict.a}", _symbol(verdict)
         sentence = cause.sentence if cause else _proof(report, verdict) if verdict.kind == "identical" else ""
-        found.append(Card(title, verdict.kind, symbol, verdict.headline, sentence, tuple(rows)))
+        found.append(Card(title, verdict.tone, symbol, verdict.headline, sentence, tuple(rows)))
     return found
+
+
+def _symbol(verdict: Verdict) -> str:
+    if verdict.broken and verdict.kind != "diverged":
+        return "!"
+    return "≈" if verdict.tone == "identical" and verdict.kind == "diverged" else SYMBOLS[verdict.kind]
 
 
 def sections(report: Report) -> list[Section]:
     """Return the sections that have something to say, in reading order."""
-    several = [" = ".join(group) for group in report.groups]
     return [
-        *([Section("Agreement", (f"Runs with equal histories: {' · '.join(several)}",))] if several else []),
+        *([Section("Agreement", (report.agreement,))] if report.agreement else []),
         Section("Runs", (_runs_table(report.runs),)),
         *([Section("Loss", (Chart(),))] if any(run.loss.points for run in report.runs) else []),
         *first_difference_sections(report),
         config_section(report),
         environment_section(report),
+        *_chance(report.runs),
         *_programs(report.runs),
         *_checkpoints(report.runs),
         *_events(report.runs),
@@ -54,9 +66,10 @@ def sections(report: Report) -> list[Section]:
 def _proof(report: Report, verdict: Verdict) -> str:
     """Say what `identical` rests on: runs that record at another spacing share some of their steps only."""
     a, b = (next(run for run in report.runs if run.label == label) for label in (verdict.a, verdict.b))
-    count = f"all {a.loss.records:,}" if a.loss.records == b.loss.records else "all common"
+    in_both = verdict.records is None or verdict.records + 1 >= a.loss.records
+    count = f"all {a.loss.records:,}" if a.loss.records == b.loss.records and in_both else "all common"
     records = f"{count} records agree to the bit"
-    return f"{records}, and the final states have the same content digest" if a.entry("result", "digests") else records
+    return f"{records}, and the final states have the same content digest" if verdict.ends_equal else records
 
 
 def _runs_table(runs: Sequence[RunReport]) -> Table:
@@ -74,12 +87,14 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
 
     add("state", [run.state for run in runs])
     add("error", entries("result", "error"))
+    add("torn", [next((event.text for event in run.events if event.kind == TORN), "") for run in runs])
     add("experiment", entries("experiment", "name"), compared=True)
     add("source digest", [_short(value) for value in entries("experiment", "source_digest")], code=True, compared=True)
     add("steps recorded", [_steps_recorded(run) for run in runs])
     add("calls recorded", [_calls_recorded(run.entry("result", "coverage", "calls")) for run in runs])
     add("trace", [run.problem for run in runs])
     add("final loss", entries("result", "final", "loss"), compared=True)
+    add("loss in its iterations", [_iterations(run.entry("result", "final", "iteration_losses")) for run in runs])
     for group in ("metrics", "evaluation"):
         found = entries("result", "final", group)
         names = dict.fromkeys(name for values in found if isinstance(values, Mapping) for name in values)
@@ -93,6 +108,11 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
     if any(run.verification for run in runs):
         rows.append((Cell("verification"), *map(_verification, runs)))
     add("recording", [_recording(run.entry("recording")) for run in runs])
+    add(
+        "recorded with",
+        [" ".join(run.asked) or "as usual" if any(each.asked for each in runs) else "" for run in runs],
+        code=True,
+    )
     add("git", [_git(run.entry("environment", "git")) for run in runs], code=True)
     add("started", [timestamp(value) for value in entries("created_ns")])
     add("ended", [timestamp(value) for value in entries("result", "ended_ns")])
@@ -113,6 +133,13 @@ def _calls_recorded(calls: Any) -> str:
     return ", ".join(f"{name}: {count['recorded']:,} of {count['made']:,}" for name, count in found)
 
 
+def _iterations(losses: Any) -> str:
+    """Say how the loss went in the iterations of the last call, where that has a loop inside."""
+    if not isinstance(losses, list) or not losses:
+        return ""
+    return f"{len(losses):,} in the last call: from {number(losses[0])} to {number(losses[-1])}"
+
+
 def _seal(run: RunReport) -> str:
     return "none" if run.entry("seal") is None else f"at step {run.entry('seal', 'last_step')}"
 
@@ -131,7 +158,8 @@ def _recording(recording: Any) -> str | None:
     if not recording.get("enabled", True):
         return "off"
     steps, leaves, norms = (recording.get(name) for name in ("every", "leaves_every", "statistics_every"))
-    return f"{_every(steps, 'step')}; leaves {_every(leaves, 'record')}, norms {_every(norms, 'record')}"
+    copies = "; first copies only" if recording.get("replicas") == Replicas.FIRST else ""
+    return f"{_every(steps, 'step')}; leaves {_every(leaves, 'record')}, norms {_every(norms, 'record')}{copies}"
 
 
 def _every(count: Any, what: str) -> str:
@@ -147,6 +175,24 @@ def _git(git: Any) -> str | None:
 
 def _short(digest: Any) -> str | None:
     return None if digest is None else str(digest)[:16]
+
+
+def _chance(runs: Sequence[RunReport]) -> list[Section]:
+    """Return where chance and data entered the scripts; where there are many places, those that may differ."""
+    lines = side_by_side([run.chance for run in runs])
+    if len(lines) > CHANCE_SHOWN:
+        shown = sorted(lines, key=lambda line: all(differs is False for differs in line.differs))[:CHANCE_SHOWN]
+    else:
+        shown = lines
+    rows = []
+    for line in shown:
+        signs = ["", *("?" if differs is None else "≠" if differs else "=" for differs in line.differs[1:])]
+        cells = [Cell(value or "–", True, sign) for value, sign in zip(line.values, signs, strict=True)]
+        rows.append((Cell(line.place, True), Cell(line.source, True), *cells))
+    columns = {index + 2: index for index in range(len(runs))}
+    table = Table(("line", "what entered", *(run.label for run in runs)), tuple(rows), columns)
+    more = [f"{len(lines) - len(rows)} more places are in the JSON form."] if len(lines) > len(rows) else []
+    return [Section("Chance", (table, *more))] if rows else []
 
 
 def _programs(runs: Sequence[RunReport]) -> list[Section]:

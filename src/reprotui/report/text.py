@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reprotui.foreign import visible, visible_log
+from reprotui.numbers import short
 
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))")
 _BLANKS = re.compile(r"[ \t\r\n]+")
@@ -16,7 +17,7 @@ def number(value: Any, digits: int = 6) -> str:
     """Return a number in few digits, other values as text, and a dash for None."""
     if value is None:
         return "–"
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    return short(value, digits) if isinstance(value, float) else str(value)
 
 
 def timestamp(time_ns: Any) -> str | None:

@@ -41,20 +41,20 @@ def write_report(report: Report, out: Path | None, formats: Sequence[str], force
         BadInputError: an unknown format, a file that exists, a place that cannot be written. Nothing was written then,
             but for a disk that fails between the last two of several files.
     """
-    wanted = {_target(report, out, name, several=len(formats) > 1): name for name in _known(formats)}
+    wanted = {_target(report.name, out, name, several=len(formats) > 1): name for name in _known(formats)}
     for target in wanted:
-        _refuse_unfit(target, force)
+        refuse_unfit(target, force)
     texts = {target: FORMATS[name][1](report) for target, name in wanted.items()}
     mark = f"{os.getpid()}.{threading.get_ident()}.tmp"
     temporary = {target: target.with_name(f".{target.name}.{mark}") for target in wanted}
     try:
         for target, path in temporary.items():
-            with _told(target), path.open("w", encoding="utf-8", newline="\n") as file:
+            with told(target), path.open("w", encoding="utf-8", newline="\n") as file:
                 file.write(texts[target])
                 file.flush()
                 os.fsync(file.fileno())
         for target, path in temporary.items():
-            with _told(target):
+            with told(target):
                 path.replace(target)
     finally:
         for path in temporary.values():
@@ -62,8 +62,15 @@ def write_report(report: Report, out: Path | None, formats: Sequence[str], force
     return list(wanted)
 
 
+def refuse_unfit_place(out: Path | None, formats: Sequence[str], force: bool = False) -> None:
+    """Raise BadInputError where `write_report` would, as far as that is known before the report is made, which takes long."""
+    if out is not None and not out.is_dir():
+        for name in _known(formats):
+            refuse_unfit(_target("", out, name, several=len(formats) > 1), force)
+
+
 @contextmanager
-def _told(target: Path) -> Generator[None]:
+def told(target: Path) -> Generator[None]:
     """Turn what the system says of a file into an error for people."""
     try:
         yield
@@ -103,10 +110,10 @@ def _known(formats: Sequence[str]) -> list[str]:
     return list(formats)
 
 
-def _target(report: Report, out: Path | None, name: str, several: bool) -> Path:
+def _target(called: str, out: Path | None, name: str, several: bool) -> Path:
     suffix = FORMATS[name][0]
     if out is None or out.is_dir():
-        stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", report.name)[:STEM_LENGTH]
+        stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", called)[:STEM_LENGTH]
         return (out or Path()) / f"report-{stem}{suffix}"
     # An existing file without a suffix is what was meant, and refused as such.
     if not several and (out.suffix or out.exists()):
@@ -114,9 +121,10 @@ def _target(report: Report, out: Path | None, name: str, several: bool) -> Path:
     return out.with_name(out.name + suffix)
 
 
-def _refuse_unfit(target: Path, force: bool) -> None:
+def refuse_unfit(target: Path, force: bool) -> None:
+    """Raise BadInputError where a file cannot be written, or exists and is not to be replaced."""
     parent = target.parent
-    with _told(target):
+    with told(target):
         is_directory, exists, is_file = parent.is_dir(), target.exists() or target.is_symlink(), target.is_file()
     if not is_directory:
         found = f"{parent} is not a directory" if parent.exists() else f"the directory {parent} does not exist"

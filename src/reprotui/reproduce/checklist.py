@@ -126,8 +126,8 @@ def _determinism(project: Project) -> Check:
         return Check("determinism", "wrong", f"see {_places(off)}")
     if not project.uses("torch") and not project.uses("jax"):
         return Check("determinism", "does not apply", "neither torch nor jax is used")
-    ours = ("reprotui.reproduce.set_global_seed", "reprotui.reproduce.set_seed")
-    on = _mentions(project.code, _DETERMINISM) or bool(_calls(project.code) & set(ours))
+    ours = {f"reprotui.reproduce.{name}" for name in ("set_global_seed", "set_global_seeds", "set_seed")}
+    on = _mentions(project.code, _DETERMINISM) or bool(_calls(project.code) & ours)
     return _found("determinism", on, "switched on", "call enable_deterministic_mode() before the first computation")
 
 

@@ -1,39 +1,44 @@
 """The seed inside a checkpoint: put there as plain values, which `torch.load(weights_only=True)` reads, and checked."""
 
+import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError, CannotTellError
+from reprotui.reproduce.config import json_value
 from reprotui.reproduce.frameworks import require
 from reprotui.reproduce.seed_state import SeedState, get_seed_state, restore_seed_state, seed_state_from_json
 from reprotui.reproduce.seeds import SeedInfo, check_seed
 
 SEED_ENTRY = "seed_info"
-STATE_ENTRY = "seed_state"
+STATE_ENTRY = "rng_state"
+FORMER_STATE_ENTRY = "seed_state"
+"""Where checkpoints of the first versions have it."""
 
 
 def add_seed_to_checkpoint(
-    checkpoint: MutableMapping[str, Any], seed_info: SeedInfo | int, state: SeedState | None = None
+    checkpoint: MutableMapping[str, Any], seed_info: SeedInfo | Mapping[str, Any] | int, state: SeedState | None = None
 ) -> MutableMapping[str, Any]:
-    """Put the seed and the state of all random generators into a checkpoint, and return it.
+    """Put the seed (`seed_info`) and the state of all random generators (`rng_state`) into a checkpoint, and return it.
 
-    Both are strings, numbers, lists and dicts: a file that `torch.save` makes of it loads with `weights_only=True`.
+    Both are strings, numbers, lists and dicts: a file that `torch.save` makes of it is read by a plain `torch.load`. There
+    `restore_seed_state(checkpoint["rng_state"])` continues the streams bit for bit.
 
     Args:
         checkpoint: a dict that will be saved; changed in place.
-        seed_info: from `set_global_seed`, or the seed.
+        seed_info: from `set_global_seed`, another mapping of JSON values with the seed in it, or the seed.
         state: of the generators; the present one by default.
 
     Raises:
-        BadInputError: the checkpoint is no dict, holds a seed already, or the seed is out of range.
+        BadInputError: the checkpoint is no dict, holds a seed already, or the seed is out of range or not in `seed_info`.
     """
     if not isinstance(checkpoint, MutableMapping):
         raise BadInputError(f"a seed is added to a dict that will be saved, not to a {type(checkpoint).__name__}")
     if SEED_ENTRY in checkpoint or STATE_ENTRY in checkpoint:
         raise BadInputError(f"the checkpoint has an entry {SEED_ENTRY} or {STATE_ENTRY} already: remove it first")
-    info = seed_info.to_json() if isinstance(seed_info, SeedInfo) else {"seed": check_seed(seed_info)}
-    checkpoint[SEED_ENTRY] = info
+    info = json_value(seed_info, "seed_info") if isinstance(seed_info, Mapping) else {"seed": seed_info}
+    checkpoint[SEED_ENTRY] = {**info, "seed": check_seed(info.get("seed"))}
     checkpoint[STATE_ENTRY] = (state or get_seed_state()).to_json()
     return checkpoint
 
@@ -41,18 +46,23 @@ def add_seed_to_checkpoint(
 def validate_checkpoint_seed(checkpoint: Mapping[str, Any] | Path | str, expected_seed: int) -> bool:
     """Say whether a checkpoint was written by a run with this seed.
 
+    One that records no seed gives a warning, and False: nobody knows.
+
     Args:
         checkpoint: a dict, or a file that `torch.save` wrote; it is loaded with `weights_only=True`.
         expected_seed: the seed.
 
     Raises:
-        CannotTellError: it records no seed.
+        CannotTellError: the file holds no dict.
         BadInputError: the file cannot be loaded without executing code from it.
     """
     expected_seed = check_seed(expected_seed)
     info = _entries(checkpoint).get(SEED_ENTRY)
     if not isinstance(info, Mapping) or type(info.get("seed")) is not int:
-        raise CannotTellError(f"the checkpoint records no seed (entry {SEED_ENTRY}): write it with add_seed_to_checkpoint")
+        said = f"the checkpoint records no seed (it has no entry {SEED_ENTRY} with one), so nobody can tell whether it is of "
+        said += f"seed {expected_seed}: it was written without add_seed_to_checkpoint"
+        warnings.warn(said, UserWarning, stacklevel=2)
+        return False
     return info["seed"] == expected_seed
 
 
@@ -63,10 +73,11 @@ def restore_seed_from_checkpoint(checkpoint: Mapping[str, Any] | Path | str, gen
         CannotTellError: it holds none.
         BadInputError: the state is damaged, or the file cannot be loaded.
     """
-    value = _entries(checkpoint).get(STATE_ENTRY)
-    if value is None:
-        raise CannotTellError(f"the checkpoint holds no state of generators (entry {STATE_ENTRY})")
-    state = seed_state_from_json(value, "the checkpoint's entry seed_state")
+    found = _entries(checkpoint)
+    name = STATE_ENTRY if STATE_ENTRY in found else FORMER_STATE_ENTRY
+    if found.get(name) is None:
+        raise CannotTellError(f"the checkpoint holds no state of generators (entry {STATE_ENTRY}), so none can be restored")
+    state = seed_state_from_json(found[name], f"the checkpoint's entry {name}")
     restore_seed_state(state, generators)
     return state
 

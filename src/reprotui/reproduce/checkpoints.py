@@ -3,13 +3,15 @@
 A thin layer over `reprotui.integrity`, for scripts that have a directory of checkpoints and no runs.
 """
 
-from dataclasses import asdict, replace
+import dataclasses
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
+from reprotui.foreign import json_text, visible
 from reprotui.integrity import (
-    ContentDigest,
     Finding,
     Identity,
     IntegrityError,
@@ -23,11 +25,14 @@ from reprotui.integrity import (
     sync_tree,
     write_manifest,
 )
-from reprotui.integrity.content import compare_digests, compare_specs
-from reprotui.integrity.formats import digest_stored, open_checkpoint
+from reprotui.integrity.files import walk
+from reprotui.integrity.formats import open_checkpoint
 from reprotui.integrity.manifest import SUFFIX
-from reprotui.reproduce.hashes import CheckpointMetadata, Verification, existing
-from reprotui.run_directory import read_json, write_json
+from reprotui.integrity.verify import check_leaves, content_as_found, of_checkpoint
+from reprotui.reproduce.checkpoint_metadata import CheckpointMetadata, Verification
+from reprotui.reproduce.config import json_value
+from reprotui.reproduce.hashes import existing
+from reprotui.run_directory import read_json, write_json, write_text
 
 _METADATA_SUFFIX = ".metadata.json"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".npz", ".msgpack")
@@ -48,35 +53,74 @@ def create_integrity_manifest(
     path = existing(directory)
     if manifest_path(path).exists():
         raise BadInputError(f"{manifest_path(path)} exists: verify the checkpoint, or remove the manifest to register it anew")
-    manifest = build_manifest(path, identity or Identity(), _content(path), progress)
+    return _record(path, identity or Identity(), progress)
+
+
+def _record(path: Path, identity: Identity, progress: Progress | None) -> Manifest:
+    manifest = build_manifest(path, identity, content_as_found(path), progress)
     sync_tree(path)
     write_manifest(manifest_path(path), manifest)
     return manifest
 
 
 class CheckpointVerifier:
-    """The checkpoints of a directory: registers and verifies them. Keeps no state; everything lies in the directory."""
+    """The checkpoints of a directory: registers and verifies them. Keeps no state; everything lies in the directory.
+
+    A directory that does not exist is made: checkpoints will be written there.
+    """
 
     def __init__(self, directory: Path | str, progress: Progress | None = None) -> None:
-        self.directory = existing(directory)
+        self.directory = Path(directory)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(f"{directory} cannot be a directory of checkpoints: {error.strerror}") from None
         self._progress = progress
 
-    def register_checkpoint(self, path: Path | str, metadata: CheckpointMetadata | None = None) -> Manifest:
+    def register_checkpoint(
+        self, path: Path | str, metadata: CheckpointMetadata | Mapping[str, Any] | None = None, *, replace: bool = False
+    ) -> str:
         """Write manifest and metadata of a checkpoint that nobody writes any more.
+
+        Of one that is registered already and has not changed, other metadata take the place of the former ones.
+
+        Args:
+            path: an entry of the directory.
+            metadata: what is said of it: a mapping of JSON values, however deep.
+            replace: where it is registered already and has changed since, register it as it is now.
+
+        Returns:
+            The hash of its files, as `compute_checkpoint_hash` gives it.
 
         Raises:
             BadInputError: it is not in this directory, is registered already, or the metadata are no JSON values.
             IntegrityError: it is damaged or cannot be read.
         """
         checkpoint = self._locate(path)
-        metadata = metadata or CheckpointMetadata()
-        manifest = create_integrity_manifest(checkpoint, Identity(step=metadata.step), progress=self._progress)
-        try:
-            bound = {"manifest": read_manifest(manifest_path(checkpoint))[1], "metadata": asdict(metadata)}
-            write_json(_metadata_path(checkpoint), bound)
-        except (TypeError, ValueError) as error:
-            manifest_path(checkpoint).unlink()
-            raise BadInputError(f"the metadata of {checkpoint.name} are no JSON values: {error}") from error
+        said = metadata if isinstance(metadata, CheckpointMetadata) else CheckpointMetadata.of(metadata or {})
+        entries = json_value(said, f"the metadata of {checkpoint.name}")
+        identity = Identity(step=said.step)
+        if replace:
+            manifest = _record(existing(checkpoint), identity, self._progress)
+        elif metadata is not None and manifest_path(checkpoint).exists():
+            manifest = self._unchanged(existing(checkpoint), said.step)
+        else:
+            manifest = create_integrity_manifest(checkpoint, identity, progress=self._progress)
+        _, digest = read_manifest(manifest_path(checkpoint))
+        write_json(_metadata_path(checkpoint), {"manifest": digest, "metadata": entries})
+        return manifest.hash
+
+    def _unchanged(self, checkpoint: Path, step: int | None) -> Manifest:
+        """Return the manifest of a checkpoint that has not changed; with another step, where one is said now."""
+        manifest, _ = read_manifest(manifest_path(checkpoint))
+        if findings := check_files(checkpoint, manifest, self._progress)[0]:
+            raise BadInputError(
+                f"{checkpoint.name} is registered already and has changed since ({findings[0]}): verify it, or pass replace=True "
+                "where it was meant to change"
+            )
+        if step is not None and step != manifest.identity.step:
+            manifest = dataclasses.replace(manifest, identity=dataclasses.replace(manifest.identity, step=step))
+            write_manifest(manifest_path(checkpoint), manifest)
         return manifest
 
     def verify_checkpoint(self, path: Path | str) -> Verification:
@@ -90,10 +134,14 @@ class CheckpointVerifier:
             found = Finding(Status.MISSING, checkpoint.name, "the manifest is there, the checkpoint is not")
             return Verification(checkpoint, "content", (found,))
         findings, size = check_files(checkpoint, manifest, self._progress)
-        if not findings and manifest.content is not None:
-            findings = _check_content(checkpoint, manifest.content)
+        # A link or a FIFO in the place of a file is handed to no library.
+        if manifest.content is not None and not walk(checkpoint).findings:
+            try:
+                findings += check_leaves(open_checkpoint(checkpoint), manifest.content)[1]
+            except IntegrityError as error:
+                findings.append(error.finding)
         metadata, wrong = _read_metadata(checkpoint, digest)
-        found = [replace(item, path=checkpoint.name) if item.path == "." else item for item in (*findings, *wrong)]
+        found = of_checkpoint([*findings, *wrong], checkpoint)
         return Verification(
             checkpoint, "content" if manifest.content else "files", tuple(found), step=manifest.identity.step,
             files=None if found else manifest.files_digest,
@@ -107,14 +155,19 @@ class CheckpointVerifier:
         return {name: self.verify_checkpoint(name) for name in sorted(names)}
 
     def export_verification_report(self, path: Path | str) -> dict[str, Any]:
-        """Verify everything, write the outcome as JSON, atomically, and return it."""
+        """Verify everything, write the outcome (`.json` as JSON, else Markdown), atomically, and return it."""
         found = self.verify_all_checkpoints()
         report = {
             "directory": str(self.directory.resolve()),
             "valid": bool(found) and all(found.values()),
             "checkpoints": {name: result.to_json() for name, result in found.items()},
         }
-        write_json(Path(path), report)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".json":
+            write_json(path, report)
+        else:
+            write_text(path, _markdown(self.directory, found))
         return report
 
     def _locate(self, path: Path | str) -> Path:
@@ -125,33 +178,21 @@ class CheckpointVerifier:
         return self.directory / checkpoint.name
 
 
-def _content(path: Path) -> ContentDigest | None:
-    """Return the content digests of a checkpoint whose format is known; None for another one."""
-    try:
-        stored = open_checkpoint(path)
-    except IntegrityError as error:
-        if error.finding.status is Status.UNCHECKED:
-            return None
-        raise
-    content, findings = digest_stored(stored)
-    if findings:
-        raise IntegrityError(findings[0])
-    return None if stored.unread else content
+def _markdown(directory: Path, found: Mapping[str, Verification]) -> str:
+    valid = sum(map(bool, found.values()))
+    lines = [f"# Checkpoints in {_said(str(directory))}", "", f"{valid} of {len(found)} are VALID."]
+    for name, result in found.items():
+        lines += ["", f"## {_said(name)}: {result.status}", ""]
+        lines += [f"- {_said(str(finding))}" for finding in result.findings]
+        lines += [f"- {kind}: `{digest}`" for kind, digest in (("files", result.files), ("content", result.content)) if digest]
+        if result.metadata:
+            lines += ["", "What its writer says of it:", "", *(f"    {line}" for line in json_text(result.metadata).splitlines())]
+    return "\n".join(lines) + "\n"
 
 
-def _check_content(path: Path, recorded: ContentDigest) -> list[Finding]:
-    try:
-        stored = open_checkpoint(path)
-        content, findings = digest_stored(stored)
-    except IntegrityError as error:
-        return [error.finding]
-    places = {leaf.spec.path: leaf.place for leaf in stored.leaves}
-
-    def place(leaf: str) -> str:
-        return places.get(leaf, path.name)
-
-    findings += compare_specs(recorded, {leaf.spec.path: leaf.spec for leaf in stored.leaves}, place)
-    return findings + compare_digests(recorded, content, place)
+def _said(text: str) -> str:
+    """Return a name or a message as Markdown shows it, whatever stands in it."""
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", visible(text))
 
 
 def _read_metadata(checkpoint: Path, digest: str) -> tuple[CheckpointMetadata | None, list[Finding]]:
@@ -160,8 +201,8 @@ def _read_metadata(checkpoint: Path, digest: str) -> tuple[CheckpointMetadata | 
         return None, []
     try:
         value = read_json(path)
-        metadata = CheckpointMetadata(**value["metadata"])
-    except (BadInputError, KeyError, TypeError) as error:
+        metadata = CheckpointMetadata.of(value["metadata"])
+    except (BadInputError, KeyError, TypeError, AttributeError) as error:
         return None, [Finding(Status.CORRUPT, path.name, f"is not what was written: {error}")]
     if value.get("manifest") != digest:
         return metadata, [Finding(Status.CORRUPT, path.name, "belongs to another manifest than the one beside it")]

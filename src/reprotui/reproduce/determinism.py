@@ -4,13 +4,15 @@ What a library reads once, when it starts, is environment; asking for it afterwa
 """
 
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from types import TracebackType
 from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.reproduce.frameworks import TooLateError, choose, cuda_is_initialised, jax_is_initialised, loaded, require
+from reprotui.reproduce.values import NOT_GIVEN, one_of
 
 UNSET = ""
 """For a variable or a precision: remove the setting. None leaves it as it is."""
@@ -23,16 +25,28 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 """Read when NumPy or torch is first imported."""
 MATMUL_PRECISIONS = ("default", "high", "highest", "bfloat16", "bfloat16_3x", "float32", "tensorfloat32")
 
+_OTHER_NAMES: dict[str, tuple[str, bool]] = {
+    "torch_deterministic": ("cudnn_deterministic", True),
+    "torch_benchmark": ("cudnn_benchmark", False),
+    "torch_use_deterministic_algorithms": ("torch_deterministic_algorithms", True),
+}
+"""Settings with two names: the other one, and the default."""
+
 
 @dataclass(frozen=True)
 class DeterministicConfig:
     """Settings that make equal programs give equal bits. None leaves a setting as it is.
 
+    Three settings are also accepted as `cudnn_deterministic`, `cudnn_benchmark` and `torch_deterministic_algorithms`; these
+    are keywords only, no attributes.
+
     Attributes:
-        torch_deterministic_algorithms: `torch.use_deterministic_algorithms`.
+        torch_deterministic: only deterministic convolutions of cuDNN (by default True; `cudnn_deterministic`).
+        torch_benchmark: let cuDNN choose convolutions by timing, so that they may differ from run to run (False;
+            `cudnn_benchmark`).
+        torch_use_deterministic_algorithms: the function of torch of that name (True; `torch_deterministic_algorithms`).
         torch_warn_only: warn about an operation that has no deterministic form instead of raising.
-        cudnn_deterministic: only deterministic convolutions.
-        cudnn_benchmark: choose convolutions by timing; on, they may differ from run to run.
+        warn_performance: give a warning where `apply` switches torch's deterministic algorithms on: they may be slower.
         cublas_workspace_config: the variable; `:4096:8` or `:16:8` are deterministic. Read when CUDA starts.
         xla_gpu_deterministic_ops: XLA's flag for GPUs. Read when jax starts.
         xla_flags: the whole value of XLA_FLAGS; the flag above is added to it. Read when jax starts.
@@ -42,10 +56,11 @@ class DeterministicConfig:
         frameworks: the libraries that are meant; all that are installed by default. torch is imported, jax is not.
     """
 
-    torch_deterministic_algorithms: bool | None = True
+    torch_deterministic: bool | None = NOT_GIVEN
+    torch_benchmark: bool | None = NOT_GIVEN
+    torch_use_deterministic_algorithms: bool | None = NOT_GIVEN
     torch_warn_only: bool = False
-    cudnn_deterministic: bool | None = True
-    cudnn_benchmark: bool | None = False
+    warn_performance: bool = False
     cublas_workspace_config: str | None = CUBLAS_DETERMINISTIC[0]
     xla_gpu_deterministic_ops: bool | None = True
     xla_flags: str | None = None
@@ -56,6 +71,16 @@ class DeterministicConfig:
     previous: tuple[tuple[str, str | None], ...] | None = None
     """Set by `apply` only: the variables as they were. Such a config goes back, which is never too late: what jax and CUDA
     were started with stays in force until the process ends."""
+    cudnn_deterministic: InitVar[bool | None] = NOT_GIVEN
+    cudnn_benchmark: InitVar[bool | None] = NOT_GIVEN
+    torch_deterministic_algorithms: InitVar[bool | None] = NOT_GIVEN
+
+    def __post_init__(
+        self, cudnn_deterministic: bool | None, cudnn_benchmark: bool | None, torch_deterministic_algorithms: bool | None
+    ) -> None:
+        others = (cudnn_deterministic, cudnn_benchmark, torch_deterministic_algorithms)
+        for (name, (other, default)), given in zip(_OTHER_NAMES.items(), others, strict=True):
+            object.__setattr__(self, name, one_of(name, getattr(self, name), other, given, default))
 
     def without_xla(self) -> "DeterministicConfig":
         """Return the config without what jax reads when it starts."""
@@ -86,6 +111,9 @@ class DeterministicConfig:
                 jax.config.update("jax_default_matmul_precision", self.matmul_precision or None)
             if self.threefry_partitionable is not None:
                 jax.config.update("jax_threefry_partitionable", self.threefry_partitionable)
+        if self.warn_performance and "torch" in names and (self.torch_use_deterministic_algorithms or self.torch_deterministic):
+            said = "deterministic mode is on and may be slower: benchmark_deterministic_impact measures by how much"
+            warnings.warn(said, UserWarning, stacklevel=2)
         return before
 
     def _check(self) -> None:
@@ -129,9 +157,9 @@ class DeterministicConfig:
     def _present(self, names: Sequence[str], variables: dict[str, str | None]) -> "DeterministicConfig":
         """Return the config that describes what is in force now."""
         before = DeterministicConfig(
-            torch_deterministic_algorithms=None,
-            cudnn_deterministic=None,
-            cudnn_benchmark=None,
+            torch_deterministic=None,
+            torch_benchmark=None,
+            torch_use_deterministic_algorithms=None,
             threefry_partitionable=None,
             frameworks=tuple(names),
             previous=tuple((name, os.environ.get(name)) for name in variables),
@@ -140,10 +168,10 @@ class DeterministicConfig:
             torch = require("torch", "deterministic mode")
             before = replace(
                 before,
-                torch_deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
+                torch_deterministic=torch.backends.cudnn.deterministic,
+                torch_benchmark=torch.backends.cudnn.benchmark,
+                torch_use_deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
                 torch_warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-                cudnn_deterministic=torch.backends.cudnn.deterministic,
-                cudnn_benchmark=torch.backends.cudnn.benchmark,
                 threads=torch.get_num_threads() if self.threads is not None else None,
             )
         if "jax" in names and (jax := loaded("jax")) is not None:
@@ -156,12 +184,12 @@ class DeterministicConfig:
         return before
 
     def _apply_torch(self, torch: Any) -> None:
-        if self.torch_deterministic_algorithms is not None:
-            torch.use_deterministic_algorithms(self.torch_deterministic_algorithms, warn_only=self.torch_warn_only)
-        if self.cudnn_deterministic is not None:
-            torch.backends.cudnn.deterministic = self.cudnn_deterministic
-        if self.cudnn_benchmark is not None:
-            torch.backends.cudnn.benchmark = self.cudnn_benchmark
+        if self.torch_use_deterministic_algorithms is not None:
+            torch.use_deterministic_algorithms(self.torch_use_deterministic_algorithms, warn_only=self.torch_warn_only)
+        if self.torch_deterministic is not None:
+            torch.backends.cudnn.deterministic = self.torch_deterministic
+        if self.torch_benchmark is not None:
+            torch.backends.cudnn.benchmark = self.torch_benchmark
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 
@@ -179,6 +207,10 @@ def enable_deterministic_mode(config: DeterministicConfig | None = None, **setti
         TooLateError: jax or CUDA has started with other settings.
         BadInputError: a setting is unknown or impossible.
     """
+    # Under the field's own name, or a setting would seem to contradict the one that it replaces.
+    for name, (other, _) in _OTHER_NAMES.items():
+        if other in settings:
+            settings[name] = one_of(name, settings.get(name, NOT_GIVEN), other, settings.pop(other))
     try:
         chosen = replace(config or DeterministicConfig(), **settings)
     except TypeError as error:

@@ -1,7 +1,5 @@
-"""A function in fresh processes: imported by module or file, called once, its leaves handed back as JSON and bytes."""
+"""A function in fresh processes (`child` is what runs there): called once, its leaves handed back as JSON and bytes."""
 
-import importlib
-import importlib.util
 import inspect
 import json
 import subprocess
@@ -9,17 +7,35 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError, WorkerFailedError
-from reprotui.reproduce.leaves import Leaf, leaves_of
+from reprotui.reproduce.leaves import Leaf, leaf_of_bytes
 
 BAD_JOB = 64
 """Exit code of a process whose job cannot be done: what the error says is the user's to mend."""
 
 TAIL_LINES = 8
 """How much of a failed process's stderr an error shows: the exception and the frames around it."""
+
+
+class Call(NamedTuple):
+    """A function (for fresh processes also `module:name` or `file.py:name`) and what it is called with."""
+
+    function: Callable[..., Any] | str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Return what the function is called."""
+        return self.function if isinstance(self.function, str) else name_of(self.function)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function, or the type of what is called like one."""
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def specification(function: Callable[..., Any] | str) -> str:
@@ -47,17 +63,11 @@ def specification(function: Callable[..., Any] | str) -> str:
     return f"{path.resolve()}:{name}"
 
 
-def run_fresh(
-    function: str,
-    args: Sequence[Any],
-    count: int,
-    *,
-    seed: int | None = None,
-    frameworks: Sequence[str] = (),
-) -> Iterator[Mapping[str, Leaf]]:
-    """Call a function once in each of `count` fresh processes, and yield the leaves of each result."""
+def run_fresh(call: Call, count: int, *, seed: int | None = None, frameworks: Sequence[str] = ()) -> Iterator[Mapping[str, Leaf]]:
+    """Make a call once in each of `count` fresh processes, and yield the leaves of each result."""
+    job = {"function": specification(call.function), "args": list(call.args), "kwargs": dict(call.kwargs)}
     for _ in range(count):
-        yield _receive(call_fresh({"function": function, "args": list(args), "seed": seed, "frameworks": list(frameworks)}))
+        yield _receive(call_fresh({**job, "seed": seed, "frameworks": list(frameworks)}))
 
 
 def call_fresh(job: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -86,61 +96,10 @@ def call_fresh(job: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         return header, (Path(directory) / "result.bin").read_bytes()
 
 
-def do_job(directory: Path) -> None:
-    """Do the job that lies in a directory, and write its result there. Runs in the fresh process."""
-    job = json.loads((directory / "job.json").read_text(encoding="utf-8"))
-    sys.path[:] = job["path"] if (here := str(Path.cwd())) in job["path"] else [here, *job["path"]]
-    if job.get("deterministic"):
-        from reprotui.reproduce.determinism import enable_deterministic_mode
-
-        enable_deterministic_mode()
-    function = import_function(job["function"])
-    if job["seed"] is not None:
-        from reprotui.reproduce.seeds import set_global_seed
-
-        set_global_seed(job["seed"], deterministic=False, frameworks=job["frameworks"])
-    if runs := job.get("time"):
-        from reprotui.reproduce.impact import time_calls
-
-        header, data = {"seconds": time_calls(function, job["args"], runs)}, b""
-    else:
-        leaves = list(leaves_of(function(*job["args"])).values())
-        header = {"leaves": [[*leaf.spec, len(leaf.data)] for leaf in leaves]}
-        data = b"".join(leaf.data for leaf in leaves)
-    (directory / "result.bin").write_bytes(data)
-    (directory / "result.json").write_text(json.dumps(header), encoding="utf-8")
-
-
-def import_function(specification: str) -> Callable[..., Any]:
-    """Import the function that `module:name` or `file.py:name` means.
-
-    Raises:
-        BadInputError: there is no such module, file or function.
-    """
-    where, _, name = specification.rpartition(":")
-    try:
-        if where.endswith(".py"):
-            path = Path(where)
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module
-            sys.path.insert(0, str(path.parent.resolve()))
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-        found: Any = module
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ModuleNotFoundError, FileNotFoundError, AttributeError) as error:
-        raise BadInputError(f"{specification} cannot be imported: {error}") from error
-    return found
-
-
 def _receive(result: tuple[dict[str, Any], bytes]) -> dict[str, Leaf]:
     header, data = result
     leaves, start = {}, 0
     for path, dtype, shape, size in header["leaves"]:
-        leaves[path] = Leaf(LeafSpec(path, dtype, tuple(shape)), data[start : start + size])
+        leaves[path] = leaf_of_bytes(LeafSpec(path, dtype, tuple(shape)), data[start : start + size])
         start += size
     return leaves

@@ -44,7 +44,10 @@ class GateDifference:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What running a command several times showed. `compared` names the outputs that were required to be identical."""
+    """What running a command several times showed; true in a condition only where all of it was identical.
+
+    `compared` names the outputs that were required to be identical.
+    """
 
     command: tuple[str, ...]
     runs: int
@@ -56,6 +59,9 @@ class GateResult:
     def identical(self) -> bool:
         """Whether no output differed in any run."""
         return not self.differences
+
+    def __bool__(self) -> bool:
+        return self.identical
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON object."""

@@ -2,43 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
-from reprotui.integrity import Finding, IntegrityError, Progress, Result, Status
-from reprotui.integrity.files import CHUNK, FileEntry, files_digest, hash_files, locate, walk
+from reprotui.integrity import Finding, IntegrityError, Progress, Status
+from reprotui.integrity.files import each_file, read_file, walk
 from reprotui.integrity.formats import digest_stored, open_checkpoint
+from reprotui.reproduce.checkpoint_metadata import Verification
 from reprotui.reproduce.frameworks import require
 
 HEX_DIGITS = {"sha256": 64, "sha512": 128, "blake2b": 128, "blake3": 64, "md5": 32}
 """The algorithms, with the length of their digests. md5 is broken: it is here to read manifests of others, not to make any."""
-
-
-@dataclass(frozen=True)
-class CheckpointMetadata:
-    """What a checkpoint is of, as far as its writer says: JSON values. Kept beside the manifest, and bound to it."""
-
-    step: int | None = None
-    seed: int | None = None
-    framework: str | None = None
-    description: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Verification(Result):
-    """The outcome of a verification: its `status`, the findings, the digests. True in a condition only where VALID."""
-
-    metadata: CheckpointMetadata | None = None
-
-    def __bool__(self) -> bool:
-        return self.status is Status.VALID
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as a JSON object."""
-        return {**super().to_json(), "metadata": None if self.metadata is None else asdict(self.metadata)}
 
 
 def compute_checkpoint_hash(
@@ -73,14 +48,21 @@ def compute_checkpoint_hash(
     tree = walk(path)
     if tree.findings:
         raise IntegrityError(tree.findings[0])
-    if algorithm != "sha256":
-        return _hash_with(path, tree.files, algorithm, progress)
-    entries: list[FileEntry] = []
-    for entry in hash_files(path, tree.files, progress):
-        if isinstance(entry, IntegrityError):
-            raise entry
-        entries.append(entry)
-    return files_digest(entries) if path.is_dir() else entries[0].sha256
+    make = _hasher(algorithm)
+
+    def one(name: str, report: Progress | None) -> bytes:
+        hasher = make()
+        read_file(path, name, hasher.update, report)
+        return hasher.digest()
+
+    root = make()
+    for digest in each_file(one, tree.files, progress):
+        if isinstance(digest, IntegrityError):
+            raise digest
+        if not path.is_dir():
+            return digest.hex()
+        root.update(digest)
+    return root.hexdigest()
 
 
 def verify_checkpoint_integrity(
@@ -140,19 +122,3 @@ def _hasher(algorithm: str) -> Callable[[], Any]:
     if algorithm == "md5":
         return lambda: hashlib.md5(usedforsecurity=False)
     return lambda: hashlib.new(algorithm)
-
-
-def _hash_with(path: Path, names: tuple[str, ...], algorithm: str, progress: Progress | None) -> str:
-    make = _hasher(algorithm)
-    root = make()
-    for name in names:
-        hasher = make()
-        with locate(path, name).open("rb") as file:
-            while chunk := file.read(CHUNK):
-                hasher.update(chunk)
-                if progress is not None:
-                    progress(len(chunk))
-        if not path.is_dir():
-            return hasher.hexdigest()
-        root.update(hasher.digest())
-    return root.hexdigest()

@@ -3,40 +3,41 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.reproduce.determinism import DeterministicConfig, DeterministicContext
 from reprotui.reproduce.frameworks import loaded
-from reprotui.reproduce.fresh import call_fresh, specification
+from reprotui.reproduce.fresh import call_fresh, name_of, specification
+from reprotui.reproduce.values import Record
 
 
-@dataclass(frozen=True)
-class Impact:
-    """Times of a function in seconds, in default and in deterministic mode.
+@dataclass(frozen=True, eq=False)
+class Impact(Record):
+    """Times of a function in seconds, in default and in deterministic mode; a mapping too: `impact["slowdown_factor"]`.
 
-    `slowdown` is the ratio of the medians, `difference` is deterministic minus default. `spread` is the larger
-    (max - min) / median of the two: a slowdown smaller than it is noise.
+    `slowdown_factor` is the ratio of the medians, `absolute_difference` is deterministic minus default, in seconds. `spread` is
+    the larger (max - min) / median of the two: a slowdown smaller than it is noise.
     """
 
     function: str
     runs: int
     default: tuple[float, ...]
     deterministic: tuple[float, ...]
-    slowdown: float
-    difference: float
+    slowdown_factor: float
+    absolute_difference: float
     spread: float
 
     def __str__(self) -> str:
         return (
-            f"{self.function}: {self.slowdown:.2f} × the time in deterministic mode "
-            f"({self.difference * 1e3:+.3g} ms a call, spread {self.spread:.0%}, {self.runs} runs each)"
+            f"{self.function}: {self.slowdown_factor:.2f} × the time in deterministic mode "
+            f"({self.absolute_difference * 1e3:+.3g} ms a call, spread {self.spread:.0%}, {self.runs} runs each)"
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 def benchmark_deterministic_impact(
@@ -58,7 +59,7 @@ def benchmark_deterministic_impact(
     """
     if runs < 1:
         raise BadInputError(f"runs is {runs}: at least 1 is timed")
-    name = function if isinstance(function, str) else getattr(function, "__qualname__", type(function).__name__)
+    name = function if isinstance(function, str) else name_of(function)
     if in_processes:
         job = {"function": specification(function), "args": list(args), "seed": None, "frameworks": [], "time": runs}
         default, deterministic = (call_fresh({**job, "deterministic": mode})[0]["seconds"] for mode in (False, True))
@@ -77,12 +78,15 @@ def time_calls(function: Callable[..., Any], args: Sequence[Any], runs: int) -> 
 
 
 def _alternate(function: Callable[..., Any], args: Sequence[Any], runs: int) -> tuple[list[float], list[float]]:
-    config = DeterministicConfig().without_xla()
+    on = DeterministicConfig().without_xla()
+    # Not simply what is in force: whoever measures the cost may have switched the mode on already.
+    off = replace(on, torch_use_deterministic_algorithms=False, torch_deterministic=False, torch_benchmark=None)
+    off = replace(off, cublas_workspace_config=None, threefry_partitionable=None)
     default, deterministic = [], []
     for _ in range(runs + 1):
-        default.append(_time(function, args))
-        with DeterministicContext(config):
-            deterministic.append(_time(function, args))
+        for mode, times in ((off, default), (on, deterministic)):
+            with DeterministicContext(mode):
+                times.append(_time(function, args))
     return default[1:], deterministic[1:]
 
 

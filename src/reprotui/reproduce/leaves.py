@@ -1,20 +1,23 @@
 """Any result as leaves: path, dtype, shape and bits of arrays, tensors and scalars of every library, without importing one."""
 
 import dataclasses
-import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reprotui.checksum import LeafSpec
 from reprotui.errors import BadInputError
+from reprotui.integrity.leaves import TEXT_DTYPES, LeafDifference, compare_leaf
 from reprotui.reproduce.frameworks import loaded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Leaf(NamedTuple):
-    """One leaf of a result: what identifies it, and its bits: little-endian, C order."""
+    """One leaf of a result: what identifies it, and its elements (of a key its `key_data`)."""
 
     spec: LeafSpec
-    data: bytes
+    array: "NDArray[Any]"
 
 
 def leaves_of(value: Any) -> dict[str, Leaf]:
@@ -27,10 +30,33 @@ def leaves_of(value: Any) -> dict[str, Leaf]:
     Raises:
         BadInputError: something else is in it; the error names path and type.
     """
-    leaves = {}
-    for path, leaf in _walk(value, ""):
-        leaves[path or "result"] = _leaf(leaf, path or "result")
-    return leaves
+    return {path or "result": _leaf(leaf, path or "result") for path, leaf in _walk(value, "")}
+
+
+def leaf_of_bytes(spec: LeafSpec, data: bytes) -> Leaf:
+    """Return a leaf from its description and its bytes, little-endian, C order: what came from another process."""
+    import ml_dtypes  # noqa: F401  (registers bfloat16 and float8 with numpy)
+    import numpy
+
+    if spec.dtype in TEXT_DTYPES:
+        return Leaf(spec, numpy.frombuffer(data, numpy.uint8))
+    if spec.dtype.startswith("key<"):
+        return Leaf(spec, numpy.frombuffer(data, "<u4"))
+    return Leaf(spec, numpy.frombuffer(data, numpy.dtype(spec.dtype)).reshape(spec.shape))
+
+
+def differing_leaves(a: Mapping[str, Leaf], b: Mapping[str, Leaf], phase: str = "") -> list[LeafDifference]:
+    """Return every leaf in which two results differ, in the order of the first."""
+    found = (_compare(path, a.get(path), b.get(path), phase) for path in dict.fromkeys([*a, *b]))
+    return [difference for difference in found if difference is not None]
+
+
+def _compare(path: str, a: Leaf | None, b: Leaf | None, phase: str) -> LeafDifference | None:
+    def read() -> "tuple[NDArray[Any], NDArray[Any]]":
+        assert a is not None and b is not None
+        return a.array, b.array
+
+    return compare_leaf(path, None if a is None else a.spec, None if b is None else b.spec, read, phase)
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -74,47 +100,17 @@ def _unique(children: list[tuple[str, Any]], path: str) -> list[tuple[Any, Any]]
 
 
 def _leaf(value: Any, path: str) -> Leaf:
-    torch = loaded("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return _tensor(torch, value, path)
-    if hasattr(value, "dtype"):
-        return _array(value, path)
-    match value:
-        case bool():
-            return Leaf(LeafSpec(path, "bool", ()), bytes([value]))
-        case float():
-            return Leaf(LeafSpec(path, "float64", ()), struct.pack("<d", value))
-        case complex():
-            return Leaf(LeafSpec(path, "complex128", ()), struct.pack("<dd", value.real, value.imag))
-        case bytes():
-            return Leaf(LeafSpec(path, "bytes", (len(value),)), value)
-        case _:
-            return Leaf(LeafSpec(path, _name(value), ()), str(value).encode())
+    from reprotui.checksum.leaves import is_key, is_torch, plain_leaf, spec_of, to_numpy  # numpy, where it is needed alone
 
-
-def _name(value: Any) -> str:
-    kinds = (int, str)
-    return "None" if value is None else next(kind.__name__ for kind in kinds if isinstance(value, kind))
-
-
-def _array(value: Any, path: str) -> Leaf:
-    import numpy
-
-    jax = loaded("jax")
-    dtype, shape = None, tuple(value.shape)
-    if jax is not None and isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
-        dtype, value = f"key<{jax.random.key_impl(value)}>", jax.random.key_data(value)
-    array = numpy.asarray(value)
+    if not hasattr(value, "dtype"):
+        found = plain_leaf(path, value)
+        assert found is not None, "_children let it pass"
+        return Leaf(*found)
+    if is_torch(value) and (value.is_quantized or value.layout != loaded("torch").strided):
+        raise BadInputError(f"the result holds a {value.layout} tensor at {path}, whose bits cannot be compared: make it dense")
+    spec, array = spec_of(path, value), to_numpy(value)
     if array.dtype.kind in "OSUTMm":
         raise BadInputError(f"the result holds an array of dtype {array.dtype} at {path}, whose bits are not its content")
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    return Leaf(LeafSpec(path, dtype or array.dtype.name, shape), numpy.ascontiguousarray(array).tobytes())
-
-
-def _tensor(torch: Any, tensor: Any, path: str) -> Leaf:
-    if tensor.is_quantized or tensor.layout != torch.strided:
-        raise BadInputError(f"the result holds a {tensor.layout} tensor at {path}, whose bits cannot be compared: make it dense")
-    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
-    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return Leaf(LeafSpec(path, dtype, shape), flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    if is_key(value):
+        spec = spec._replace(dtype=f"key<{loaded('jax').random.key_impl(value)}>")  # as a person knows it
+    return Leaf(spec, array.copy())  # the next call may write into the same array

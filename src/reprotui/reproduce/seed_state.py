@@ -4,23 +4,28 @@ Covers `random`, NumPy's global state and Generators, torch on the CPU and all C
 keys. What has no global state (Generators, keys) is covered where it is passed.
 """
 
-import base64
 import random
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.reproduce.frameworks import loaded, require
+from reprotui.reproduce.state_json import array, plain, python_state, python_tuple, tensor_text, text_tensor, unplain
 from reprotui.run_directory import read_json, write_json
 
 FORMAT = "reprotui-seed-state"
 VERSION = 1
 
+_GLOBAL = ("python", "numpy", "torch")
+"""The libraries with a global state, by the names of their fields."""
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 """NumPy's own; a state file names one, and no other name is looked up."""
+
+_SEEDED: set[str] = set()
+"""The libraries whose global state follows from a seed that this library set, and not from the system's chance."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class SeedState:
     """The state of random generators, as JSON values.
 
     `python`, `numpy` and `torch` are None where the library was not covered. `generators` are those that were passed, by
-    name; so are `jax_keys`.
+    name; so are `jax_keys`. `seeded` are the libraries whose state follows from a seed, so far as that is known.
     """
 
     python: dict[str, Any] | None = None
@@ -36,10 +41,15 @@ class SeedState:
     torch: dict[str, Any] | None = None
     generators: dict[str, dict[str, Any]] = field(default_factory=dict)
     jax_keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeded: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as a JSON object."""
-        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+        return {"format": FORMAT, "version": VERSION, **asdict(self), "seeded": list(self.seeded)}
+
+    def of_seeded(self) -> "SeedState":
+        """Return the global states that follow from a seed, and nothing else."""
+        return SeedState(**{name: getattr(self, name) for name in _GLOBAL if name in self.seeded}, seeded=self.seeded)
 
     def generator(self, name: str = "generator") -> Any:
         """Return a new generator with the state of one that was passed.
@@ -58,7 +68,7 @@ class SeedState:
         """
         entry = _entry(self.jax_keys, name, "JAX key")
         jax = require("jax", "a JAX key of a seed state")
-        data = jax.numpy.asarray(_array(entry["data"]))
+        data = jax.numpy.asarray(array(entry["data"]))
         return data if entry["implementation"] is None else jax.random.wrap_key_data(data, impl=entry["implementation"])
 
 
@@ -75,40 +85,51 @@ def get_seed_state(generators: Any = None, jax_keys: Any = None) -> SeedState:
         BadInputError: for a generator or a key of an unknown type.
     """
     return SeedState(
-        python=_python_state(random.getstate()),
-        numpy=None if (numpy := loaded("numpy")) is None else _plain(numpy.random.get_state(legacy=False)),
+        python=python_state(random.getstate()),
+        numpy=None if (numpy := loaded("numpy")) is None else plain(numpy.random.get_state(legacy=False)),
         torch=None if (torch := loaded("torch")) is None else _torch_state(torch),
         generators={name: _generator_state(item, name) for name, item in _named(generators, "generator").items()},
         jax_keys={name: _key_state(item, name) for name, item in _named(jax_keys, "key").items()},
+        seeded=tuple(sorted(_SEEDED)),
     )
 
 
-def restore_seed_state(state: SeedState, generators: Any = None) -> None:
+def mark_seeded(libraries: Iterable[str]) -> None:
+    """Note that the global state of libraries follows from a seed now."""
+    _SEEDED.update(set(libraries) & set(_GLOBAL))
+
+
+def restore_seed_state(state: SeedState | Mapping[str, Any], generators: Any = None) -> None:
     """Put the state of all random generators back.
 
     JAX keys are values: take them with `state.jax_key(name)`.
 
     Args:
-        state: from `get_seed_state` or `load_seed_state`.
+        state: from `get_seed_state` or `load_seed_state`, or the JSON object of one: `checkpoint["rng_state"]`.
         generators: one, or a mapping by name; each is set to the state that was taken under its name.
 
     Raises:
-        BadInputError: a generator has another type than the one the state was taken from, or its name is unknown.
+        BadInputError: it is damaged or no seed state, a generator has another type than the one the state was taken from, or
+            its name is unknown.
         FrameworkMissingError: the state covers a library that is not installed.
     """
+    if not isinstance(state, SeedState):
+        state = seed_state_from_json(state)
     targets = _named(generators, "generator")
     for name, target in targets.items():
         entry = _entry(state.generators, name, "generator")
         if (kind := _kind(target, name)) != entry["kind"]:
             raise BadInputError(f"generator {name!r} is a {kind}, but its state was taken from a {entry['kind']}")
     if state.numpy is not None:
-        require("numpy", "restoring NumPy's seed state").random.set_state(_unplain(state.numpy))
+        require("numpy", "restoring NumPy's seed state").random.set_state(unplain(state.numpy))
     if state.torch is not None:
         _restore_torch(require("torch", "restoring torch's seed state"), state.torch)
     if state.python is not None:
-        random.setstate(_python_tuple(state.python))
+        random.setstate(python_tuple(state.python))
     for name, target in targets.items():
         _restore_generator(target, state.generators[name])
+    _SEEDED.difference_update(name for name in _GLOBAL if getattr(state, name) is not None)
+    mark_seeded(state.seeded)
 
 
 def save_seed_state(
@@ -138,40 +159,29 @@ def seed_state_from_json(value: Any, source: str = "the value") -> SeedState:
     Raises:
         BadInputError: it is something else, or has another version.
     """
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         raise BadInputError(f"{source} is not a seed state: it has no entry format={FORMAT!r}")
     if value.get("version") != VERSION:
         raise BadInputError(f"{source} is a seed state of version {value.get('version')}; this reprotui reads {VERSION}")
-    names = [item.name for item in fields(SeedState)]
+    names = [item.name for item in fields(SeedState) if item.name != "seeded"]
     try:
-        state = SeedState(**{name: value[name] for name in names})
+        # Former states do not say what was seeded.
+        state = SeedState(**{name: value[name] for name in names}, seeded=tuple(map(str, value.get("seeded", ()))))
         for entry in (state.numpy, *state.generators.values(), *state.jax_keys.values()):
-            _unplain(entry)
+            unplain(entry)
         if state.python is not None:
-            _python_tuple(state.python)
+            python_tuple(state.python)
     except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise BadInputError(f"{source} is a damaged seed state: {type(error).__name__}: {error}") from error
     return state
-
-
-def _python_state(state: tuple[Any, ...]) -> dict[str, Any]:
-    version, internal, gauss = state
-    words = base64.b64encode(struct.pack(f"<{len(internal)}I", *internal)).decode()
-    return {"version": version, "words": words, "gauss": None if gauss is None else gauss.hex()}
-
-
-def _python_tuple(state: Mapping[str, Any]) -> tuple[int, tuple[int, ...], float | None]:
-    gauss = None if state["gauss"] is None else float.fromhex(state["gauss"])
-    words = base64.b64decode(state["words"], validate=True)
-    return state["version"], struct.unpack(f"<{len(words) // 4}I", words), gauss
 
 
 def _torch_state(torch: Any) -> dict[str, Any]:
     # Asking for the state of CUDA generators would start CUDA. Before that, all there is is the seed they will start from.
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     return {
-        "cpu": _tensor_text(torch.get_rng_state()),
-        "cuda": None if devices is None else [_tensor_text(device) for device in devices],
+        "cpu": tensor_text(torch.get_rng_state()),
+        "cuda": None if devices is None else [tensor_text(device) for device in devices],
         "initial_seed": torch.initial_seed(),
     }
 
@@ -185,8 +195,8 @@ def _restore_torch(torch: Any, state: Mapping[str, Any]) -> None:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         raise BadInputError(f"the seed state holds {len(devices)} CUDA generators, but this machine has {count} devices")
     else:
-        torch.cuda.set_rng_state_all([_text_tensor(torch, device) for device in devices])
-    torch.set_rng_state(_text_tensor(torch, state["cpu"]))
+        torch.cuda.set_rng_state_all([text_tensor(torch, device) for device in devices])
+    torch.set_rng_state(text_tensor(torch, state["cpu"]))
 
 
 def _kind(generator: Any, name: str) -> str:
@@ -208,19 +218,19 @@ def _kind(generator: Any, name: str) -> str:
 def _generator_state(generator: Any, name: str) -> dict[str, Any]:
     kind = _kind(generator, name)
     if kind.startswith("numpy."):
-        return {"kind": kind, "state": _plain(generator.bit_generator.state)}
+        return {"kind": kind, "state": plain(generator.bit_generator.state)}
     if kind.startswith("torch."):
-        return {"kind": kind, "device": str(generator.device), "state": _tensor_text(generator.get_state())}
-    return {"kind": kind, "state": _python_state(generator.getstate())}
+        return {"kind": kind, "device": str(generator.device), "state": tensor_text(generator.get_state())}
+    return {"kind": kind, "state": python_state(generator.getstate())}
 
 
 def _restore_generator(generator: Any, entry: Mapping[str, Any]) -> None:
     if entry["kind"].startswith("numpy."):
-        generator.bit_generator.state = _unplain(entry["state"])
+        generator.bit_generator.state = unplain(entry["state"])
     elif entry["kind"].startswith("torch."):
-        generator.set_state(_text_tensor(loaded("torch"), entry["state"]))
+        generator.set_state(text_tensor(loaded("torch"), entry["state"]))
     else:
-        generator.setstate(_python_tuple(entry["state"]))
+        generator.setstate(python_tuple(entry["state"]))
 
 
 def _new_generator(entry: Mapping[str, Any], name: str) -> Any:
@@ -242,49 +252,10 @@ def _key_state(key: Any, name: str) -> dict[str, Any]:
     jax = require("jax", "the state of a JAX key")
     numpy = require("numpy", "the state of a JAX key")
     if isinstance(key, jax.Array) and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return {"implementation": str(jax.random.key_impl(key)), "data": _plain(numpy.asarray(jax.random.key_data(key)))}
+        return {"implementation": str(jax.random.key_impl(key)), "data": plain(numpy.asarray(jax.random.key_data(key)))}
     if getattr(key, "dtype", None) == numpy.uint32 and key.ndim >= 1:
-        return {"implementation": None, "data": _plain(numpy.asarray(key))}
+        return {"implementation": None, "data": plain(numpy.asarray(key))}
     raise BadInputError(f"JAX key {name!r} is neither a typed key nor a uint32 array: {type(key).__name__}")
-
-
-def _plain(value: Any) -> Any:
-    """Return NumPy's state dictionaries as JSON values: arrays as base64 of little-endian bytes, floats in hexadecimal."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, float):
-        return {"float": value.hex()}
-    if hasattr(value, "dtype") and hasattr(value, "tobytes"):
-        if value.ndim == 0:
-            return value.item()
-        little = value.astype(value.dtype.newbyteorder("<"))
-        data = base64.b64encode(little.tobytes()).decode()
-        return {"array": data, "dtype": value.dtype.name, "shape": list(value.shape)}
-    return value
-
-
-def _unplain(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    if "array" in value:
-        return _array(value)
-    if "float" in value:
-        return float.fromhex(value["float"])
-    return {key: _unplain(item) for key, item in value.items()}
-
-
-def _array(value: Mapping[str, Any]) -> Any:
-    numpy = require("numpy", "an array of a seed state")
-    data = base64.b64decode(value["array"], validate=True)
-    return numpy.frombuffer(data, dtype=numpy.dtype(value["dtype"]).newbyteorder("<")).reshape(value["shape"]).copy()
-
-
-def _tensor_text(tensor: Any) -> str:
-    return base64.b64encode(bytes(tensor.cpu().numpy())).decode()
-
-
-def _text_tensor(torch: Any, text: str) -> Any:
-    return torch.frombuffer(bytearray(base64.b64decode(text, validate=True)), dtype=torch.uint8)
 
 
 def _named(items: Any, name: str) -> dict[str, Any]:

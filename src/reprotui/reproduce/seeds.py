@@ -4,7 +4,7 @@ import operator
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -12,32 +12,40 @@ from typing import Any
 from reprotui.errors import BadInputError
 from reprotui.reproduce.determinism import DeterministicConfig
 from reprotui.reproduce.frameworks import choose, installed, jax_has_gpu, jax_is_initialised, loaded, require
-from reprotui.reproduce.seed_state import SeedState, get_seed_state, restore_seed_state
+from reprotui.reproduce.seed_state import SeedState, get_seed_state, mark_seeded, restore_seed_state
+from reprotui.reproduce.values import Record
 
 MAX_SEED = 2**32 - 1
 """The largest seed that every library takes as it is: NumPy's global state has 32 bits, and so has a JAX seed without x64."""
 
+PRNG = "threefry2x32"
+"""The implementation of root keys, named so that no configuration of jax changes the numbers."""
 
-@dataclass(frozen=True)
-class SeedInfo:
-    """What a seed was given to.
 
-    `seeded` are the libraries whose global state was set; `notes` says what the seed does not reach. `jax_key` and
-    `generator` are values: JAX and NumPy's modern interface have no global state to set.
+@dataclass(frozen=True, eq=False)
+class SeedInfo(Record):
+    """What a seed was given to, and the settings that were then in force; a mapping too: `info["seed"]`, `dict(info)`.
+
+    `seeded` are the libraries whose global state was set; `notes` says what the seed does not reach. `cuda_device_count` GPUs
+    of torch were seeded. `cudnn_deterministic`, `cudnn_benchmark` and `use_deterministic_algorithms` are torch's settings, None
+    where it was not seeded. `jax_key` and `generator` are values and no entries of the mapping: JAX and NumPy's modern
+    interface have no global state to set.
     """
 
     seed: int
     deterministic: bool
     benchmark: bool
     seeded: tuple[str, ...]
-    cuda_devices: int = 0
     notes: tuple[str, ...] = ()
+    cuda_available: bool = False
+    cuda_device_count: int = 0
+    cudnn_deterministic: bool | None = None
+    cudnn_benchmark: bool | None = None
+    use_deterministic_algorithms: bool | None = None
 
     @cached_property
     def jax_key(self) -> Any:
         """The typed JAX root key of the seed, threefry; imports jax when it is first asked for."""
-        from reprotui.reproduce.streams import create_reproducible_rng
-
         return create_reproducible_rng(self.seed)
 
     @cached_property
@@ -47,18 +55,12 @@ class SeedInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object, for a run's config or a checkpoint."""
-        return {
-            "seed": self.seed,
-            "deterministic": self.deterministic,
-            "benchmark": self.benchmark,
-            "seeded": list(self.seeded),
-            "cuda_devices": self.cuda_devices,
-            "notes": list(self.notes),
-        }
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**own, "seeded": list(self.seeded), "notes": list(self.notes)}
 
 
 def set_global_seed(
-    seed: int, deterministic: bool = True, benchmark: bool = False, *, frameworks: Sequence[str] | str | None = None
+    seed: int = 42, deterministic: bool = True, benchmark: bool = False, *, frameworks: Sequence[str] | str | None = None
 ) -> SeedInfo:
     """Seed everything that has a global state, and by default switch deterministic mode on.
 
@@ -89,15 +91,15 @@ def set_global_seed(
         if late_but_harmless:
             config = config.without_xla()
         config.apply()
-    devices = seed_libraries(seed, names)
+    _seed_libraries(seed, names)
     if not deterministic and "torch" in names:
         cudnn = require("torch", "set_global_seed").backends.cudnn
         cudnn.benchmark, cudnn.deterministic = benchmark, False
-    return SeedInfo(seed, deterministic, benchmark, names, devices, notes)
+    return SeedInfo(seed, deterministic, benchmark, names, notes, **_torch_settings(names))
 
 
-set_seed = set_global_seed
-"""The short name of `set_global_seed`."""
+set_seed = set_global_seeds = set_global_seed
+"""Other names of `set_global_seed`."""
 
 
 def check_seed(seed: Any) -> int:
@@ -115,9 +117,23 @@ def check_seed(seed: Any) -> int:
     return value
 
 
-def seed_libraries(seed: int, names: Sequence[str]) -> int:
-    """Set the global states of the named libraries, and return the number of CUDA devices that were seeded."""
-    devices = 0
+def create_reproducible_rng(seed: int = 42, implementation: str = PRNG) -> Any:
+    """Return the typed JAX root key of a seed.
+
+    Args:
+        seed: 0 to 2**32 - 1.
+        implementation: `threefry2x32`, `rbg` or `unsafe_rbg`; named in the key, whatever jax's configuration says.
+
+    Raises:
+        FrameworkMissingError: jax is not installed.
+        BadInputError: the seed is out of range.
+    """
+    seed = check_seed(seed)
+    return require("jax", "create_reproducible_rng").random.key(seed, impl=implementation)
+
+
+def _seed_libraries(seed: int, names: Sequence[str]) -> None:
+    """Set the global states of the named libraries."""
     if "python" in names:
         random.seed(seed)
     if "numpy" in names:
@@ -128,8 +144,22 @@ def seed_libraries(seed: int, names: Sequence[str]) -> int:
         if torch.cuda.is_available():
             # Where CUDA has not started, torch queues this; it must not start because somebody seeds.
             torch.cuda.manual_seed_all(seed)
-            devices = torch.cuda.device_count()
-    return devices
+    mark_seeded(names)
+
+
+def _torch_settings(names: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of a SeedInfo that torch knows; none where it is not seeded."""
+    if "torch" not in names:
+        return {}
+    torch = require("torch", "seeding")
+    available = torch.cuda.is_available()
+    return {
+        "cuda_available": available,
+        "cuda_device_count": torch.cuda.device_count() if available else 0,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "use_deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 class SeedContext:
@@ -150,8 +180,9 @@ class SeedContext:
             if name in ("numpy", "torch"):
                 require(name, "SeedContext")  # first, so that its state before the seed can be taken
         self._before.append(get_seed_state())
-        devices = seed_libraries(self.seed, self._frameworks)
-        return SeedInfo(self.seed, False, False, self._frameworks, devices, _notes(self._frameworks, True))
+        _seed_libraries(self.seed, self._frameworks)
+        notes, settings = _notes(self._frameworks, True), _torch_settings(self._frameworks)
+        return SeedInfo(self.seed, False, False, self._frameworks, notes, **settings)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         restore_seed_state(self._before.pop())

@@ -7,21 +7,20 @@ from typing import Any
 from reprotui.errors import BadInputError
 from reprotui.reproduce.frameworks import require
 from reprotui.reproduce.seeds import check_seed
-
-PRNG = "threefry2x32"
-"""The implementation of root keys, named so that no configuration of jax changes the numbers."""
+from reprotui.reproduce.values import NOT_GIVEN, one_of
 
 
-def generate_deterministic_seeds(base_seed: int, count: int) -> list[int]:
-    """Return distinct 32-bit seeds of independent streams, one a worker.
+def generate_deterministic_seeds(base_seed: int, count: int = NOT_GIVEN, *, num_workers: int = NOT_GIVEN) -> list[int]:
+    """Return `count` (or `num_workers`, which is the same) distinct 32-bit seeds of independent streams, one a worker.
 
     Seed i comes from `numpy.random.SeedSequence(base_seed, spawn_key=(i,))`, so it does not depend on `count`: the first
     seeds of a longer list are the shorter list. Unlike `base_seed + i`, streams of neighbouring base seeds do not overlap.
 
     Raises:
-        BadInputError: the base seed is out of range, or `count` is negative.
+        BadInputError: the base seed is out of range, or `count` is negative, not given, or given twice with two values.
     """
     base_seed = check_seed(base_seed)
+    count = one_of("count", count, "num_workers", num_workers)
     if count < 0:
         raise BadInputError(f"count is {count}: it must be at least 0")
     numpy = require("numpy", "generate_deterministic_seeds")
@@ -65,21 +64,6 @@ def create_reproducible_generator(seed: int, device: str = "cpu") -> Any:
     seed = check_seed(seed)
     torch = require("torch", "create_reproducible_generator")
     return torch.Generator(device=device).manual_seed(seed)
-
-
-def create_reproducible_rng(seed: int, implementation: str = PRNG) -> Any:
-    """Return the typed JAX root key of a seed.
-
-    Args:
-        seed: 0 to 2**32 - 1.
-        implementation: `threefry2x32`, `rbg` or `unsafe_rbg`; named in the key, whatever jax's configuration says.
-
-    Raises:
-        FrameworkMissingError: jax is not installed.
-        BadInputError: the seed is out of range.
-    """
-    seed = check_seed(seed)
-    return require("jax", "create_reproducible_rng").random.key(seed, impl=implementation)
 
 
 def purpose_key(key: Any, purpose: str) -> Any:

@@ -3,7 +3,8 @@
 import importlib.metadata
 import keyword
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -11,9 +12,11 @@ from typing import Any
 
 from reprotui.errors import BadInputError
 from reprotui.reproduce.seeds import check_seed
+from reprotui.reproduce.values import NOT_GIVEN, one_of
 
-FRAMEWORKS = ("jax", "pytorch", "both")
-_SCRIPTS = {"jax": ("jax",), "pytorch": ("torch",), "both": ("jax", "torch")}
+FRAMEWORKS = ("jax", "pytorch")
+_LIBRARIES = {"jax": "jax", "pytorch": "torch"}
+"""What is imported, and names the scripts."""
 _PACKAGES = {"jax": ("jax", "jaxlib"), "torch": ("torch",)}
 _PINS = {"numpy": "2.4.6", "jax": "0.10.2", "jaxlib": "0.10.2", "torch": "2.13.0", "pytest": "9.0.2"}
 """Versions that a project is pinned to where a package is not installed here; those installed are taken otherwise."""
@@ -21,22 +24,40 @@ _PINS = {"numpy": "2.4.6", "jax": "0.10.2", "jaxlib": "0.10.2", "torch": "2.13.0
 
 @dataclass(frozen=True)
 class TemplateConfig:
-    """What to write: the project's name, its framework (`jax`, `pytorch` or `both`), and the numbers of its config."""
+    """What to write: the project, and the numbers of its config.
 
-    name: str
-    framework: str = "jax"
+    Attributes:
+        project_name: its name (also accepted as `name`); None for that of its directory.
+        frameworks: `jax`, `pytorch`, or a list of both (also accepted as `framework`, where `both` is both).
+        seed, steps, batch_size, lr: entries of its config.
+    """
+
+    project_name: str | None = NOT_GIVEN
+    frameworks: Sequence[str] | str = NOT_GIVEN
     seed: int = 42
     steps: int = 200
     batch_size: int = 32
     lr: float = 0.5
+    name: InitVar[str | None] = NOT_GIVEN
+    framework: InitVar[Sequence[str] | str] = NOT_GIVEN
+
+    def __post_init__(self, name: str | None, framework: Sequence[str] | str) -> None:
+        own, other = (item if item is NOT_GIVEN else _listed(item) for item in (self.frameworks, framework))
+        object.__setattr__(self, "frameworks", one_of("frameworks", own, "framework", other, ("jax",)))
+        object.__setattr__(self, "project_name", one_of("project_name", self.project_name, "name", name, None))
 
 
-def create_reproducible_template(directory: Path | str, config: TemplateConfig) -> list[Path]:
+def _listed(frameworks: Sequence[str] | str) -> tuple[str, ...]:
+    names = (frameworks,) if isinstance(frameworks, str) else tuple(frameworks)
+    return FRAMEWORKS if names == ("both",) else tuple(sorted(set(names)))
+
+
+def create_reproducible_template(directory: Path | str, config: TemplateConfig | None = None) -> list[Path]:
     """Write a project.
 
     Args:
         directory: where; it must be empty or absent.
-        config: what.
+        config: what; `TemplateConfig()` by default.
 
     Returns:
         The files, sorted.
@@ -44,9 +65,10 @@ def create_reproducible_template(directory: Path | str, config: TemplateConfig) 
     Raises:
         BadInputError: the directory holds something, or the name, the framework or a number is impossible.
     """
-    directory = Path(directory)
-    _check(directory, config)
-    frameworks = _SCRIPTS[config.framework]
+    directory, config = Path(directory), config or TemplateConfig()
+    name = directory.resolve().name if config.project_name is None else config.project_name
+    _check(directory, name, config)
+    frameworks = tuple(_LIBRARIES[framework] for framework in config.frameworks)
     scripts = [f"train_{framework}.py" for framework in frameworks]
     results = [f"results/{framework}.json" for framework in frameworks]
     gates = [
@@ -54,7 +76,7 @@ def create_reproducible_template(directory: Path | str, config: TemplateConfig) 
         for script, result in zip(scripts, results, strict=True)
     ]
     values = {
-        "name": config.name,
+        "name": name,
         "seed": config.seed,
         "steps": config.steps,
         "batch_size": config.batch_size,
@@ -69,6 +91,7 @@ def create_reproducible_template(directory: Path | str, config: TemplateConfig) 
         "README.md": "README.md",
         "config.json": "config.json",
         ".gitignore": "gitignore",
+        "checkpoints/README.md": "checkpoints.md",
         "config.py": "config.py",
         "data.py": "data.py",
         "tests/conftest.py": "conftest.py",
@@ -87,11 +110,13 @@ def create_reproducible_template(directory: Path | str, config: TemplateConfig) 
     return sorted(directory / name for name in texts)
 
 
-def _check(directory: Path, config: TemplateConfig) -> None:
-    if config.framework not in FRAMEWORKS:
-        raise BadInputError(f"framework {config.framework!r} is unknown: expected one of {', '.join(FRAMEWORKS)}")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", config.name) or keyword.iskeyword(config.name):
-        raise BadInputError(f"{config.name!r} is no name for a project: letters, digits, - and _, a letter first")
+def _check(directory: Path, project: str, config: TemplateConfig) -> None:
+    if not config.frameworks:
+        raise BadInputError(f"no framework is named: expected one of {', '.join(FRAMEWORKS)}, or both")
+    if unknown := next((name for name in config.frameworks if name not in FRAMEWORKS), None):
+        raise BadInputError(f"framework {unknown!r} is unknown: expected one of {', '.join(FRAMEWORKS)}, or both")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", project) or keyword.iskeyword(project):
+        raise BadInputError(f"{project!r} is no name for a project: letters, digits, - and _, a letter first")
     check_seed(config.seed)
     for name in ("steps", "batch_size", "lr"):
         if not getattr(config, name) > 0:

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from reprotui.checksum import NAME
 from reprotui.errors import BadInputError, CannotTellError
-from reprotui.trace.former import ROOTS
+from reprotui.trace.former import FORMER_ROOTS_BYTES, ROOTS
+from reprotui.trace.phases import ROOTS_BYTES
 from reprotui.trace.records import LeafTable
 from reprotui.trace.rows import STEP_COLUMNS, StepRow, in_order, step_row
 from reprotui.trace.schema import APPLICATION_ID, SCHEMA_VERSION, connect_reader
@@ -28,7 +29,8 @@ class TraceFile:
         tables: leaf tables of this very file by version, which never change: what was read before, and is read now.
 
     Attributes:
-        former: its roots may be those that `trace.former` describes.
+        one_update: it is of version 1, with one root for the optimizer and the parameters: what is handed out has both.
+        former: its roots may have the carry that `trace.former` describes.
 
     Raises:
         BadInputError: the file is missing, not a trace, or its beginning is damaged.
@@ -56,6 +58,8 @@ class TraceFile:
                 raise CannotTellError(
                     f"{path} has trace schema {version}, this reprotui reads {SCHEMA_VERSION}: upgrade reprotui"
                 )
+            self.one_update = version < 2
+            self._roots_bytes = FORMER_ROOTS_BYTES if self.one_update else ROOTS_BYTES
             with self._damage():
                 checksum, roots = (self._scalar("SELECT value FROM meta WHERE key = ?", key) for key in ("checksum", "roots"))
             if checksum != NAME:
@@ -107,7 +111,7 @@ class TraceFile:
         """Return the last step up to which records can be read one after the other, in a damaged file."""
         last = None
         with suppress(*DAMAGE):
-            for row in self._rows(-1, -1):
+            for row in self._stored_rows():
                 last = row.step
         return last
 
@@ -125,6 +129,7 @@ class TraceFile:
             said = " ".join(str(error).split())
             raise CannotTellError(f"{self.path} is damaged ({said}): {readable}") from None
 
-    def _rows(self, after: int, limit: int) -> Iterator[StepRow]:
+    def _stored_rows(self, after: int = -1, limit: int = -1) -> Iterator[StepRow]:
         query = f"SELECT {STEP_COLUMNS} FROM steps WHERE step > ? ORDER BY step LIMIT ?"
-        return map(step_row, in_order(self._connection.execute(query, (after, limit)), after))
+        found = in_order(self._connection.execute(query, (after, limit)), after)
+        return (step_row(row, self._roots_bytes) for row in found)

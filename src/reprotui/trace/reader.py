@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprotui.trace.file import TraceFile
-from reprotui.trace.phases import PHASES, ROOTS_BYTES
-from reprotui.trace.records import TABLE_DIGEST_BYTES, LeafTable
+from reprotui.asked import Asked, asked_row
+from reprotui.chance import Chance, chance_row
+from reprotui.trace.not_finite import NotFiniteRow, unpacked
+from reprotui.trace.phases import PHASES
 from reprotui.trace.rows import (
     DECODERS,
     LAST_STEP,
-    STEP_COLUMNS,
+    TORN,
     Event,
     Span,
     StepRow,
     at_most,
     event_row,
     in_order,
-    leaf_table,
     narrowed,
-    step_row,
 )
+from reprotui.trace.versions import VersionedFile
 
 
-class Trace(TraceFile):
-    """A trace opened for reading: all that it holds, whole or row by row; see `TraceFile` for how it is opened."""
+class Trace(VersionedFile):
+    """A trace opened for reading: all that it holds, whole or row by row; see `TraceFile` for how it is opened.
+
+    Records have the roots and phases of today, whatever the version of the trace; `stored_rows` have those that are stored.
+    """
 
     def last_step(self) -> int | None:
         """Return the newest committed step, None while there is none."""
@@ -37,8 +40,8 @@ class Trace(TraceFile):
     def row(self, step: int) -> StepRow | None:
         """Return the record of a step, None where it was not recorded."""
         with self._damage():
-            found = self._connection.execute(f"SELECT {STEP_COLUMNS} FROM steps WHERE step = ?", (step,)).fetchone()
-            return step_row(found) if found else None
+            found = self._rows_between(step, step)
+            return found[0] if found else None
 
     def recorded(self, step: int) -> StepRow:
         """Return the record of a step that was seen to be there."""
@@ -53,6 +56,16 @@ class Trace(TraceFile):
         with self._damage():
             yield from self._rows(after, limit)
 
+    def stored_rows(self) -> Iterator[StepRow]:
+        """Yield all records with their roots as they are stored: those of version 1 where the trace is one."""
+        with self._damage():
+            yield from self._stored_rows()
+
+    def stored_roots(self, step: int) -> bytes:
+        """Return the roots of a step that was seen to be there, as they are stored."""
+        with self._damage():
+            return bytes(self._scalar("SELECT roots FROM steps WHERE step = ?", step))
+
     def previous_step(self, step: int) -> int | None:
         """Return the last recorded step before this one."""
         with self._damage():
@@ -64,8 +77,7 @@ class Trace(TraceFile):
             found = self._connection.execute("SELECT step, loss, roots FROM steps ORDER BY step").fetchall()
             steps = np.array([row[0] for row in found], np.int64)
             losses = np.array([np.nan if row[1] is None else row[1] for row in found], np.float64)
-            roots = np.frombuffer(b"".join(row[2] for row in found), "<u8").reshape(len(found), len(PHASES))
-            return steps, losses, roots
+            return steps, losses, self._roots_now(steps, b"".join(row[2] for row in found))
 
     def span(self, after: int, limit: int) -> Span | None:
         """Describe at most `limit` records behind step `after`, without a Python object a row; None where there is none.
@@ -93,7 +105,7 @@ class Trace(TraceFile):
         """Return the steps recorded from `first` to `last`, both included, and their roots as uint64[steps, phases]."""
         query = (
             "SELECT min(step), max(step), count(*), CAST(group_concat(roots, '') AS BLOB), "
-            f"sum(typeof(roots) = 'blob' AND length(roots) = {ROOTS_BYTES}) FROM "
+            f"sum(typeof(roots) = 'blob' AND length(roots) = {self._roots_bytes}) FROM "
             "(SELECT step, roots FROM steps WHERE step BETWEEN ? AND ? ORDER BY step)"
         )
         with self._damage():
@@ -102,7 +114,8 @@ class Trace(TraceFile):
                 return range(0), np.zeros((0, len(PHASES)), np.uint64)
             if whole != count or low < first or high > last:
                 raise ValueError(f"records between steps {first} and {last} lost their form")
-            return self._steps_between(low, high, count), np.frombuffer(roots, "<u8").reshape(count, len(PHASES))
+            steps = self._steps_between(low, high, count)
+            return steps, self._roots_now(steps, roots)
 
     def versions_between(self, first: int, last: int) -> NDArray[np.int64]:
         """Return the version of the leaf table of each step recorded from `first` to `last`."""
@@ -115,9 +128,8 @@ class Trace(TraceFile):
 
     def rows_between(self, first: int, last: int) -> list[StepRow]:
         """Return the records from step `first` to `last`, both included."""
-        query = f"SELECT {STEP_COLUMNS} FROM steps WHERE step BETWEEN ? AND ? ORDER BY step"
         with self._damage():
-            return [step_row(found) for found in in_order(self._connection.execute(query, (first, last)), first - 1)]
+            return self._rows_between(first, last)
 
     def _steps_between(self, first: int, last: int, count: int) -> range | NDArray[np.int64]:
         """Return these recorded steps: a range where they are evenly spaced, which takes no memory."""
@@ -139,30 +151,6 @@ class Trace(TraceFile):
         dtype = next((spec.dtype for spec in self.table(version).specs if spec.path == "loss"), "")
         return DECODERS.get(dtype)
 
-    def tables(self) -> dict[int, bytes]:
-        """Return the digest of every version of the leaf table."""
-        with self._damage():
-            found = self._connection.execute("SELECT version, digest FROM leaf_tables").fetchall()
-            if not all(isinstance(digest, bytes) and len(digest) == TABLE_DIGEST_BYTES for _, digest in found):
-                raise ValueError("the digests of the leaf tables lost their form")
-            return dict(found)
-
-    def table(self, version: int) -> LeafTable:
-        """Return a version of the leaf table."""
-        if version not in self._tables:
-            table = self.written_table(version)
-            with self._damage():
-                if self.tables().get(version) != table.digest:
-                    raise ValueError(f"leaf table {version} is not the one that its digest stands for")
-            self._tables[version] = table
-        return self._tables[version]
-
-    def written_table(self, version: int) -> LeafTable:
-        """Return a version of the leaf table as it stands there, whatever its digest says; empty where there is none."""
-        query = "SELECT phase, path, dtype, shape FROM leaves WHERE version = ? ORDER BY id"
-        with self._damage():
-            return leaf_table(version, self._connection.execute(query, (version,)).fetchall())
-
     def leaf_checksums(self, step: int) -> NDArray[np.uint64] | None:
         """Return the checksums of a step's leaves in table order, None where leaf rows were not written."""
         blob = self._leaf_blob("leaf_checksums", step)
@@ -172,6 +160,39 @@ class Trace(TraceFile):
         """Return float32[leaves, 2] of L2 norm and max |x|, None where statistics were not taken."""
         blob = self._leaf_blob("leaf_stats", step)
         return None if blob is None else np.frombuffer(blob, "<f4").reshape(-1, 2)
+
+    def not_finite_at(self, step: int) -> NotFiniteRow | None:
+        """Return which leaves hold what is not finite at a step; None where none ever did until then, or nobody looked."""
+        with self._damage():
+            if not self._has("not_finite"):
+                return None
+            (at,) = self._connection.execute("SELECT max(step) FROM not_finite WHERE step <= ?", (step,)).fetchone()
+        return next(iter(self.not_finite(at - 1, 1) or ()), None) if isinstance(at, int) else None
+
+    def not_finite(self, after: int = -1, limit: int = -1) -> list[NotFiniteRow] | None:
+        """Return which leaves hold what is not finite, from which record behind a step on; None where that was not recorded."""
+        query = "SELECT step, leaves, version FROM not_finite LEFT JOIN steps USING (step) WHERE step > ? ORDER BY step LIMIT ?"
+        with self._damage():
+            if not self._has("not_finite"):
+                return None
+            rows = []
+            for step, leaves, version in in_order(self._connection.execute(query, (after, limit)), after):
+                found, table = unpacked(leaves), self.table(version)
+                if found and found[-1] >= len(table.specs):
+                    raise ValueError(f"the record of step {step} has no leaf {found[-1]}")
+                rows.append(NotFiniteRow(step, table, found))
+            return rows
+
+    def losses_not_finite(self) -> list[tuple[int, bool]]:
+        """Return from which steps on losses are NaN or infinite, or finite again."""
+        # SQLite has no NaN: it keeps one as NULL.
+        lost = "(loss IS NULL OR abs(loss) > 1.7976931348623157e308)"
+        query = (
+            f"SELECT step, now FROM (SELECT step, {lost} AS now, lag({lost}, 1, 0) OVER (ORDER BY step) AS before FROM steps "
+            "WHERE loss_bits IS NOT NULL) WHERE now <> before ORDER BY step"
+        )
+        with self._damage():
+            return [(step, bool(now)) for step, now in in_order(self._connection.execute(query), -1)]
 
     def _leaf_blob(self, kind: str, step: int) -> bytes | None:
         """Return 8 bytes for each leaf of a step."""
@@ -202,10 +223,41 @@ class Trace(TraceFile):
     def calls(self, step: int) -> dict[str, int]:
         """Return how many calls of which functions lie in a step's record; empty where no observer counted them."""
         with self._damage():
-            if not self._scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'calls'"):
-                return {}  # a trace of a former version
+            if not self._has("calls"):
+                return {}
             found = self._scalar("SELECT calls FROM calls WHERE step <= ? ORDER BY step DESC LIMIT 1", step)
             return {str(name): int(count) for name, count in json.loads(found).items()} if found else {}
+
+    def iteration_losses(self, step: int) -> list[float | str]:
+        """Return the losses of the iterations of a loop inside a step's record; empty where there are none."""
+        row = self.row(step)
+        with self._damage():
+            return [] if row is None else row.losses()
+
+    def numbers(self, row: StepRow) -> tuple[tuple[str, float], ...]:
+        """Return name and value of the metrics of a record that are one number each."""
+        with self._damage():
+            return row.numbers()
+
+    def chance(self) -> list[Chance]:
+        """Return where chance and data from outside entered the run, in order; empty where nobody looked."""
+        query = "SELECT id, step, kind, source, path, line, text, value FROM chance ORDER BY id"
+        with self._damage():
+            if not self._has("chance"):
+                return []
+            return [chance_row(row) for row in in_order(self._connection.execute(query), 0)]
+
+    def asked(self, first: int, last: int) -> dict[int, Asked]:
+        """Return what networks were asked before the steps from `first` to `last`; empty where nobody looked."""
+        query = "SELECT step, networks, which, digests FROM asked WHERE step BETWEEN ? AND ? ORDER BY step"
+        with self._damage():
+            if not self._has("asked"):
+                return {}
+            return {row[0]: asked_row(row) for row in in_order(self._connection.execute(query, (first, last)), -1)}
+
+    def _has(self, table: str) -> bool:
+        """Say whether the trace has a table that those of former versions have not."""
+        return bool(self._scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     def statistics_step(self, step: int) -> int | None:
         """Return the last step, at or before this one, at which norms and maxima were taken."""
@@ -217,6 +269,12 @@ class Trace(TraceFile):
         query = "SELECT id, time_ns, kind, text FROM events WHERE id > ? ORDER BY id"
         with self._damage():
             return [event_row(row) for row in in_order(self._connection.execute(query, (after,)), after)]
+
+    def torn(self) -> tuple[str, ...]:
+        """Return what the run said of values whose copies on several devices are not equal."""
+        query = "SELECT id, text FROM events WHERE kind = ? ORDER BY id"
+        with self._damage():
+            return tuple(str(text) for _, text in in_order(self._connection.execute(query, (TORN,)), 0))
 
     def find_root(self, offset: int, root: bytes) -> int | None:
         """Return the first step whose roots hold these 8 bytes at this offset, None where none does."""

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reprotui.checksum import LeafSpec
-from reprotui.trace.phases import PHASE_INDEX
+from reprotui.trace.phases import PHASE_INDEX, UPDATE
 
 CHAIN_BYTES = 16
 TABLE_DIGEST_BYTES = 16
 GENESIS = bytes(CHAIN_BYTES)
 """The chain before the first record."""
+
+
+LOSSES = "losses of iterations"
+"""The metric that holds the loss of each iteration where a record is a call with a loop inside: its loss is the last of them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class LeafTable:
         return tuple(bounds)
 
     def __post_init__(self) -> None:
-        order = [PHASE_INDEX[phase] for phase in self.phases]
+        order = [PHASE_INDEX["optimizer" if phase == UPDATE else phase] for phase in self.phases]
         if order != sorted(order):
             raise ValueError("the leaves of a table must stand in phase order")
 
@@ -52,7 +56,9 @@ class Record:
     `loss` is the readable value and `loss_bits` its raw IEEE bits as an unsigned integer (of the width of the loss's
     own dtype); both None where there is no loss. `roots` holds 8 bytes a phase, little-endian, zero for an absent one.
     `leaf_checksums` is uint64 little-endian in table order, `leaf_stats` float32 (L2 norm, max |x|) in table order;
-    either may be None. `calls` says how many calls of which functions lie in it, as JSON, where an observer knows.
+    either may be None. `not_finite` are the leaves with a NaN or an infinity (`trace.not_finite.packed`). `calls` says how many
+    calls of which functions lie in it, as JSON, where an observer knows. `torn` are leaves
+    whose copies on several devices are not equal, each with what is to be said of it.
     """
 
     step: int
@@ -64,7 +70,9 @@ class Record:
     metrics: str | None = None
     leaf_checksums: bytes | None = None
     leaf_stats: bytes | None = None
+    not_finite: bytes = b""
     calls: str | None = None
+    torn: tuple[tuple[str, str], ...] = ()
 
 
 def next_chain(previous: bytes, step: int, loss_bits: int | None, roots: bytes, table_digest: bytes) -> bytes:

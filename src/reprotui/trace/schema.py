@@ -7,7 +7,8 @@ from pathlib import Path
 
 from reprotui.disk import mount_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Traces of version 1 have one root for optimizer and parameters: `trace.former` reads them."""
 APPLICATION_ID = 0x52505455
 """`RPTU`: tells a trace from any other SQLite file."""
 
@@ -28,12 +29,18 @@ CREATE TABLE steps (
 ) STRICT;
 CREATE TABLE leaf_checksums (step INTEGER PRIMARY KEY, blob BLOB NOT NULL) STRICT;
 CREATE TABLE leaf_stats (step INTEGER PRIMARY KEY, blob BLOB NOT NULL) STRICT;
+CREATE TABLE not_finite (step INTEGER PRIMARY KEY, leaves BLOB NOT NULL) STRICT;
 CREATE TABLE calls (step INTEGER PRIMARY KEY, calls TEXT NOT NULL) STRICT;
+CREATE TABLE chance (
+    id INTEGER PRIMARY KEY, step INTEGER NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL, path TEXT NOT NULL,
+    line INTEGER NOT NULL, text TEXT NOT NULL, value TEXT
+) STRICT;
+CREATE TABLE asked (step INTEGER PRIMARY KEY, networks TEXT NOT NULL, which BLOB NOT NULL, digests BLOB NOT NULL) STRICT;
 CREATE TABLE events (id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL) STRICT;
 CREATE VIEW roots AS SELECT step,
     hex(substr(roots, 1, 8)) AS init, hex(substr(roots, 9, 8)) AS batch, hex(substr(roots, 17, 8)) AS rng,
-    hex(substr(roots, 25, 8)) AS forward, hex(substr(roots, 33, 8)) AS grads, hex(substr(roots, 41, 8)) AS "update"
-    FROM steps;
+    hex(substr(roots, 25, 8)) AS forward, hex(substr(roots, 33, 8)) AS grads,
+    hex(substr(roots, 41, 8)) AS optimizer, hex(substr(roots, 49, 8)) AS params FROM steps;
 """
 
 _NETWORK = {

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reprotui.asked import Asked
+from reprotui.chance import Chance
 from reprotui.checksum import NAME
 from reprotui.disk import ROOM, with_disk
 from reprotui.errors import WorkerFailedError
 from reprotui.trace.former import ROOTS
-from reprotui.trace.history import History, copy_history
+from reprotui.trace.history import History, copy_history, signed, write_table
 from reprotui.trace.records import LeafTable, Record, next_chain
+from reprotui.trace.rows import TORN
 from reprotui.trace.schema import connect_writer
 
 GATHER_SECONDS = 0.05
@@ -28,12 +31,12 @@ FOLD_SECONDS = 2.0
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
 
+TORN_SAID = 20
+"""Leaves with copies that are not equal before no more is said of others."""
+
 RESERVE_SUFFIX = "-reserve"
 """Of a file beside the trace while it is written: room that is given back at the end. On a disk that another, or the trace
 itself, has filled, a run can thus still write down why it ended."""
-
-_SIGN = 1 << 63
-_WRAP = 1 << 64
 
 
 class TraceWriter:
@@ -61,8 +64,8 @@ class TraceWriter:
                 self._reserve.unlink()
             raise WorkerFailedError(f"{path} cannot be created: {with_disk(error, path)}") from None
         self._path = path
-        self._queue: queue.Queue[Callable[[], Record] | tuple[str, str, int] | threading.Event | None] = queue.Queue(
-            PENDING_RECORDS
+        self._queue: queue.Queue[Callable[[], Record | Asked] | Chance | tuple[str, str, int] | threading.Event | None] = (
+            queue.Queue(PENDING_RECORDS)
         )
         self._hurry = threading.Event()
         self._error: BaseException | None = None
@@ -72,7 +75,10 @@ class TraceWriter:
         self._last_step = before.last_step
         self._count, self._leaf_rows = before.records, before.leaf_rows
         self._calls: str | None = None
-        self._in_transaction = False
+        self._not_finite = before.not_finite
+        self.on_record: Callable[[Record], None] = lambda record: None
+        """Called with each record once it is written, on the writer's thread."""
+        self._torn: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
 
@@ -86,6 +92,16 @@ class TraceWriter:
         self._check()
         self._queue.put((kind, text, time.time_ns()))
 
+    def chance(self, found: Chance) -> None:
+        """Queue a place where chance or data from outside entered the run."""
+        self._check()
+        self._queue.put(found)
+
+    def asked(self, pending: Callable[[], Asked]) -> None:
+        """Queue what networks were asked before a step; the callable runs on the writer's thread, like that of a record."""
+        self._check()
+        self._queue.put(pending)
+
     def flush(self) -> None:
         """Return when everything queued so far is committed."""
         done = threading.Event()
@@ -93,6 +109,11 @@ class TraceWriter:
         self._hurry.set()
         done.wait()
         self._check()
+
+    @property
+    def torn(self) -> list[str]:
+        """Return what was said of leaves whose copies are not equal; whole once the trace is sealed."""
+        return list(self._torn.values())
 
     def seal(self) -> dict[str, Any]:
         """Commit everything, fold the journal into the one file, close it, and return the seal for the manifest.
@@ -187,18 +208,26 @@ class TraceWriter:
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
 
-    def _write(self, item: Callable[[], Record] | tuple[str, str, int]) -> None:
+    def _write(self, item: Callable[[], Record | Asked] | Chance | tuple[str, str, int]) -> None:
         try:
-            record = None if isinstance(item, tuple) else item()
+            found = item if isinstance(item, Chance | tuple) else item()
         except BaseException:
             self._commit()  # the records before the one that failed are whole
             raise
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN")
-        if record is not None:
-            self._write_record(record)
-        elif isinstance(item, tuple):
-            kind, text, time_ns = item
+        if isinstance(found, Record):
+            self._write_record(found)
+        elif isinstance(found, Asked):
+            row = found.step, "\n".join(found.networks), found.which, found.digests
+            self._connection.execute("INSERT INTO asked VALUES (?, ?, ?, ?)", row)
+        elif isinstance(found, Chance):
+            self._connection.execute(
+                "INSERT INTO chance (step, kind, source, path, line, text, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (found.step, found.kind, found.source, found.path, found.line, found.text, found.value),
+            )
+        else:
+            kind, text, time_ns = found
             self._connection.execute("INSERT INTO events (time_ns, kind, text) VALUES (?, ?, ?)", (time_ns, kind, text))
 
     def _write_record(self, record: Record) -> None:
@@ -206,35 +235,39 @@ class TraceWriter:
         if version is None:
             version = self._write_table(record.table)
         chain = next_chain(self._chain, record.step, record.loss_bits, record.roots, record.table.digest)
-        bits = record.loss_bits
-        signed = None if bits is None else bits - _WRAP if bits >= _SIGN else bits
         execute = self._connection.execute
         execute(
             "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (record.step, record.time_ns, record.loss, signed, record.metrics, version, record.roots, chain),
+            (record.step, record.time_ns, record.loss, signed(record.loss_bits), record.metrics, version, record.roots, chain),
         )
         if record.leaf_checksums is not None:
             execute("INSERT INTO leaf_checksums VALUES (?, ?)", (record.step, record.leaf_checksums))
             self._leaf_rows += 1
         if record.leaf_stats is not None:
             execute("INSERT INTO leaf_stats VALUES (?, ?)", (record.step, record.leaf_stats))
+        if (now := (version, record.not_finite)) != self._not_finite and (record.not_finite or self._not_finite[1]):
+            execute("INSERT INTO not_finite VALUES (?, ?)", (record.step, record.not_finite))
+            self._not_finite = now
         if record.calls is not None and record.calls != self._calls:
             # They are the same in nearly all records: a row says what holds from its step on.
             execute("INSERT INTO calls VALUES (?, ?)", (record.step, record.calls))
             self._calls = record.calls
+        self._write_torn(record)
         self._chain = chain
         self._last_step = record.step
         self._count += 1
+        self.on_record(record)
+
+    def _write_torn(self, record: Record) -> None:
+        """Say once of each leaf that its copies are not equal: most stay so from there on."""
+        for leaf, text in record.torn:
+            if leaf not in self._torn and len(self._torn) < TORN_SAID:
+                self._torn[leaf] = text
+                row = record.time_ns, TORN, text
+                self._connection.execute("INSERT INTO events (time_ns, kind, text) VALUES (?, ?, ?)", row)
 
     def _write_table(self, table: LeafTable) -> int:
         version = len(self._tables)
-        self._connection.execute("INSERT INTO leaf_tables VALUES (?, ?)", (version, table.digest))
-        self._connection.executemany(
-            "INSERT INTO leaves VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (version, index, phase, spec.path, spec.dtype, ",".join(map(str, spec.shape)))
-                for index, (phase, spec) in enumerate(zip(table.phases, table.specs, strict=True))
-            ],
-        )
+        write_table(self._connection, version, table)
         self._tables[table.digest] = version
         return version

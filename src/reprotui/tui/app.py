@@ -1,11 +1,13 @@
 """The application: which screen, theme, signs, keys; everything else is in the screens."""
 
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter
@@ -16,7 +18,7 @@ from reprotui.foreign import visible
 from reprotui.settings import Settings, load_settings, remember, remembered
 from reprotui.tui.actions import ACTIONS, EVERYWHERE
 from reprotui.tui.filters import AsciiFilter, UnseenFilter
-from reprotui.tui.screens.base import ActionScreen, _binding
+from reprotui.tui.screens.base import ActionScreen, binding
 from reprotui.tui.symbols import choose
 from reprotui.tui.theme import NAMES, THEMES
 
@@ -45,7 +47,7 @@ class DashboardApp(App[int]):
     TITLE = "reprotui"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    BINDINGS: ClassVar[list[BindingType]] = [_binding(item) for item in ACTIONS if item.screen == EVERYWHERE]
+    BINDINGS: ClassVar[list[BindingType]] = [binding(item) for item in ACTIONS if item.screen == EVERYWHERE]
     COMMANDS: ClassVar[set[Any]] = App.COMMANDS | {_step_provider}
 
     def __init__(
@@ -60,7 +62,11 @@ class DashboardApp(App[int]):
         self._last_filters = [UnseenFilter(), *([AsciiFilter()] if self.symbols.ascii else [])]
         self.keymap_settings = dict(self.settings.keys)
         self._paths = list(paths)
+        self.learn: str | None = None
+        """What is opened where there are no paths: a lesson by its name, the list of them where it is empty; None for Home."""
         self._processes = dict(processes or {})
+        self.to_finish: list[Callable[[], Sequence[Path]]] = []
+        """What races that were started here leave to be done when nobody watches any more."""
         for item in THEMES:
             self.register_theme(item)
         theme = str(remembered().get("theme") or self.settings.theme)
@@ -80,9 +86,14 @@ class DashboardApp(App[int]):
         if self._paths:
             self.open_runs(self._paths, self._processes, self._at_divergence)
         else:
-            from reprotui.tui.screens.home import HomeScreen
+            from reprotui.tui.screens.home import LESSONS, RUNS, HomeScreen
 
-            self.push_screen(HomeScreen(self.runs_directory))
+            self.push_screen(HomeScreen(self.runs_directory, RUNS if self.learn is None else LESSONS))
+            if self.learn:
+                from reprotui.lessons.catalog import find_lesson
+                from reprotui.tui.screens.lesson import LessonScreen
+
+                self.push_screen(LessonScreen(self.runs_directory, find_lesson(self.learn)))
 
     def open_runs(
         self, paths: Sequence[Path], processes: Mapping[str, Any] | None = None, at_divergence: str | None = None
@@ -99,6 +110,12 @@ class DashboardApp(App[int]):
             return
         at_divergence = at_divergence or ("stop" if self.settings.stop_at_divergence else None)
         self.push_screen(RaceScreen(runs, processes or {}, at_divergence))
+
+    def open_started(self, started: Any) -> None:
+        """Open a race that was just started here."""
+        if started.finish is not None:
+            self.to_finish.append(started.finish)
+        self.open_runs([started.path], started.processes, started.at_divergence)
 
     def copy(self, text: str, what: str) -> None:
         """Copy to the terminal's clipboard and to a file, and say both: many terminals drop the sequence silently."""
@@ -130,10 +147,17 @@ class DashboardApp(App[int]):
 
     def action_help(self) -> None:
         """Show the keys of the current screen."""
+        self._explain(on_legend=False)
+
+    def action_legend(self) -> None:
+        """Show what signs and words mean."""
+        self._explain(on_legend=True)
+
+    def _explain(self, on_legend: bool) -> None:
         from reprotui.tui.screens.help import HelpScreen
 
         if isinstance(self.screen, ActionScreen):
-            self.push_screen(HelpScreen(self.screen.NAME, self.symbols, self.keymap_settings))
+            self.push_screen(HelpScreen(self.screen.NAME, self.symbols, self.keymap_settings, on_legend))
 
     def action_theme(self) -> None:
         """Take the next theme, and remember it."""
@@ -172,6 +196,13 @@ class DashboardApp(App[int]):
         """Leave; runs go on."""
         self.exit(0)
 
+    async def on_event(self, event: events.Event) -> None:
+        if not (self._exit and isinstance(event, events.InputEvent)):  # keys behind `q` find nothing that could answer
+            await super().on_event(event)
+
+    async def run_action(self, *arguments: Any, **options: Any) -> bool:
+        return False if self._exit else await super().run_action(*arguments, **options)
+
     def get_system_commands(self, screen: Any) -> Any:
         """Fill the palette from the table of actions: those of this screen, then those that hold everywhere."""
         from reprotui.tui.palette import commands
@@ -182,9 +213,13 @@ class DashboardApp(App[int]):
 
 def run_dashboard(
     runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: Mapping[str, Any] | None = None,
-    at_divergence: str | None = None,
+    at_divergence: str | None = None, learn: str | None = None,
 ) -> int:  # fmt: skip
     """Open the dashboard and return its exit code; it gives way to the runs that it watches.
+
+    Args:
+        runs, paths, symbols, processes, at_divergence: see `DashboardApp`.
+        learn: the lesson that is opened, an empty name for the list of them, None for neither.
 
     Raises:
         Exception: an error that nobody foresaw, of whatever thread, once the terminal is as it was.
@@ -193,11 +228,21 @@ def run_dashboard(
 
     give_way()
     app = DashboardApp(runs, paths, symbols=symbols, processes=processes, at_divergence=at_divergence)
+    app.learn = learn
     before, threading.excepthook = threading.excepthook, app.thread_failed
     try:
         code = app.run()
     finally:
         threading.excepthook = before
+        _finish(app.to_finish)
     if app._exception is not None:
         raise app._exception
     return int(code or 0) or int(app.return_code or 0)
+
+
+def _finish(calls: Sequence[Callable[[], Sequence[Path]]]) -> None:
+    """Clean up after races that were started from the form; say what runs that go on still need."""
+    left = [path for call in calls for path in call()]
+    if left:
+        places = ", ".join(map(str, left))
+        print(visible(f"the runs go on in {places}: afterwards, git worktree remove --force each"), file=sys.stderr)

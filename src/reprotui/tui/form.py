@@ -1,26 +1,28 @@
-"""The form of a new race as a value: experiment, fields, and what each run has other than the defaults. No textual here."""
+"""The form of a new race as a value: experiment or scripts, and what each run has other than the defaults. No textual here."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reprotui.tui import form_options
+from reprotui.tui.form_options import AT_DIVERGENCE, BY_NAME, GO_ON, REPEAT, TOLERANCE, YES
+
 if TYPE_CHECKING:  # configs need pydantic, which the screen does not wait for
     from reprotui.experiments.form import FormField
+    from reprotui.race.script_race import Source
     from reprotui.race.start import Started
 
 LABELS = "abcdefgh"
 EXPERIMENT, NAME = "experiment", "name"
 """Rows of the race itself; a config field of the same name is told apart by `Row.race`."""
-RECORDING = {
-    "every": ("1", "record every K-th step (≥ 1)"),
-    "leaves-every": ("1", "store the leaves of every K-th record (≥ 1)"),
-    "stats-every": ("20", "norms and maxima, for the eye, every K records (≥ 1)"),
-}
-"""How much is recorded, the same for all runs: options of the command line with their defaults and what they mean."""
+SCRIPT = "script"
+"""Stands in the place of an experiment where anybody's own scripts are raced."""
+COMMAND, FOLDER, REVISION = "command", "folder", "revision"
+"""Fields of a run that is a script."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +41,47 @@ class Row:
 
 @dataclass(frozen=True)
 class RaceForm:
-    """What was filled in; texts are as typed. `runs` and `recording` hold only what is not the default."""
+    """What was filled in; texts are as typed. `runs` and `options` (see `form_options`) hold only what is not the default."""
 
     experiment: str
     name: str = ""
     fields: tuple[FormField, ...] = ()
     runs: tuple[Mapping[str, str], ...] = ({}, {})
-    recording: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def scripts(self) -> bool:
+        """Say whether the runs are scripts, and no experiment."""
+        return self.experiment == SCRIPT
+
+    @property
+    def summary(self) -> tuple[str, str]:
+        """Return how many runs there are of what, and in how much they differ."""
+        differing = sum(self.differs(field) for field in self.fields)
+        what = "1 field differs" if differing == 1 else f"{differing} fields differ" if differing else "the same in each"
+        return f"{len(self.runs) * self.repeat} runs of {'scripts' if self.scripts else self.experiment}", what
+
+    @property
+    def repeat(self) -> int:
+        """Return how often each column is started; 1 where what stands there is no number."""
+        text = self.race_text(REPEAT)
+        return int(text) if form_options.is_count(text) else 1
 
     def race_text(self, name: str) -> str:
         """Return what stands in a line of the race itself."""
-        return {EXPERIMENT: self.experiment, NAME: self.name}.get(name, self.recording.get(name, race_default(name)))
+        if name in BY_NAME:
+            return self.options.get(name, form_options.default_of(name, self.options))
+        return self.experiment if name == EXPERIMENT else self.name
+
+    def race_default(self, name: str) -> str:
+        """Return what stands in a line of the race itself before anything is typed; of the experiment, the caller knows."""
+        return form_options.default_of(name, self.options) if name in BY_NAME else ""
 
     def with_race_text(self, name: str, text: str) -> RaceForm:
         """Return the form with another text in a line of the race itself."""
-        if name in RECORDING:
-            others = {option: value for option, value in self.recording.items() if option != name}
-            return replace(self, recording=others if text == race_default(name) else {**others, name: text})
+        if name in BY_NAME:
+            others = {option: value for option, value in self.options.items() if option != name}
+            return replace(self, options=others if text == self.race_default(name) else {**others, name: text})
         return replace(self, experiment=text) if name == EXPERIMENT else replace(self, name=text)
 
     def text(self, run: int, field: FormField) -> str:
@@ -69,10 +95,12 @@ class RaceForm:
         return replace(self, runs=(*self.runs[:run], values, *self.runs[run + 1 :]))
 
     def with_fields(self, fields: tuple[FormField, ...]) -> RaceForm:
-        """Return the form for another experiment; values of fields that both have stay."""
+        """Return the form for another experiment; values of fields, and options, that both have stay."""
         known = {field.name: default_text(field) for field in fields}
         runs = tuple({name: text for name, text in run.items() if known.get(name, text) != text} for run in self.runs)
-        return replace(self, fields=fields, runs=runs)
+        offered = {option.name for option in form_options.options_of(self.scripts)}
+        options = {name: text for name, text in self.options.items() if name in offered}
+        return replace(self, fields=fields, runs=runs, options=options)
 
     def with_run_added(self) -> RaceForm:
         """Return the form with one run more, a copy of the last."""
@@ -84,6 +112,8 @@ class RaceForm:
 
     def differs(self, field: FormField) -> bool:
         """Say whether runs have different texts in a field."""
+        if field.name == COMMAND and self.scripts:
+            return len(set(self.commands)) > 1
         return len({self.text(run, field) for run in range(len(self.runs))}) > 1
 
     def changed(self, field: FormField) -> bool:
@@ -91,7 +121,7 @@ class RaceForm:
         return any(field.name in run for run in self.runs)
 
     def rows(self, only_differing: bool = False) -> tuple[Row, ...]:
-        """Return the lines of the form: the race, then the fields in their groups."""
+        """Return the lines of the form: experiment and name, the fields in their groups, the options in theirs."""
         rows, group = [Row(EXPERIMENT, race=True), Row(NAME, race=True)], ""
         for field in self.fields:
             if only_differing and not self.changed(field):
@@ -100,111 +130,102 @@ class RaceForm:
                 group = field.group
                 rows.append(Row(group))
             rows.append(Row(field.name, field))
-        options = [Row(name, race=True) for name in RECORDING if not only_differing or name in self.recording]
-        return (*rows, *([Row("recording"), *options] if options and self.fields else []))
+        for option in form_options.options_of(self.scripts) if self.fields else ():
+            if only_differing and option.name not in self.options:
+                continue
+            if option.group != group:
+                group = option.group
+                rows.append(Row(group))
+            rows.append(Row(option.name, race=True))
+        return tuple(rows)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of all runs, those that are repeated too, as `reprotui race` gives them for the same command."""
+        columns = LABELS[: len(self.runs)]
+        if self._alike:
+            return tuple(LABELS[: len(columns) * self.repeat])
+        return tuple(label if number == 0 else f"{label}{number + 1}" for label in columns for number in range(self.repeat))
+
+    @property
+    def _alike(self) -> bool:
+        """Say whether all columns are the same, so that there is nothing to name them by."""
+        if self.scripts:
+            return len(set(self.commands)) == 1 and not self.sources
+        return all(run == self.runs[0] for run in self.runs)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Return the command of each column; one that has none of its own races A's."""
+        first = self.runs[0].get(COMMAND, "")
+        return tuple(run.get(COMMAND) or first for run in self.runs)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Return the folder or revision of each column that has one, by its label."""
+        from reprotui.race.script_race import Source
+
+        found = {}
+        for label, run in zip(LABELS, self.runs, strict=False):
+            if run.get(FOLDER) or run.get(REVISION):
+                found[label] = Source(folder_of(run[FOLDER]) if run.get(FOLDER) else None, run.get(REVISION) or None)
+        return found
 
     def command(self, runs: Path) -> list[str]:
         """Return the command line that starts the same race."""
-        from reprotui.race.start import race_command
+        from reprotui.race.command import race_command, scripts_command
 
-        return race_command(self.experiment, self.runs, self.name or None, runs, self.recording)
+        options = [*(["--name", self.name] if self.name else []), *form_options.words(self.options, self.scripts)]
+        if self.scripts:
+            return scripts_command(self.commands, self.sources, runs, self.repeat, options)
+        return race_command(self.experiment, self.runs, runs, self.repeat, options)
 
     def start(self, runs: Path) -> Started:
-        """Start the race; raises what `start_race` raises."""
+        """Start the race; raises what `start_race` and `start_scripts` raise."""
         from reprotui.experiments.discovery import find_experiment
-        from reprotui.race.launch import Recording
-        from reprotui.race.prepare import Member
-        from reprotui.race.start import start_race
+        from reprotui.observation import Options
+        from reprotui.race.prepare import Member, Request
+        from reprotui.race.script_race import ScriptRace
+        from reprotui.race.scripts import parse_command
+        from reprotui.race.start import start_race, start_scripts
+        from reprotui.schedule import Recording, Replicas
 
-        members = [Member(label, dict(values)) for label, values in zip(LABELS, self.runs, strict=False)]
-        reference = find_experiment(self.experiment)
-        every, leaves_every, statistics_every = (int(self.race_text(name)) for name in RECORDING)
-        recording = Recording(every=every, leaves_every=leaves_every, statistics_every=statistics_every)
-        return start_race(runs, self.name or None, reference, members, recording, self.command(runs))
+        def chosen(name: str) -> bool:
+            return self.options.get(name) == YES
 
-
-@dataclass(frozen=True)
-class Problems:
-    """What is wrong with a form: with the experiment, the name, how much is recorded, and with fields of each run."""
-
-    experiment: str = ""
-    name: str = ""
-    runs: tuple[Mapping[str, str], ...] = ()
-    recording: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def of(self, row: Row) -> tuple[int, str] | None:
-        """Return the first run with a problem in a row, and the problem."""
-        if row.race:
-            text = {EXPERIMENT: self.experiment, NAME: self.name}.get(row.name, self.recording.get(row.name))
-            return (0, text) if text else None
-        return next(((run, found[row.name]) for run, found in enumerate(self.runs) if row.name in found), None)
-
-    @property
-    def first(self) -> str:
-        """Return the first problem as a sentence, empty where there is none."""
-        if self.experiment or self.name:
-            return self.experiment or f"name: {self.name}"
-        if self.recording:
-            return next(f"{name}: {text}" for name, text in self.recording.items())
-        found = ((label, name, text) for label, run in zip("ABCDEFGH", self.runs, strict=False) for name, text in run.items())
-        return next((f"{label}: {name}: {text}" for label, name, text in found), "")
+        columns = [LABELS.index(label[0]) % len(self.runs) for label in self.labels]
+        every, leaves_every, statistics_every = (int(self.race_text(name)) for name in ("every", "leaves-every", "stats-every"))
+        recording = Recording(
+            every=every, leaves_every=leaves_every, statistics_every=statistics_every, stop_at_nan=chosen("stop-at-nan"),
+            replicas=Replicas(self.race_text("replicas")),
+        )  # fmt: skip
+        at_divergence = self.options.get(AT_DIVERGENCE, GO_ON)
+        rules = self.options.get(TOLERANCE, "").split(), None if at_divergence == GO_ON else at_divergence
+        name, command = self.name or None, self.command(runs)
+        if self.scripts:
+            commands = [(label, parse_command(self.commands[at])) for label, at in zip(self.labels, columns, strict=True)]
+            asked = Options(self.options.get("step-function"), self.options.get("loss"), inside=chosen("inside"))
+            return start_scripts(Request(runs, name, command, recording), ScriptRace(commands, asked, self.sources), *rules)
+        members = [Member(label, dict(self.runs[at])) for label, at in zip(self.labels, columns, strict=True)]
+        request = Request(runs, name, command, recording, checkpointing(self.options))
+        return start_race(request, find_experiment(self.experiment), members, *rules)
 
 
-def describe(experiment: str) -> tuple[FormField, ...]:
-    """Return the fields of an experiment; raises BadInputError where it cannot be used. May take seconds."""
-    from reprotui.experiments.discovery import find_experiment
-    from reprotui.experiments.form import describe_experiment
+def checkpointing(options: Mapping[str, str]) -> Any:
+    """Return the schedule of checkpoints that was chosen, as `--save-every` and `--save-at` mean it."""
+    from reprotui.schedule import Checkpointing
 
-    return describe_experiment(find_experiment(experiment))
+    every = options.get("save-every", "")
+    at = tuple(sorted({int(text) for text in options.get("save-at", "").split()}))
+    return Checkpointing(every=int(every) if every else None, at=at, at_end=bool(every))
 
 
-def check(form: RaceForm, directory: Path) -> Problems:
-    """Check a form. May take seconds where the experiment is a user's file.
-
-    Args:
-        form: what was filled in.
-        directory: the runs directory, in which the name must be free.
-    """
-    from reprotui.errors import ReprotuiError
-    from reprotui.experiments.discovery import find_experiment
-    from reprotui.experiments.form import check_configs
-    from reprotui.run_directory import check_name
-
-    name = ""
+def folder_of(text: str) -> Path:
+    """Return the folder that was typed; a command line in quotes does not expand its `~`."""
     try:
-        if form.name and (directory / check_name(form.name)).exists():
-            name = f"{form.name} exists already in {directory}"
-    except ReprotuiError as error:
-        name = str(error)
-    recording = {option: "a whole number from 1 on" for option, text in form.recording.items() if not _is_count(text)}
-    try:
-        checked = check_configs(find_experiment(form.experiment), [dict(run) for run in form.runs])
-    except ReprotuiError as error:
-        return Problems(str(error), name, (), recording)
-    return Problems("", name, tuple(item.problems for item in checked), recording)
-
-
-def about(row: Row, built_in: Sequence[str]) -> str:
-    """Return what a line of the form means, and what can be set there."""
-    if row.race and row.name == EXPERIMENT:
-        return f"Built in: {', '.join(built_in)}; or the path of a .py file with a class Experiment."
-    if row.race and row.name in RECORDING:
-        return RECORDING[row.name][1]
-    if row.race:
-        return "Name of the race and of its directory; left empty, it is made from experiment, date and time."
-    if row.field is None:
-        return ""
-    parts = (row.field.description, f"one of {', '.join(row.field.choices)}" if row.field.choices else row.field.bounds)
-    return "; ".join(part for part in parts if part)
-
-
-def race_default(name: str) -> str:
-    """Return what stands in a line of the race itself before anything is typed; of the experiment, the caller knows."""
-    return RECORDING[name][0] if name in RECORDING else ""
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(text)
 
 
 def default_text(field: FormField) -> str:

@@ -1,26 +1,31 @@
-"""One step of a pair, leaf by leaf: phases, a tree of paths that is built where it is opened, histories. No textual here."""
+"""One step of a pair, leaf by leaf: phases, leaves with what was recorded of them, histories. No textual here."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reprotui.checksum import LeafSpec
 from reprotui.errors import ReprotuiError
-from reprotui.trace import PHASES, LeafTable, Trace
-
-OPEN_AT_ONCE = 200
-"""Differing leaves up to which all of them are shown when a step is opened."""
+from reprotui.trace import PHASES, LeafTable, StepRow, Trace
+from reprotui.trace.not_finite import Judge, named
+from reprotui.trace.phases import STATE
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A leaf in one run: what it is, its checksum (None where leaf rows were not stored), norm and maximum (or None)."""
+    """A leaf in one run: what it is, and what was recorded of it at this very step.
+
+    `checksum` is None where leaf rows were not stored, `norm` and `maximum` where statistics were not taken; `not_finite` is
+    `broken` where it holds NaN or infinity, `meant` where it was given so, empty where all is finite or nobody looked.
+    """
 
     spec: LeafSpec
     checksum: int | None
     norm: float | None
     maximum: float | None
+    not_finite: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,12 @@ class Leaf:
         return self.a.checksum != self.b.checksum
 
     @property
+    def not_finite(self) -> str:
+        """Return `broken` or `meant` where a side holds NaN or infinity, see `Side`."""
+        found = [side.not_finite for side in (self.a, self.b) if side is not None]
+        return "broken" if "broken" in found else "meant" if "meant" in found else ""
+
+    @property
     def spec(self) -> LeafSpec:
         side = self.a or self.b
         assert side is not None
@@ -58,8 +69,10 @@ class Leaf:
 class StepLeaves:
     """All leaves of a step in causal order. `phases`: whether each phase that is there differs, None where unknown.
 
-    `statistics_step` is the step at which norms and maxima were taken, at or before this one; `calls` says how many calls of
-    which functions lie in A's record, where an observer counted them; `problem` says what cannot be read.
+    `statistics_step` is the last step, this one or before, at which norms and maxima were taken: leaves have them where it is
+    this one, because those of another step say nothing of leaves that differ here. `calls` says how many calls of which functions
+    lie in A's record, where an observer counted them, `asked` how many of which networks came before it and led to no loss,
+    `losses` what the iterations of a loop inside gave in each run; `problem` says what cannot be read.
     """
 
     step: int
@@ -67,6 +80,8 @@ class StepLeaves:
     phases: dict[str, bool | None]
     statistics_step: int | None
     calls: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
+    losses: tuple[list[float | str], ...] = ()
     problem: str = ""
 
 
@@ -76,6 +91,8 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
     roots: list[dict[str, int]] = []
     statistics: list[int | None] = []
     calls: list[Mapping[str, int]] = []
+    asked: list[Mapping[str, int]] = []
+    losses: list[list[float | str]] = []
     problems = []
     for path in traces[:2]:
         leaves, of_phases, at = {}, {}, None
@@ -83,6 +100,8 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
             with Trace(path) as trace:
                 leaves, of_phases, at = _side(trace, step)
                 calls.append(trace.calls(step) if step and leaves else {})
+                asked += [Counter(name for name, _ in found.calls) for found in trace.asked(step, step).values()]
+                losses.append(trace.iteration_losses(step))
         except ReprotuiError as error:
             problems.append(str(error))
         sides.append(leaves)
@@ -95,7 +114,8 @@ def read_step(traces: Sequence[Path], step: int) -> StepLeaves:
     phases = {
         phase: _phase_differs(phase, roots, leaves_in_order) for phase in dict.fromkeys(leaf.phase for leaf in leaves_in_order)
     }
-    return StepLeaves(step, leaves_in_order, phases, statistics[0], calls[0] if calls else {}, "; ".join(problems))
+    made, before = (calls or [{}])[0], (asked or [{}])[0]
+    return StepLeaves(step, leaves_in_order, phases, statistics[0], made, before, tuple(losses), "; ".join(problems))
 
 
 def _side(trace: Trace, step: int) -> tuple[dict[tuple[str, str], Side], dict[str, int], int | None]:
@@ -105,16 +125,30 @@ def _side(trace: Trace, step: int) -> tuple[dict[tuple[str, str], Side], dict[st
     table = trace.table(row.version)
     sums = trace.leaf_checksums(step)
     at = trace.statistics_step(step)
-    before = trace.row(at) if at is not None else None
-    stats = trace.leaf_stats(at) if at is not None and before is not None and before.version == row.version else None
+    stats = trace.leaf_stats(step) if at == step else None
+    not_finite = _not_finite(trace, row)
     leaves = {
         (phase, spec.path): Side(
             spec, None if sums is None else int(sums[index]), None if stats is None else float(stats[index][0]),
-            None if stats is None else float(stats[index][1]),
+            None if stats is None else float(stats[index][1]), not_finite.get((phase, spec.path), ""),
         )
         for index, (phase, spec) in enumerate(zip(table.phases, table.specs, strict=True))
     }  # fmt: skip
-    return leaves, {phase: row.root(phase) for phase in PHASES}, at if stats is not None else None
+    return leaves, {phase: row.root(phase) for phase in PHASES}, at
+
+
+def _not_finite(trace: Trace, row: StepRow) -> dict[tuple[str, str], str]:
+    """Return which leaves hold NaN or infinity in a record, and whether that is `broken` or was `meant` so."""
+    now = trace.not_finite_at(row.step)
+    if now is None:  # of a trace that was written before this was recorded, the loss tells
+        lost = row.loss_bits is not None and (row.loss is None or not math.isfinite(row.loss))
+        return {("forward", "loss"): "broken"} if lost else {}
+    judge, first = Judge(), trace.not_finite_at(0)
+    if first is not None:
+        judge.spell(first)
+    broken = set(judge.spell(now).broken)
+    found = [(now.table.phases[at], now.table.specs[at].path) for at in now.leaves]
+    return {place: "broken" if named(*place) in broken else "meant" for place in found}
 
 
 def _phase_differs(phase: str, roots: list[dict[str, int]], leaves: tuple[Leaf, ...]) -> bool | None:
@@ -153,137 +187,9 @@ def history(traces: Sequence[Path], phase: str, path: str, steps: Sequence[int])
 
 
 def _index(table: LeafTable, phase: str, path: str) -> int | None:
-    # What `init` leaves behind is what `update` changes: one history.
-    wanted = ("init", "update") if phase in ("init", "update") else (phase,)
+    # What `init` leaves behind is what updates change: one history.
+    wanted = STATE if phase in STATE else (phase,)
     for index, (own, spec) in enumerate(zip(table.phases, table.specs, strict=True)):
         if own in wanted and spec.path == path:
             return index
     return None
-
-
-@dataclass
-class Branch:
-    """A part of the tree: a phase, or what paths have in common. Its children are made when it is first opened."""
-
-    name: str
-    phase: str
-    depth: int
-    prefix: str
-    leaves: list[Leaf]
-    open: bool = False
-    children: "list[Branch | Leaf] | None" = field(default=None, repr=False)
-
-    @property
-    def differing(self) -> int:
-        """Return how many of its leaves differ."""
-        return sum(leaf.differs is True for leaf in self.leaves)
-
-    def grow(self) -> "list[Branch | Leaf]":
-        """Return the children; a chain of single branches is one branch."""
-        if self.children is None:
-            groups: dict[str, list[Leaf]] = {}
-            for leaf in self.leaves:
-                groups.setdefault(leaf.path[len(self.prefix) :].partition("/")[0], []).append(leaf)
-            self.children = [child for name, leaves in groups.items() for child in self._children(name, leaves)]
-        return self.children
-
-    def _children(self, name: str, leaves: list[Leaf]) -> "list[Branch | Leaf]":
-        prefix = f"{self.prefix}{name}"
-        if len(leaves) == 1:
-            return list(leaves)
-        ends = [leaf for leaf in leaves if leaf.path == prefix]
-        inner = [leaf for leaf in leaves if leaf.path != prefix]
-        prefix += "/"
-        while len(nexts := {leaf.path[len(prefix) :].partition("/")[0] for leaf in inner}) == 1:
-            longer = f"{prefix}{nexts.pop()}/"
-            if not all(leaf.path.startswith(longer) for leaf in inner):
-                break
-            prefix = longer
-        return [*ends, Branch(prefix[len(self.prefix) : -1], self.phase, self.depth + 1, prefix, inner)]
-
-
-class LeafTree:
-    """The rows that are seen of a step's tree: `(depth, branch or leaf)`."""
-
-    def __init__(self, step: StepLeaves, only_different: bool = False, pattern: str = "") -> None:
-        self.rows: list[tuple[int, Branch | Leaf]] = []
-        self._prefixes: list[str] = []
-        chosen = [leaf for leaf in step.leaves if _matches(leaf, only_different, pattern)]
-        self.phases = [_phase(phase, [leaf for leaf in chosen if leaf.phase == phase]) for phase in step.phases]
-        self.phases = [branch for branch in self.phases if branch.leaves or not (only_different or pattern)]
-        differing = sum(branch.differing for branch in self.phases)
-        for branch in self.phases:
-            if pattern or len(chosen) <= OPEN_AT_ONCE // 4:
-                self._open(branch, everything=True)
-            elif branch.differing and differing <= OPEN_AT_ONCE:
-                self._open(branch, everything=False)
-            elif branch.differing:
-                branch.open = True
-        self.refresh()
-
-    def _open(self, branch: Branch, everything: bool) -> None:
-        branch.open = True
-        for child in branch.grow():
-            if isinstance(child, Branch) and (everything or child.differing):
-                self._open(child, everything)
-
-    def open_all(self) -> None:
-        """Open every branch; close all where all are open already."""
-        closed = not all(branch.open for branch in self._branches(self.phases))
-        if closed:
-            for branch in self.phases:
-                self._open(branch, everything=True)
-        else:
-            for branch in self._branches(self.phases):
-                branch.open = False
-        self.refresh()
-
-    def _branches(self, nodes: "Sequence[Branch | Leaf]") -> Iterator[Branch]:
-        for node in nodes:
-            if isinstance(node, Branch):
-                yield node
-                yield from self._branches(node.children or ())
-
-    def refresh(self) -> None:
-        """Make the rows again after a branch was opened or closed."""
-        self.rows, self._prefixes = [], []
-
-        def add(branch: Branch, around: str) -> None:
-            self.rows.append((branch.depth, branch))
-            self._prefixes.append(around)
-            for child in branch.grow() if branch.open else ():
-                if isinstance(child, Branch):
-                    add(child, branch.prefix)
-                else:
-                    self.rows.append((branch.depth + 1, child))
-                    self._prefixes.append(branch.prefix)
-
-        for branch in self.phases:
-            add(branch, "")
-
-    def prefix_of(self, index: int) -> str:
-        """Return what the branch around a row has said of its path already."""
-        return self._prefixes[index]
-
-    def first_difference(self) -> int:
-        """Return the row of the first leaf that differs, 0 where none does or none is open."""
-        return next((at for at, (_, node) in enumerate(self.rows) if isinstance(node, Leaf) and node.differs), 0)
-
-
-def _phase(phase: str, leaves: list[Leaf]) -> Branch:
-    """Return the branch of a phase; paths that repeat its name (`grads/…`) do not say it twice."""
-    own = f"{phase}/"
-    return Branch(phase, phase, 0, own if leaves and all(leaf.path.startswith(own) for leaf in leaves) else "", leaves)
-
-
-def _matches(leaf: Leaf, only_different: bool, pattern: str) -> bool:
-    if only_different and leaf.differs is False:
-        return False
-    if not pattern:
-        return True
-    if pattern.lower() in leaf.path.lower():
-        return True
-    try:
-        return re.search(pattern, leaf.path) is not None
-    except re.error:
-        return False

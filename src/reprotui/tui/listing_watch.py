@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,20 +20,28 @@ POLL_SECONDS, ALIVE_SECONDS = 10.0, 1.0
 """The slow poll beside the file watcher, for file systems that send no news; faster where a process may die."""
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What is in a runs directory, or why that cannot be told."""
+
+    entries: tuple[Entry, ...]
+    problem: str = ""
+
+
 class ListingWatch(threading.Thread):
     """List, wait for a change, until `stop`; while `pause`d nothing is read.
 
     Args:
         directory: the runs directory; it may not exist yet, and may vanish.
-        deliver: called from this thread with the entries where they changed, or with the error that says why there are none.
+        deliver: called from this thread where that changed.
     """
 
-    def __init__(self, directory: Path, deliver: Callable[[tuple[Entry, ...], str], None]) -> None:
+    def __init__(self, directory: Path, deliver: Callable[[Listed], None]) -> None:
         super().__init__(name="reprotui-listing", daemon=True)
         self._directory, self._deliver = directory, deliver
         self._stop_event, self._wake, self._active = threading.Event(), threading.Event(), threading.Event()
         self._active.set()
-        self._last: tuple[tuple[Entry, ...], str] | None = None
+        self._last: Listed | None = None
 
     def stop(self) -> None:
         """Ask the thread to end; it does so within a tenth of a second."""
@@ -63,7 +72,7 @@ class ListingWatch(threading.Thread):
             self._wake.clear()
             self._look(listing)
             self._stop_event.wait(LOOK_SECONDS)
-            alive = self._last is not None and any(entry.alive for entry in self._last[0])
+            alive = self._last is not None and any(entry.alive for entry in self._last.entries)
             self._wake.wait(ALIVE_SECONDS if alive else POLL_SECONDS)
             self._active.wait()
 
@@ -71,12 +80,12 @@ class ListingWatch(threading.Thread):
         from reprotui.errors import ReprotuiError
 
         try:
-            news: tuple[tuple[Entry, ...], str] = (listing.read(), "")
+            news = Listed(listing.read())
         except ReprotuiError as error:
-            news = (), str(error)
+            news = Listed((), str(error))
         if news != self._last and not self._stop_event.is_set():
             self._last = news
-            self._deliver(*news)
+            self._deliver(news)
 
     def _watch(self) -> None:
         """Wake the listing whenever a file below the directory changes."""

@@ -32,11 +32,14 @@ class Watch(threading.Thread):
     Args:
         monitor: what looks; used by this thread alone.
         deliver: called from this thread with each new status.
+        lead: called from this thread with every status, new to the eye or not: what leads the runs waits for no picture.
     """
 
-    def __init__(self, monitor: Monitor, deliver: Callable[[RaceStatus], None]) -> None:
+    def __init__(
+        self, monitor: Monitor, deliver: Callable[[RaceStatus], None], lead: Callable[[RaceStatus], None] = lambda _: None
+    ) -> None:
         super().__init__(name="reprotui-watch", daemon=True)
-        self._monitor, self._deliver = monitor, deliver
+        self._monitor, self._deliver, self._lead = monitor, deliver, lead
         self._stop_event = threading.Event()
         self._last: RaceStatus | None = None
         self._drawn = 0.0
@@ -60,6 +63,7 @@ class Watch(threading.Thread):
     def _look(self) -> RaceStatus:
         """Look until everything that is there was read, and judge what needs judging."""
         status = self._monitor.look()
+        self._lead(status)
         self._hand_over(status)
         while not status.timeline.complete and not self._stop_event.is_set():
             status = self._monitor.look(RECORDS)
@@ -99,7 +103,7 @@ def _only_more_steps(before: RaceStatus, after: RaceStatus) -> bool:
     """Say whether all that happened between two looks is that runs went on."""
 
     def news(status: RaceStatus) -> tuple[object, ...]:
-        runs = tuple((run.state, run.problem, len(run.events), len(run.log)) for run in status.runs)
+        runs = tuple((run.state, run.problem, len(run.events), len(run.log), run.not_finite) for run in status.runs)
         first = tuple(pair.first for pair in status.timeline.pairs)
         return runs, first, status.judged, status.timeline.complete
 

@@ -7,16 +7,15 @@ from typing import Any
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from reprotui.tui.actions import EVERYWHERE, of_screen
+from reprotui.tui.actions import EVERYWHERE, key_name, keys_of, of_screen
 from reprotui.tui.screens.base import ActionScreen
-from reprotui.tui.widgets.keybar import key_name, keys_of
 
 
 def commands(app: App[Any], screen: Any) -> Iterator[tuple[str, str, Callable[[], Any]]]:
     """Yield title, help and call of every action that can be asked for on a screen."""
     if not isinstance(screen, ActionScreen):
         return
-    keymap = getattr(app, "keymap_settings", {})
+    keymap = screen.dashboard.keymap_settings
     for item in of_screen(screen.NAME):
         if item.method == "command_palette":
             continue

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprotui.compare.timeline import Steps
+from reprotui.compare.steps import Steps
 from reprotui.errors import ReprotuiError
 from reprotui.trace import StepRow, Trace
 

@@ -14,6 +14,7 @@ class Symbols:
     ascii: bool
     equal: str
     differs: str
+    near: str
     unknown: str
     nothing: str
     pointer: str
@@ -28,9 +29,15 @@ class Symbols:
     left: str
     right: str
 
+    def judge(self, differs: bool | None) -> tuple[str, str]:
+        """Return sign and colour of what differs, is equal, or cannot be told (None)."""
+        if differs is None:
+            return self.unknown, "unknown"
+        return (self.differs, "differs") if differs else (self.equal, "equal")
 
-UNICODE = Symbols(False, "=", "≠", "?", "–", "▸", "●", "▾", "▸", "│", "┊", "·", "Δ", "→", "◂", "▸")
-ASCII = Symbols(True, "=", "#", "?", "-", ">", "*", "v", ">", "|", ":", ".", "d", "->", "<", ">")
+
+UNICODE = Symbols(False, "=", "≠", "≈", "?", "–", "▸", "●", "▾", "▸", "│", "┊", "·", "Δ", "→", "◂", "▸")
+ASCII = Symbols(True, "=", "#", "~", "?", "-", ">", "*", "v", ">", "|", ":", ".", "d", "->", "<", ">")
 
 
 def choose(setting: str) -> Symbols:

@@ -2,9 +2,11 @@
 
 from textual.theme import Theme
 
-RUNS_DARK = ("#56b4e9", "#e69f00", "#2fbf94", "#cc79a7", "#f0e442", "#5b8fd6", "#d98a5b", "#b9b9b9")
-RUNS_LIGHT = ("#0072b2", "#a86e00", "#00785a", "#a04d7c", "#8a7d00", "#3a5a9c", "#a0522d", "#5a5a5a")
-"""Colours of runs A to H, each against the theme's background."""
+RUNS_DARK = ("#56b4e9", "#e69f00", "#2fbf94", "#d48db3", "#f0e442", "#7ea9e6", "#e09a6c", "#b9b9b9")
+RUNS_LIGHT = ("#00619a", "#805300", "#00684e", "#8f3f6d", "#665c00", "#33508d", "#8a4526", "#555555")
+RUNS_CONTRAST = ("#7cc8f5", "#f5ac1c", "#4ee0b4", "#e3a6c8", "#f0e442", "#a3c2f2", "#f0b48c", "#cfcfcf")
+"""Colours of runs A to H. They, and all that is written, have a contrast of 4.5 against every background of their theme:
+screen, surface, panel, the cursor's row and the first difference's (a test computes it from what is drawn)."""
 
 
 def _theme(name: str, dark: bool, runs: tuple[str, ...], background: str, foreground: str, differs: str, **more: str) -> Theme:
@@ -26,16 +28,16 @@ def _theme(name: str, dark: bool, runs: tuple[str, ...], background: str, foregr
 
 THEMES = (
     _theme(
-        "dark", True, RUNS_DARK, "#12161c", "#dfe3e8", "#ff7a33", surface="#1a2028", panel="#2a323d", equal="#2fbf94",
-        unknown="#e6b800", muted="#7d8896", on_verdict="#0b0e12", cursor="#2c3a4d", first_row="#43291b",
+        "dark", True, RUNS_DARK, "#12161c", "#dfe3e8", "#ff8442", surface="#1a2028", panel="#2a323d", equal="#2fbf94",
+        unknown="#e6b800", muted="#9aa5b3", on_verdict="#0b0e12", cursor="#2a3749", first_row="#3d2619",
     ),
     _theme(
-        "light", False, RUNS_LIGHT, "#fbfbf9", "#1d232b", "#c04f00", surface="#f1f1ee", panel="#d9dad6", equal="#00785a",
-        unknown="#8a6d00", muted="#6a727c", on_verdict="#ffffff", cursor="#cfe0ee", first_row="#fbdfcb",
+        "light", False, RUNS_LIGHT, "#fbfbf9", "#1d232b", "#a34300", surface="#f1f1ee", panel="#dfe0dc", equal="#006a4f",
+        unknown="#6f5800", muted="#58606a", on_verdict="#ffffff", cursor="#d3e3f0", first_row="#fbe3d2",
     ),
     _theme(
-        "contrast", True, RUNS_DARK, "#000000", "#ffffff", "#ff8c42", surface="#000000", panel="#4d4d4d", equal="#4ee0b4",
-        unknown="#ffd500", muted="#b5b5b5", on_verdict="#000000", cursor="#003a66", first_row="#5a2500",
+        "contrast", True, RUNS_CONTRAST, "#000000", "#ffffff", "#ffa05c", surface="#000000", panel="#404040", equal="#4ee0b4",
+        unknown="#ffd500", muted="#c8c8c8", on_verdict="#000000", cursor="#003a66", first_row="#5a2500",
     ),
 )  # fmt: skip
 NAMES = tuple(theme.name for theme in THEMES)

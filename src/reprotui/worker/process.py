@@ -12,6 +12,8 @@ from typing import Any
 from reprotui.disk import with_disk
 from reprotui.environment import capture_environment
 from reprotui.errors import SAME, USAGE, WORKER_FAILED, BadInputError, ReprotuiError
+from reprotui.manifest import Restore
+from reprotui.record import stop_at_nan
 from reprotui.record.control import Control
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.trace import TraceWriter
@@ -28,29 +30,32 @@ def run_worker(run: RunDirectory) -> int:
     _stop_on_signals(control)
     try:
         manifest = run.update_manifest(process=this_process(), environment=capture_environment())
-        writer = TraceWriter(run.trace_path, history_of(manifest.get("restore")))
+        writer = TraceWriter(run.trace_path, history_of(manifest.restore))
+        stop_at_nan.watch(writer, manifest.recording, control.request_stop)
     except (ReprotuiError, OSError) as error:
         text = with_disk(error, run.path)
         _say(f"reprotui: {text}")
         _write_result(run, {"state": "failed", "error": text, "bad_input": False}, None)
         return WORKER_FAILED
     try:
-        writer.event("started", f"process {manifest['process']['pid']} on {manifest['process']['host']}")
+        assert manifest.process is not None
+        writer.event("started", f"process {manifest.process.pid} on {manifest.process.host}")
         from reprotui.worker.training import train  # imports jax, 0.6 s: after the trace is there to say so
 
         result = train(run, manifest, writer, control)
         writer.event(result["state"], control.reason if result["state"] == "stopped" else f"step {result['last_step']}")
-        _write_result(run, result, writer.seal())
+        seal = writer.seal()
+        _write_result(run, {**result, "torn": writer.torn}, seal)
     except Exception as error:
         return _fail(run, writer, error)
     return SAME
 
 
-def history_of(restore: dict[str, Any] | None) -> tuple[Path, int] | None:
+def history_of(restore: Restore | None) -> tuple[Path, int] | None:
     """Return the trace, and the step in it, whose records come before those of a resumed run; None where there is none."""
-    if not restore or not restore.get("history"):
+    if restore is None or restore.history is None:
         return None
-    return Path(restore["history"]), restore["step"]
+    return Path(restore.history), restore.step
 
 
 def _fail(run: RunDirectory, writer: TraceWriter, error: Exception) -> int:

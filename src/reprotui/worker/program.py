@@ -13,7 +13,8 @@ from reprotui.checksum import jax_form
 from reprotui.experiments.config import ExperimentConfig
 from reprotui.experiments.protocol import State, StepOutput
 from reprotui.experiments.random import purpose_key, root_key, step_key
-from reprotui.record.layout import Layout, Order
+from reprotui.record.trees import Order
+from reprotui.trace.phases import STEP
 
 Paths = list[tuple[str, str]]
 """(phase, path) of a function's outputs in flattening order."""
@@ -48,7 +49,6 @@ class Program:
                 _step_paths,
             )
         self.step = step.call
-        self.layouts: dict[Any, Layout] = {}
         self.order: Order = {**init.order, **step.order}
         self.compilation = "loaded from cache" if watch.hits and not watch.misses else "compiled"
         self.description = {
@@ -104,12 +104,10 @@ def _init_paths(state: State) -> Paths:
 
 
 def _step_paths(output: tuple[State, StepOutput]) -> Paths:
+    phases = {name: phase for phase, name in STEP}
     state, shown = output
-    trees = [
-        ("update", "params", state.params), ("update", "opt_state", state.opt_state), ("forward", "extra", state.extra),
-        ("forward", "loss", shown.loss), ("grads", "grads", shown.grads), ("forward", "metrics", shown.metrics),
-    ]  # fmt: skip
-    return [(phase, path) for phase, name, tree in trees for path, _ in jax_form.named_leaves(tree, name)]
+    trees = {**state._asdict(), **shown._asdict()}
+    return [(phases[name], path) for name, tree in trees.items() for path, _ in jax_form.named_leaves(tree, name)]
 
 
 def _hash(text: str) -> str:

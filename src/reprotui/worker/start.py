@@ -10,12 +10,11 @@ import numpy as np
 from reprotui.checkpoints.restore import Loaded, check_structure, load_checkpoint
 from reprotui.checkpoints.save import Position
 from reprotui.checksum import LeafSpec, jax_form
+from reprotui.checksum.leaves import spec_of
 from reprotui.errors import BadInputError
 from reprotui.experiments.protocol import State
+from reprotui.manifest import Restore
 from reprotui.worker.program import Program
-
-COMPONENTS = ("params", "opt_state", "extra", "rng", "step", "data")
-"""What makes up a checkpoint; `resume-check` leaves one out at a time."""
 
 
 class Start(NamedTuple):
@@ -30,31 +29,30 @@ def initial(program: Program) -> Start:
     return Start(Position(0, 0, program.root, 0), jax.tree.map(jnp.copy, program.initial))
 
 
-def restored(program: Program, restore: dict[str, Any]) -> Start:
+def restored(program: Program, restore: Restore) -> Start:
     """Return the start at a checkpoint, which is verified as it is loaded.
 
     Args:
         program: gives the structure that the checkpoint must have, leaf by leaf.
-        restore: the manifest's entry: `checkpoint`, and `omit`, the components that are deliberately left as they are
-            at the beginning of a run.
+        restore: which one, and what of it is left out.
 
     Raises:
         BadInputError: the checkpoint has other leaves than the experiment.
         IntegrityError: the checkpoint is not VALID.
     """
-    path = Path(restore["checkpoint"])
+    path = Path(restore.checkpoint)
     loaded = load_checkpoint(path)
     start = initial(program)
     named = state_leaves(start.state)
-    key_spec = jax_form.leaf_spec("rng/key", program.root)
+    key_spec = spec_of("rng/key", program.root)
     scalars = {name: LeafSpec(name, "int64", ()) for name in ("step", "data/position", "rng/position")}
     empty = {spec.path: spec for spec in (LeafSpec(name, dtype, tuple(shape)) for name, dtype, shape in _empty(loaded))}
-    expected = {name: jax_form.leaf_spec(name, leaf) for name, leaf in named} | {"rng/key": key_spec} | scalars
+    expected = {name: spec_of(name, leaf) for name, leaf in named} | {"rng/key": key_spec} | scalars
     check_structure({**loaded.specs, **empty}, expected, path)
     step, batches, draws = (int(loaded.arrays[name]) for name in ("step", "data/position", "rng/position"))
     if step != loaded.identity.step:
         raise BadInputError(f"{path} holds step {step}, its manifest names step {loaded.identity.step}")
-    omit = restore.get("omit", ())
+    omit = restore.omit
     leaves = [
         leaf if name.split("/")[0] in omit or name in empty else _to_device(loaded.arrays[name], expected[name])
         for name, leaf in named

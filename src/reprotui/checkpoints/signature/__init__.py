@@ -5,9 +5,9 @@ a bundle (`bundle`). `check` says by whom it was made, `hold` whether what lies 
 `sign` (cryptography) for all but listing.
 """
 
-from reprotui.checkpoints.signature.check import Checked, check_signature, find_signature, signatures_inside
+from reprotui.checkpoints.signature.check import Checked, check_signature, find_signature, load_signers, signatures_inside
 from reprotui.checkpoints.signature.hold import hold_files, hold_manifest, not_signed
-from reprotui.checkpoints.signature.keys import Signers, load_signers
+from reprotui.checkpoints.signature.keys import Signers
 
 __all__ = [
     "Checked",

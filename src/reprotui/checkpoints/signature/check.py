@@ -1,19 +1,41 @@
 """Whether a signature was made by whom one trusts, and what it says: without a look at the files that it is about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reprotui.checkpoints.places import signature_path
 from reprotui.checkpoints.signature.bundle import Bundle, read_bundle
-from reprotui.checkpoints.signature.keys import Signers
+from reprotui.checkpoints.signature.certificates import load_chain
+from reprotui.checkpoints.signature.keys import Signers, load_key
 from reprotui.checkpoints.signature.statement import Statement, read_statement
 from reprotui.checkpoints.signature.strict import MalformedError, UnsupportedError
+from reprotui.errors import BadInputError
 from reprotui.integrity.status import Finding, SignatureInfo, Status
 
 OFFICIAL_NAME = "model.sig"
 """What the official tool calls a signature unless told otherwise."""
 KEYLESS = "it was made keyless (Sigstore), which needs the network: check it with `model_signing verify sigstore`"
+
+
+def load_signers(
+    public_key: Path | None = None,
+    certificate_chain: Sequence[Path] = (),
+    signature: Path | None = None,
+    allow_symlinks: bool = False,
+) -> Signers:
+    """Read the public key and the certificates.
+
+    Raises:
+        BadInputError: one of them cannot be used, there is no such signature, or cryptography is not installed.
+    """
+    if signature is not None and not (signature.is_file() or signature.is_symlink()):
+        raise BadInputError(f"{signature} is not a file: --signature names the signature's file")
+    key = None if public_key is None else load_key(public_key, None, private=False)
+    flags = [] if public_key is None else ["--key", str(public_key)]
+    flags += [part for path in certificate_chain for part in ("--certificate-chain", str(path))]
+    return Signers(key, load_chain(certificate_chain), signature, allow_symlinks, tuple(flags))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Keys: EC keys in PEM files, and whose signatures count. Needs the extra `sign` (cryptography); asks no network."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,27 +38,6 @@ class Signers:
     def given(self) -> bool:
         """Say whether any signature counts."""
         return self.key is not None or bool(self.chain)
-
-
-def load_signers(
-    public_key: Path | None = None,
-    certificate_chain: Sequence[Path] = (),
-    signature: Path | None = None,
-    allow_symlinks: bool = False,
-) -> Signers:
-    """Read the public key and the certificates.
-
-    Raises:
-        BadInputError: one of them cannot be used, there is no such signature, or cryptography is not installed.
-    """
-    from reprotui.checkpoints.signature.certificates import load_chain
-
-    if signature is not None and not (signature.is_file() or signature.is_symlink()):
-        raise BadInputError(f"{signature} is not a file: --signature names the signature's file")
-    key = None if public_key is None else load_key(public_key, None, private=False)
-    flags = [] if public_key is None else ["--key", str(public_key)]
-    flags += [part for path in certificate_chain for part in ("--certificate-chain", str(path))]
-    return Signers(key, load_chain(certificate_chain), signature, allow_symlinks, tuple(flags))
 
 
 def load_key(path: Path, password: bytes | None, *, private: bool) -> Any:

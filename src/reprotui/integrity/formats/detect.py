@@ -6,6 +6,7 @@ from pathlib import Path
 from reprotui.errors import BadInputError
 from reprotui.integrity.files import walk
 from reprotui.integrity.formats.stored import StoredCheckpoint
+from reprotui.integrity.formats.zip_directory import unchecked
 from reprotui.integrity.status import Finding, IntegrityError, Status
 
 
@@ -47,9 +48,7 @@ def _open(path: Path) -> StoredCheckpoint:
     except OSError as error:
         raise IntegrityError(Finding(Status.UNREADABLE, path.name, f"cannot be read: {error.strerror}")) from None
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        from reprotui.integrity.formats.archive import open_archive
-
-        return open_archive(path)
+        return _open_archive(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         from reprotui.integrity.formats.safetensors import open_safetensors
 
@@ -59,3 +58,19 @@ def _open(path: Path) -> StoredCheckpoint:
         raise IntegrityError(Finding(Status.UNCHECKED, path.name, said))
     said = "is none of the formats known here (Orbax, torch zip, safetensors, npz), or its first bytes are damaged"
     raise IntegrityError(Finding(Status.UNCHECKED, path.name, said))
+
+
+def _open_archive(path: Path) -> StoredCheckpoint:
+    """Read a zip archive as what its entries say that it is: torch's `.pt`, or npz."""
+    from reprotui.integrity.formats.archive import open_archive
+
+    archive = open_archive(path)
+    if archive.entries and all(name.endswith(".npy") for name in archive.entries):
+        from reprotui.integrity.formats.npz import open_npz
+
+        return open_npz(archive)
+    from reprotui.integrity.formats.torch_zip import is_torch, open_torch
+
+    if is_torch(archive):
+        return open_torch(archive)
+    raise unchecked("is a zip file, and neither a torch checkpoint nor an npz")

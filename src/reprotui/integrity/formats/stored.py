@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from reprotui.checksum import LeafSpec
+from reprotui.checksum.leaves import plain_leaf
 from reprotui.integrity.content import ContentDigest, LeafDigest, collect, digest_leaf
 from reprotui.integrity.files import Progress
 from reprotui.integrity.status import Finding, IntegrityError, Status
@@ -124,19 +124,9 @@ def _in_order(one: Callable[[StoredLeaf], Any], leaves: tuple[StoredLeaf, ...]) 
 
 
 def constant(path: str, place: str, value: Any) -> StoredLeaf | None:
-    """Return a leaf for a plain Python value, None where it is no leaf.
-
-    A bool, int or float has the dtype bool, int64 or float64; an int of more bits, text, bytes and None have dtypes of
-    their own: `int`, `str`, `bytes`, `none`.
-    """
-    if isinstance(value, bool | float) or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63):
-        array = np.asarray(value, np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float64)
-        return StoredLeaf(LeafSpec(path, array.dtype.name, ()), place, None, lambda: array)
-    kinds = {int: "int", str: "str", bytes: "bytes", type(None): "none"}
-    if type(value) not in kinds:
-        return None
-    raw = value if isinstance(value, bytes) else b"" if value is None else str(value).encode("utf-8", "surrogatepass")
-    return StoredLeaf(LeafSpec(path, kinds[type(value)], ()), place, None, lambda: np.frombuffer(raw, np.uint8))
+    """Return a leaf for a plain Python value (`plain_leaf`), None where it is no leaf."""
+    found = plain_leaf(path, value)
+    return None if found is None else StoredLeaf(found[0], place, None, lambda: found[1])
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Found by any Python process below a command that `reprotui race` started: begins to observe, then hands on to the next."""
+"""Found by any Python process below a command that `race` or `certify` started: begins to observe, then hands on to the next."""
 
 import importlib.machinery
 import importlib.util
@@ -15,7 +15,7 @@ def _hand_on() -> None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-if os.environ.get("REPROTUI_RUN"):
+if os.environ.get("REPROTUI_RUN") or os.environ.get("REPROTUI_OBSERVE"):
     from reprotui.observe.bootstrap import start_in_place
 
     start_in_place()

@@ -21,7 +21,9 @@ TORCH_DRAWS = frozenset(
     {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson", "rand_like", "randn_like",
      "randint_like"}
 )  # fmt: skip
-SEEDS_ALL = frozenset({"set_global_seed", "set_seed", "seed_everything", "set_random_seed", "seed_all", "SeedContext"})
+SEEDS_ALL = frozenset(
+    {"set_global_seed", "set_global_seeds", "set_seed", "seed_everything", "set_random_seed", "seed_all", "SeedContext"}
+)
 """Functions of known libraries that seed `random`, NumPy and torch; recognised by the last part of an imported name."""
 _SEED_CALLS = {
     "random.seed": "python",

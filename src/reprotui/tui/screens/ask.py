@@ -18,14 +18,14 @@ class AskScreen(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "close")]
 
-    def __init__(self, title: str, explanation: str, placeholder: str) -> None:
+    def __init__(self, title: str, explanation: str, placeholder: str, value: str = "") -> None:
         super().__init__()
-        self._title, self._explanation, self._placeholder = title, explanation, placeholder
+        self._title, self._explanation, self._placeholder, self._value = title, explanation, placeholder, value
 
     def compose(self) -> ComposeResult:
         with Vertical(id="ask"):
-            yield Static(Content(self._explanation))
-            yield Input(placeholder=self._placeholder)
+            yield Static(Content(visible(self._explanation)))
+            yield Input(self._value, placeholder=self._placeholder)
 
     def on_mount(self) -> None:
         self.query_one("#ask").border_title = Content(visible(self._title))

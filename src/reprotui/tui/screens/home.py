@@ -1,38 +1,48 @@
-"""Home: runs and races of the runs directory, ready-made races, sample runs. The first frame waits for nothing."""
+"""Home: runs and races of the runs directory, ready-made races, sample runs, lessons. The first frame waits for nothing."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual import events, on
+from textual import events, getters, on, work
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.message import Message
+from textual.reactive import var
 from textual.widgets import Input, Static
-from textual.worker import Worker, WorkerState
 
-from reprotui.tui.home_data import load_rest, matching
-from reprotui.tui.listing_watch import ListingWatch
+from reprotui.settings import remembered
+from reprotui.tui.home_data import arranged, is_empty, load_rest, start_first
+from reprotui.tui.listing_watch import Listed, ListingWatch
+from reprotui.tui.newest import Newest
+from reprotui.tui.previews import Previews
 from reprotui.tui.screens.base import bindings
-from reprotui.tui.screens.home_actions import DELETE, PRESETS, RUNS, SAMPLES, TABS, HomeActions
-from reprotui.tui.widgets.detail import describe_entry, describe_preset, invitation
+from reprotui.tui.screens.tending import TendingScreen
+from reprotui.tui.widgets.detail import invitation
+from reprotui.tui.widgets.detail_pane import DetailPane
 from reprotui.tui.widgets.entries import EntryRows
-from reprotui.tui.widgets.keybar import KeyBar
+from reprotui.tui.widgets.filter_box import FilterBox
+from reprotui.tui.widgets.lesson_rows import LessonRows
 from reprotui.tui.widgets.presets import PresetRows
 from reprotui.tui.widgets.rows import Rows
 from reprotui.tui.widgets.tabs import Tabs
 
 if TYPE_CHECKING:  # what lists and starts needs numpy and pydantic: threads import it after the first frame
+    from reprotui.lessons.catalog import Lesson
     from reprotui.race.entries import Entry
 
+RUNS, PRESETS, SAMPLES, LESSONS = "runs", "presets", "samples", "lessons"
+TABS = {RUNS: "runs", PRESETS: "ready-made races", SAMPLES: "sample runs", LESSONS: "lessons"}
 
-class HomeScreen(HomeActions):
+
+class HomeScreen(TendingScreen):
     """What is there, and how to begin.
 
     Args:
         runs: the runs directory; it may not exist yet.
+        tab: the list in front.
     """
 
     NAME = "home"
@@ -40,32 +50,44 @@ class HomeScreen(HomeActions):
     CSS_PATH = "home.tcss"
     AUTO_FOCUS = "#runs"
 
-    class Listed(Message):
-        """The listing thread has news."""
+    tab: var[str] = var(RUNS, init=False)
+    """The list in front."""
+    listed: var[Listed | None] = var(None, init=False)
+    """What is in the runs directory, None as long as nobody has looked."""
+    samples: var[tuple[Entry, ...] | None] = var(None, init=False)
+    peek: var[bool] = var(False, init=False)
+    """The preview has more room where it is below the list, and none where it is beside it."""
 
-    def __init__(self, runs: Path) -> None:
-        super().__init__(runs, ListingWatch(runs, self._deliver))
-        self._listed = False
-        self._news: tuple[tuple[Entry, ...], str] = (), ""
-        self._told = False
-        self._refused: tuple[bool, ...] = ()
+    presets = getters.query_one(PresetRows)
+    lessons = getters.query_one(LessonRows)
+    filter_box = getters.query_one(FilterBox)
+
+    def __init__(self, runs: Path, tab: str = RUNS) -> None:
+        super().__init__()
+        self.runs_directory = runs
+        self.set_reactive(HomeScreen.tab, tab)
+        self.listing = ListingWatch(runs, Newest(self, self._take).deliver)
+        self.previews = Previews(self, self._show_detail)
 
     def compose(self) -> ComposeResult:
         yield Tabs(self.symbols, id="tabs")
-        yield Input(placeholder="name, experiment, state or verdict", id="filter", compact=True, select_on_focus=False)
-        yield EntryRows(self.symbols, id=RUNS)
-        yield PresetRows(self.symbols, id=PRESETS)
-        yield EntryRows(self.symbols, id=SAMPLES)
-        with Container(id="empty"):
-            yield Static(id="invitation")
-        yield Static(id="detail")
-        yield KeyBar()
+        yield FilterBox(placeholder="name, experiment, state or verdict", id="filter", compact=True, select_on_focus=False)
+        with Container(id="body"):
+            with Container(id="lists"):
+                yield EntryRows(self.symbols, id=RUNS)
+                yield PresetRows(self.symbols, id=PRESETS)
+                yield LessonRows(self.symbols, id=LESSONS)
+                yield EntryRows(self.symbols, id=SAMPLES)
+                with Container(id="empty"):
+                    yield Static(id="invitation")
+            yield DetailPane(self.symbols, self.runs_directory, self.previews, id="detail")
+        yield self.key_bar()
 
     def on_mount(self) -> None:
-        self.query_one("#filter").display = False
+        self.recall_order()
         self.show_all()
-        # What follows imports numpy and pydantic: not before the first frame stands.
-        self.call_after_refresh(self.listing.start)
+        self.rows.focus()
+        self.call_after_refresh(self.listing.start)  # it imports numpy and pydantic: not before the first frame stands
 
     def on_unmount(self) -> None:
         self.listing.stop()
@@ -77,95 +99,109 @@ class HomeScreen(HomeActions):
     @on(events.ScreenResume)
     def _go_on(self) -> None:
         self.listing.resume()
+        self._show_lessons(self.lessons.lessons)
 
-    def _deliver(self, entries: tuple[Entry, ...], problem: str) -> None:
-        """Take a listing from the thread; one message at most is under way."""
-        self._news = entries, problem
-        if not self._told:
-            self._told = True
-            self.post_message(self.Listed())
-
-    @on(Listed)
-    def _take(self) -> None:
-        self._told = False
-        self.entries, self.problem = self._news
-        self._listed = True
+    def _take(self, listed: Listed) -> None:
+        there = {entry.path for entry in (*listed.entries, *(self.samples or ()))}
+        self.marked = tuple(path for path in self.marked if path in there)
+        self.listed = listed
         if self.samples is None:
-            self.run_worker(load_rest, group="rest", thread=True, exit_on_error=False)
-        paths = {entry.path for entry in (*self.entries, *(self.samples or ()))}
-        self.marked = [path for path in self.marked if path in paths]
-        self.show_all()
+            self._load_rest()
 
-    @on(Worker.StateChanged)
-    def _take_rest(self, event: Worker.StateChanged) -> None:
-        if event.worker.group == "rest" and event.state == WorkerState.SUCCESS:
-            assert event.worker.result is not None
-            presets, self.samples = event.worker.result
-            self.query_one(PresetRows).show(presets)
-            self.show_all()
-        elif event.worker.group == DELETE and event.state == WorkerState.ERROR:
-            self.say_error(event.worker.error)
-            self.listing.look_now()
-        elif event.worker.group == DELETE and event.state == WorkerState.SUCCESS:
-            self.notify(f"deleted: {event.worker.result}", timeout=4)
-            self.listing.look_now()
+    @work(exclusive=True, group="rest", exit_on_error=False)
+    async def _load_rest(self) -> None:
+        presets, lessons, samples = await asyncio.to_thread(load_rest)
+        self.presets.show(presets)
+        self._show_lessons(lessons)
+        self.samples = samples
+
+    def _show_lessons(self, lessons: tuple[Lesson, ...]) -> None:
+        if lessons:
+            from reprotui.lessons.progress import read_progress
+
+            self.lessons.show(lessons, read_progress(remembered()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Return what is in the runs directory, as far as somebody has looked."""
+        return self.listed.entries if self.listed else ()
+
+    @property
+    def rows(self) -> Rows:
+        """Return the list in front."""
+        return self.query_one(f"#{self.tab}", Rows)
+
+    @property
+    def current(self) -> Entry | None:
+        """Return the run or race under the cursor."""
+        return self.rows.current if isinstance(self.rows, EntryRows) and self.rows.count else None
+
+    def chosen(self) -> list[Entry]:
+        """Return the marked entries in the order of their marks, else the one under the cursor."""
+        if self.tab in (PRESETS, LESSONS):
+            return []
+        if not self.marked:
+            return [self.current] if self.current else []
+        known = {entry.path: entry for entry in (*self.entries, *(self.samples or ()))}
+        return [known[path] for path in self.marked]
 
     def show_all(self) -> None:
+        """Show lists, tabs and detail again."""
+        text = self.filter_box.value.strip()
         for name, found in ((RUNS, self.entries), (SAMPLES, self.samples or ())):
-            self.query_one(f"#{name}", EntryRows).show(matching(found, self.filter if name == self.tab else ""), self.marked)
-        empty = self.tab == RUNS and not self.query_one(f"#{RUNS}", EntryRows).count and (self._listed or self._nothing_there())
+            entries = arranged(found, text if name == self.tab else "", self.order)
+            self.query_one(f"#{name}", EntryRows).show(entries, self.marked, self.order)
+        empty = self.tab == RUNS and not self.rows.count and (self.listed is not None or is_empty(self.runs_directory))
         for name in TABS:
             self.query_one(f"#{name}").display = name == self.tab and not empty
         self.query_one("#empty").display = empty
+        self.set_class(empty, "-nothing")
         if empty:
-            text = invitation(
-                self.runs_directory, self.problem, self.filter if self.entries else "", self.symbols, self.size.width
-            )
-            self.query_one("#invitation", Static).update(text)
+            problem, searched = self.listed.problem if self.listed else "", text if self.entries else ""
+            says = invitation(self.runs_directory, problem, searched, self.symbols, self.size.width)
+            self.query_one("#invitation", Static).update(says)
         self._show_tabs()
         self._show_detail()
         self.refresh_keys()
 
-    def _nothing_there(self) -> bool:
-        """Say whether the directory is empty: one look that costs nothing, so that the first frame is the right one."""
-        try:
-            with os.scandir(self.runs_directory) as found:
-                return next(found, None) is None
-        except OSError:
-            return True
+    watch_tab = watch_listed = watch_samples = watch_order = show_all
+
+    def watch_marked(self) -> None:
+        for name in (RUNS, SAMPLES):
+            self.query_one(f"#{name}", EntryRows).mark(self.marked)
+        self._show_tabs()
+        self.refresh_keys()
+
+    def watch_peek(self) -> None:
+        self.set_class(self.peek, "-peek")
 
     def _show_tabs(self) -> None:
         counts = {
-            RUNS: len(self.entries) if self._listed else None,
-            PRESETS: self.query_one(PresetRows).count or None,
+            RUNS: len(self.entries) if self.listed else None,
+            PRESETS: self.presets.count or None,
+            LESSONS: self.lessons.count or None,
             SAMPLES: None if self.samples is None else len(self.samples),
         }
         alive = sum(entry.alive for entry in self.entries)
-        place = f"{f'{alive} running  ' if alive else ''}{self.runs_directory}"
+        marked = f"{len(self.marked)} marked  " if self.marked else ""
+        place = f"{marked}{f'{alive} running  ' if alive else ''}{self.runs_directory}"
         self.query_one(Tabs).show([(name, text, counts[name]) for name, text in TABS.items()], self.tab, place)
 
     def _show_detail(self) -> None:
-        rows = self.rows
-        current = rows.current if isinstance(rows, EntryRows | PresetRows) else None
-        detail = self.query_one("#detail", Static)
-        detail.display = current is not None and bool(rows.count)
-        if isinstance(rows, PresetRows) and rows.current:
-            detail.update(describe_preset(rows.current, self.runs_directory, self.symbols), layout=False)
-        elif isinstance(rows, EntryRows) and rows.current:
-            detail.update(describe_entry(rows.current, self.symbols), layout=False)
+        self.query_one(DetailPane).show(self.rows)
 
     @on(Rows.Moved)
     def _moved(self) -> None:
         self._show_detail()
-        # Drawing the footer takes a third of a key's time: only where it changes.
-        refused = tuple(self.why_not(f"home.{name}") is None for name in ("open", "mark", "delete"))
-        if refused != self._refused:
-            self._refused = refused
-            self.refresh_keys()
+        self.refresh_keys()
 
     @on(Rows.Chosen)
     def _chosen(self) -> None:
         self.action_do("home.open")
+
+    @on(EntryRows.Sorted)
+    def _sorted(self, event: EntryRows.Sorted) -> None:
+        self.action_sort(event.order)
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self) -> None:
@@ -180,3 +216,74 @@ class HomeScreen(HomeActions):
         if event.key in ("up", "down") and isinstance(self.focused, Input):
             event.stop()
             self.rows.action_move(-1 if event.key == "up" else 1)
+
+    def why_not(self, action: str) -> str | None:
+        if action in ("home.first", "home.open") and self.starting:
+            return f"{self.starting} is being started"
+        if action == "home.open":
+            return None if self.tab in (PRESETS, LESSONS) else self.why_not_open()
+        if action == "home.filter" and self.tab in (PRESETS, LESSONS):
+            return f"{TABS[self.tab]} are few: there is nothing to filter"
+        return self.why_not_tend(action, self.tab in (RUNS, SAMPLES), self.tab == RUNS)
+
+    def do_open(self) -> None:
+        rows = self.rows
+        if isinstance(rows, LessonRows):
+            if rows.current:
+                from reprotui.tui.screens.lesson import LessonScreen
+
+                self.app.push_screen(LessonScreen(self.runs_directory, rows.current))
+        elif not isinstance(rows, PresetRows):
+            self.dashboard.open_runs([entry.path for entry in self.chosen()])
+        elif rows.current:
+            self.start_race(rows.current.name, partial(rows.current.start, self.runs_directory))
+
+    def do_mark(self) -> None:
+        super().do_mark()
+        self.rows.action_move(1)
+
+    def do_preview(self) -> None:
+        self.peek = not self.peek
+
+    def shown(self) -> tuple[Entry, ...]:
+        return self.rows.entries if isinstance(self.rows, EntryRows) else ()
+
+    def do_new(self) -> None:
+        from reprotui.tui.screens.new_race import NewRaceScreen
+
+        self.app.push_screen(NewRaceScreen(self.runs_directory))
+
+    def do_first(self) -> None:
+        self.start_race("the default experiment against itself", partial(start_first, self.runs_directory))
+
+    def do_filter(self) -> None:
+        self.filter_box.open()
+
+    def do_refresh(self) -> None:
+        self.listing.look_now()
+
+    def do_turn(self, by: str) -> None:
+        names = list(TABS)
+        self.action_tab(names[(names.index(self.tab) + int(by)) % len(names)])
+
+    def do_lessons(self) -> None:
+        self.action_tab(LESSONS)
+
+    def action_tab(self, name: str) -> None:
+        """Put a list in front."""
+        self.tab = name
+        self.rows.focus()
+
+    def deleted(self) -> None:
+        self.listing.look_now()
+
+    def go_back(self) -> bool:
+        if self.filter_box.display:
+            self.filter_box.close()
+            self.rows.focus()
+            self.show_all()
+        elif self.marked:
+            self.marked = ()
+        else:
+            return False
+        return True

@@ -2,77 +2,85 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING
 
-from textual import on
+from textual import events, getters, on, work
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.reactive import var
 from textual.timer import Timer
 from textual.widgets import Input, Static
-from textual.worker import Worker, WorkerState
 
-from reprotui.tui import form as forms
-from reprotui.tui.form import EXPERIMENT, Problems, RaceForm, race_default
+from reprotui.tui import form_check
+from reprotui.tui.form import EXPERIMENT, SCRIPT, RaceForm, default_text
+from reprotui.tui.form_check import Problems
+from reprotui.tui.form_options import BY_NAME
 from reprotui.tui.screens.base import bindings
-from reprotui.tui.screens.new_race_cells import CellEditing
+from reprotui.tui.screens.starting import StartingScreen
 from reprotui.tui.symbols import plain
+from reprotui.tui.widgets.cell_editor import CellEditor
 from reprotui.tui.widgets.form_grid import FormGrid
-from reprotui.tui.widgets.keybar import KeyBar
 from reprotui.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from reprotui.race.start import Started
 
 BUILT_IN = ("digits-mlp", "digits-cnn", "transformer")
 """What space goes through; `experiments.registry` holds the same, and a test keeps them together: it imports pydantic."""
 QUIET_SECONDS, QUIET_FILE_SECONDS = 0.15, 0.6
 """How long nothing must be typed before it is checked; longer for a user's file, which is imported for it."""
 MOST_RUNS = 8
-_DESCRIBE, _CHECK = "describe", "check"
 
 
-class NewRaceScreen(CellEditing):
-    """Set up a race and start it.
+class NewRaceScreen(StartingScreen):
+    """Set up a race and start it. An input lies over the cell that is typed in.
 
     Args:
         runs: the runs directory in which it will lie.
     """
-
-    ANSWERED: ClassVar[frozenset[str]] = CellEditing.ANSWERED | {_DESCRIBE, _CHECK}
 
     NAME = "new"
     BINDINGS = bindings("new")
     CSS_PATH = "new_race.tcss"
     AUTO_FOCUS = "FormGrid"
 
+    form: var[RaceForm] = var(RaceForm(BUILT_IN[0]), init=False)
+    problems: var[Problems] = var(Problems(), init=False)
+    only_differing: var[bool] = var(False, init=False)
+
+    grid = getters.query_one(FormGrid)
+    editor = getters.query_one(CellEditor)
+
     def __init__(self, runs: Path) -> None:
-        super().__init__(RaceForm(BUILT_IN[0]))
+        super().__init__()
         self.runs_directory = runs
-        self.problems = Problems()
-        self._only_differing = False
+        self._before: RaceForm | None = None
+        """The form as it was before a cell was typed in, None where none is."""
+        self._asked = ""
+        """The experiment whose fields were asked for last."""
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
-        yield FormGrid(self.symbols, self.form)
+        yield FormGrid(self.symbols, self.form, self)
         yield Static(id="about")
         yield Static(id="command")
-        yield KeyBar()
-        yield Input(id="editor", compact=True, select_on_focus=False)
+        yield self.key_bar()
+        yield CellEditor(id="editor")
 
     def on_mount(self) -> None:
-        self.query_one("#editor").display = False
         self.show_form()
-        self.call_after_refresh(self._describe)
+        self.call_after_refresh(self._look)
 
     def show_form(self) -> None:
-        self.grid.show(self.form, self.problems, self._only_differing)
-        differing = sum(self.form.differs(field) for field in self.form.fields)
-        runs = f"{len(self.form.runs)} runs of {self.form.experiment}"
-        what = "1 field differs" if differing == 1 else f"{differing} fields differ" if differing else "the same config in each"
-        dot = self.symbols.dot
-        head = plain(f"  {dot}  {runs}  {dot}  {what}", self.symbols)
+        """Show the form, what is known of it, and the command line that does the same."""
+        self.grid.show(self.form, self.problems, self.only_differing)
+        head = plain("".join(f"  {self.symbols.dot}  {part}" for part in self.form.summary), self.symbols)
         self.query_one("#head", Static).update(Content.assemble(("new race", "bold"), head))
         if self.form.fields:
             command = shlex.join(self.form.command(self.runs_directory))
@@ -80,103 +88,162 @@ class NewRaceScreen(CellEditing):
         self._show_about()
         self.refresh_keys()
 
+    watch_problems = watch_only_differing = show_form
+
+    def watch_form(self) -> None:
+        self.show_form()
+        self._look_later()
+
+    @on(Rows.Moved)
     def _show_about(self) -> None:
         row = self.grid.row
         if row is None:
             return
         found = self.problems.of(row)
-        text = forms.about(row, BUILT_IN)
         label = "" if row.race or found is None or len(self.form.runs) < 2 else f"{'ABCDEFGH'[found[0]]}: "
         problem = Content.styled(plain(f"{label}{found[1]}", self.symbols), "bold $differs") if found else Content("")
-        about = Content.assemble((plain(row.name, self.symbols), "bold"), f"  {plain(text, self.symbols)}")
+        text = plain(form_check.about(row, BUILT_IN), self.symbols)
+        about = Content.assemble((plain(row.name, self.symbols), "bold"), f"  {text}")
         self.query_one("#about", Static).update(Content("\n").join([about, problem]), layout=False)
 
-    def _describe(self) -> None:
-        call = partial(_described, self.form.experiment)
-        self.run_worker(call, group=_DESCRIBE, thread=True, exclusive=True, exit_on_error=False)
+    # What the form needs is found out in threads: the fields of its experiment, and what is wrong with it.
 
-    def _check(self) -> None:
-        call = partial(_checked, self.form, self.runs_directory)
-        self.run_worker(call, group=_CHECK, thread=True, exclusive=True, exit_on_error=False)
+    def _look(self) -> None:
+        if self.form.experiment == self._asked:
+            self._check()
+        else:
+            self._asked = self.form.experiment
+            self._describe(self.form.experiment)
 
-    def check_later(self) -> None:
-        """Check when nothing has been typed for a moment."""
+    def _look_later(self) -> None:
+        """Look when nothing has been typed for a moment; for another experiment at once where its name is not typed in."""
         if self._timer is not None:
             self._timer.stop()
-        seconds = QUIET_FILE_SECONDS if self.form.experiment.endswith(".py") else QUIET_SECONDS
-        stale = self.before is not None and self.before.experiment != self.form.experiment
-        self._timer = self.set_timer(seconds, self._describe if stale else self._check)
+        if self.form.experiment != self._asked and not self.editing:
+            self._look()
+        else:
+            seconds = QUIET_FILE_SECONDS if self.form.experiment.endswith(".py") else QUIET_SECONDS
+            self._timer = self.set_timer(seconds, self._look)
 
-    @on(Worker.StateChanged)
-    def _take_answer(self, event: Worker.StateChanged) -> None:
-        if event.worker.group not in (_DESCRIBE, _CHECK):
+    @work(exclusive=True, group="describe", exit_on_error=False)
+    async def _describe(self, experiment: str) -> None:
+        try:
+            fields = await asyncio.to_thread(form_check.describe, experiment)
+        except Exception as error:
+            self.problems = replace(self.problems, experiment=str(error))
             return
-        if event.state == WorkerState.ERROR:
-            if event.worker.group == _DESCRIBE:
-                self.problems = replace(self.problems, experiment=str(event.worker.error))
-                self.show_form()
-            else:
-                self.say_error(event.worker.error)
-        elif event.state == WorkerState.SUCCESS:
-            question, answer = _pair(event.worker.result)
-            if event.worker.group == _DESCRIBE and question == self.form.experiment:
-                self.form = self.form.with_fields(answer)
-                self.problems = replace(self.problems, experiment="")
-                self.show_form()
-                self._check()
-            elif event.worker.group == _CHECK and question == self.form:
-                self.problems = answer
-                self.show_form()
+        if experiment == self.form.experiment:
+            self.set_reactive(NewRaceScreen.form, self.form.with_fields(fields))
+            self.problems = replace(self.problems, experiment="")
+            self.show_form()
+            self._check()
 
-    def set_form(self, form: RaceForm) -> None:
-        again = form.experiment != self.form.experiment
-        self.form = form
-        self.show_form()
-        if again:
-            self._describe()
-        else:
-            self.check_later()
-
-    @on(FormGrid.Asked)
-    def _asked(self, event: FormGrid.Asked) -> None:
-        if event.what == "next":
-            self.do_choice()
-        else:
-            self.do_edit(event.first)
+    @work(exclusive=True, group="check", exit_on_error=False)
+    async def _check(self) -> None:
+        form = self.form
+        try:
+            problems = await asyncio.to_thread(form_check.check, form, self.runs_directory)
+        except Exception as error:
+            self.say_error(error)
+            return
+        if form == self.form:
+            self.problems = problems
 
     @property
     def _choices(self) -> tuple[str, ...]:
         row = self.grid.row
         if row is None or row.heading:
             return ()
-        return row.field.choices if row.field else BUILT_IN if row.name == EXPERIMENT else ()
+        if row.field:
+            return row.field.choices
+        return (*BUILT_IN, SCRIPT) if row.name == EXPERIMENT else BY_NAME[row.name].choices if row.name in BY_NAME else ()
 
-    def do_edit(self, first: str = "") -> None:
+    @property
+    def _cell(self) -> str:
+        """Return what stands in the cell."""
         row = self.grid.row
-        if row is None or row.heading:
-            return
-        if row.field is not None and row.field.choices:
+        assert row is not None
+        return self.form.text(self.grid.column, row.field) if row.field else self.form.race_text(row.name)
+
+    def _set_cell(self, text: str) -> None:
+        row = self.grid.row
+        assert row is not None
+        if row.field is not None:
+            self.form = self.form.with_text(self.grid.column, row.field, text)
+        else:
+            self.form = self.form.with_race_text(row.name, text)
+
+    @on(FormGrid.Asked)
+    def _asked_for(self, event: FormGrid.Asked) -> None:
+        if event.what == "next":
             self.do_choice()
         else:
-            self.edit(first)
+            self.do_edit()
 
-    def do_choice(self) -> None:
-        if choices := self._choices:
-            now = self.cell_text()
-            self.set_form(self.with_cell(self.form, choices[(choices.index(now) + 1) % len(choices) if now in choices else 0]))
+    def do_edit(self) -> None:
+        if self.editing:  # the key that ends typing came before the editor had the focus
+            self._submitted()
+        elif self._choices and self.grid.row and self.grid.row.name != EXPERIMENT:
+            self.do_choice()
+        elif self._open_editor():
+            self.editor.value = self._cell
+            self.editor.action_select_all()
 
-    def do_default(self) -> None:
-        row = self.grid.row
-        if row is None or row.heading:
+    def type(self, text: str) -> None:
+        if self.editing or self._open_editor():
+            self.editor.replace(text, *self.editor.selection)
+            self._set_cell(self.editor.value.strip())
+
+    def _open_editor(self) -> bool:
+        """Lay the input, empty, over the cell under the cursor; return False where there is none in view."""
+        if self.grid.row is None or self.grid.row.heading or not (region := self.grid.cell_region()):
+            return False
+        self._before = self.form
+        self.editor.lay_over(region)
+        self.refresh_keys()
+        return True
+
+    @property
+    def editing(self) -> bool:
+        """Say whether a cell is being typed in."""
+        return self._before is not None
+
+    @on(Input.Changed, "#editor")
+    def _typed(self) -> None:
+        if self.editing:  # what stands there now: the news may be of a cell that was left since
+            self._set_cell(self.editor.value.strip())
+
+    def stop_editing(self, keep: bool = True) -> None:
+        """End typing; without `keep`, as if it had not begun."""
+        if self._before is None:
             return
-        default = (
-            forms.default_text(row.field) if row.field else BUILT_IN[0] if row.name == EXPERIMENT else race_default(row.name)
-        )
-        self.set_form(self.with_cell(self.form, default))
+        before, self._before = self._before, None
+        self.editor.display = False
+        self.set_focus(self.grid)
+        if keep:
+            self._look_later()
+        else:
+            self.form = before
+        self.refresh_keys()
 
-    @on(Rows.Moved)
-    def _moved(self) -> None:
-        self._show_about()
+    @on(Input.Submitted, "#editor")
+    def _submitted(self) -> None:
+        self.stop_editing()
+        self.grid.action_move(1)
+
+    @on(Input.Blurred, "#editor")
+    @on(Rows.Scrolled)
+    @on(events.Resize)
+    def _left(self) -> None:
+        self.stop_editing()
+
+    @on(CellEditor.Left)
+    def _on_to_another_cell(self, event: CellEditor.Left) -> None:
+        self.stop_editing()
+        if event.rows:
+            self.grid.action_move(event.rows)
+        else:
+            self.grid.action_column(event.columns)
 
     def why_not(self, action: str) -> str | None:
         if action == "new.start":
@@ -193,37 +260,40 @@ class NewRaceScreen(CellEditing):
             return "the experiment is being read"
         return None
 
+    def do_choice(self) -> None:
+        if choices := self._choices:
+            self._set_cell(choices[(choices.index(self._cell) + 1) % len(choices) if self._cell in choices else 0])
+
+    def do_default(self) -> None:
+        row = self.grid.row
+        if row is None or row.heading:
+            return
+        of_race = BUILT_IN[0] if row.name == EXPERIMENT else self.form.race_default(row.name)
+        self._set_cell(default_text(row.field) if row.field else of_race)
+
     def do_start(self) -> None:
-        self.stop_editing(keep=True)
+        self.stop_editing()
         self.start_race(self.form.name or f"a race of {self.form.experiment}", partial(self.form.start, self.runs_directory))
 
-    def opened(self, started: Any) -> None:
+    def opened(self, started: Started) -> None:
         # The race takes the place of the form: leaving it leads Home.
         self.app.pop_screen()
         super().opened(started)
 
     def do_add(self) -> None:
-        self.set_form(self.form.with_run_added())
+        self.form = self.form.with_run_added()
         self.grid.go_to_column(len(self.form.runs) - 1)
 
     def do_remove(self) -> None:
-        self.set_form(self.form.with_run_removed())
+        self.form = self.form.with_run_removed()
 
     def do_copy(self) -> None:
-        self.app.copy(shlex.join(self.form.command(self.runs_directory)), "command")  # ty: ignore[missing-attribute]
+        self.dashboard.copy(shlex.join(self.form.command(self.runs_directory)), "command")
 
     def do_only_differing(self) -> None:
-        self._only_differing = not self._only_differing
-        self.show_form()
+        self.only_differing = not self.only_differing
 
-
-def _described(experiment: str) -> tuple[str, Any]:
-    return experiment, forms.describe(experiment)
-
-
-def _checked(form: RaceForm, runs: Path) -> tuple[RaceForm, Problems]:
-    return form, forms.check(form, runs)
-
-
-def _pair(answer: Any) -> tuple[Any, Any]:
-    return answer
+    def go_back(self) -> bool:
+        editing = self.editing
+        self.stop_editing(keep=False)
+        return editing

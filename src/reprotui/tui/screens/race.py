@@ -1,41 +1,42 @@
 """The race: verdict, cards, loss chart, divergence strip, step table, events and logs on one screen."""
 
-import time
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from subprocess import Popen
 
-from textual import events, on
+from textual import events, getters, on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
+from textual.containers import Horizontal
 from textual.css.query import NoMatches
-from textual.message import Message
+from textual.reactive import var
+from textual.widget import Widget
 
-from reprotui.compare.timeline import RunLine, index_of
+from reprotui.compare.timeline import PairLine, Timeline
+from reprotui.race.lockstep import Leader
 from reprotui.race.monitor import Monitor, RaceStatus
 from reprotui.run_directory import RunDirectory
-from reprotui.settings import remembered
+from reprotui.settings import remember, remembered
+from reprotui.tui.actions import BY_ID, PANES
+from reprotui.tui.checkpoints import Item
 from reprotui.tui.live import Watch
-from reprotui.tui.plot import short
-from reprotui.tui.screens.base import bindings
-from reprotui.tui.screens.race_actions import RaceActions
-from reprotui.tui.symbols import plain
-from reprotui.tui.widgets.card import RunCard
+from reprotui.tui.newest import Newest
+from reprotui.tui.screens.asked import AskedScreen
+from reprotui.tui.screens.base import ActionScreen, bindings
+from reprotui.tui.verified import Verified, verify_runs
+from reprotui.tui.widgets.cards import Cards
 from reprotui.tui.widgets.chart import LossChart
-from reprotui.tui.widgets.keybar import KeyBar
-from reprotui.tui.widgets.lines import Lines
-from reprotui.tui.widgets.rows import Cell, Rows
+from reprotui.tui.widgets.news import News
+from reprotui.tui.widgets.plots import Plots
+from reprotui.tui.widgets.rows import Rows
 from reprotui.tui.widgets.steps import StepTable
 from reprotui.tui.widgets.strip import DivergenceStrip
-from reprotui.tui.widgets.title import PaneTitle
+from reprotui.tui.widgets.title import ChartTitle
 from reprotui.tui.widgets.verdict import VerdictBand
 
-POINT_SECONDS = 0.03
-"""How long crosshair and titles wait behind a cursor that is moved by hand: the row under it is drawn first."""
 
-
-class RaceScreen(RaceActions):
+class RaceScreen(ActionScreen):
     """Runs side by side.
 
     Args:
@@ -48,165 +49,113 @@ class RaceScreen(RaceActions):
     BINDINGS = bindings("race")
     CSS_PATH = "race.tcss"
 
-    class News(Message):
-        """The watching thread has a newer status."""
+    cards = getters.query_one(Cards)
+    plots = getters.query_one(Plots)
+    chart = getters.query_one(LossChart)
+    strip = getters.query_one(DivergenceStrip)
+    table = getters.query_one(StepTable)
+    news = getters.query_one(News)
+
+    status: var[RaceStatus | None] = var(None, init=False)
+    """What the runs had come to when they were looked at last."""
+    timeline: var[Timeline] = var(Timeline, init=False)
+    pair: var[int] = var(0)
+    """Which of the other runs is held against A."""
+    step: var[int | None] = var(None, init=False)
+    """The step of crosshair, strip and titles; the cursor of the table may be a moment ahead."""
+    zoomed: var[str | None] = var(None, init=False)
+    """The pane that has all the room."""
 
     def __init__(
         self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Popen[bytes]], at_divergence: str | None = None
     ) -> None:
-        super().__init__(runs, at_divergence)
+        super().__init__()
+        self.runs = list(runs)
         self.started = dict(processes)
-        self._watch = Watch(Monitor(runs, processes), self._deliver)
-        self._newest: RaceStatus | None = None
-        self._pointing = False
-        self._told = False
-        self._steps_title = ""
+        self.checked: dict[Path, Item] = {}
+        """Checkpoints whose bytes were read by a person's wish, with what was found."""
+        self._stop_at_divergence = at_divergence == "stop"
+        self._pair_chosen = False
+        self._leader = Leader(self.runs, Newest(self, self.notify).deliver, to_difference=at_divergence == "pause")
+        self._watch = Watch(Monitor(runs, processes), Newest(self, self._take).deliver, self._leader.look)
 
     def compose(self) -> ComposeResult:
         symbols = self.symbols
-        settings = self.dashboard.settings
-        yield VerdictBand(symbols, id="verdict")
-        with Horizontal(id="cards"):
-            for index in range(len(self.runs)):
-                yield RunCard(symbols, index)
+        log_scale = bool(remembered().get("log_scale", self.dashboard.settings.log_scale))
+        yield VerdictBand(symbols, id="verdict").data_bind(RaceScreen.status, RaceScreen.pair)
+        cards = Cards(symbols, self.runs, self._leader, self._stop_at_divergence, id="cards")
+        yield cards.data_bind(RaceScreen.status, RaceScreen.pair)
         with Horizontal(id="body"):
-            with Vertical(id="left"):
-                yield PaneTitle(symbols, id="chart-title")
-                yield LossChart(symbols, bool(remembered().get("log_scale", settings.log_scale)), id="chart")
-                yield DivergenceStrip(symbols, id="strip")
-            yield StepTable(symbols, id="steps")
-        with Horizontal(id="bottom"):
-            yield Lines(symbols, id="events")
-            yield Lines(symbols, id="log")
-        yield KeyBar()
+            yield Plots(symbols, self.runs, log_scale, id="left").data_bind(RaceScreen.status, RaceScreen.step)
+            yield StepTable(symbols, id="steps").data_bind(RaceScreen.status)
+        yield News(symbols, id="bottom").data_bind(RaceScreen.status)
+        yield self.key_bar()
 
     def on_mount(self) -> None:
-        self.query_one("#strip").display = len(self.runs) > 1
-        self.choose_pair(0)
-        for name, title in (("strip", "2 strip"), ("events", "4 events"), ("log", "5 log")):
-            self.query_one(f"#{name}").border_title = title
-        self.query_one(StepTable).focus()
-        self.zoom_as_before()
-        self.show_titles()
+        self.strip.display = len(self.runs) > 1
+        self.strip.border_title = "2 strip"
+        self.table.focus()
+        # The whole screen is given to the pane that had it when a race was looked at last.
+        name = remembered().get("zoomed_pane")
+        if name in PANES and self.query_one(f"#{name}").display:
+            self.zoomed = name
+            self.query_one(f"#{name}").focus()
+        self.watch(self.table, "pointed", self._point, init=False)
         self._watch.start()
 
     def on_descendant_focus(self) -> None:
-        self.query_one(PaneTitle).set_class(isinstance(self.focused, LossChart), "-focused")
+        self.query_one(ChartTitle).set_class(self.focused is self.chart, "-focused")
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.cards.narrow = self.has_class("-narrow") or self.has_class("-short")
 
     def on_unmount(self) -> None:
         self._watch.stop()
+        self._leader.let_go(self.status)  # nobody is left who would lead them: they go on
         for process in self.started.values():
             process.poll()  # takes leave of those that ended; the others go on
 
-    def _deliver(self, status: RaceStatus) -> None:
-        """Take a status from the watching thread; one message at most is under way."""
-        self._newest = status
-        if not self._told:
-            self._told = True
-            self.post_message(self.News())
-
-    @on(News)
-    def _take(self) -> None:
-        self._told = False
-        status, before = self._newest, self.status
-        if status is None or status is before:
-            return
-        self.status = status
+    def _take(self, status: RaceStatus) -> None:
         with suppress(NoMatches):  # news that arrive while the screen is being left
-            self.show_status(status, before)
+            self.status = status
 
-    def show_status(self, status: RaceStatus, before: RaceStatus | None) -> None:
-        narrow = self.has_class("-narrow") or self.has_class("-short")
-        if before is None or status.verdicts != before.verdicts or status.judged != before.judged or status.runs != before.runs:
-            self.query_one(VerdictBand).show(status)
-        for index, (card, run) in enumerate(zip(self.query(RunCard), status.runs, strict=True)):
-            card.show(run, self.target in (None, index) and status.alive, narrow)
-        if before is None or status.timeline is not before.timeline:
-            self.show_timeline()
-        if before is None or [run.events for run in status.runs] != [run.events for run in before.runs]:
-            self.query_one("#events", Lines).show(_events(status))
-        if before is None or [run.log for run in status.runs] != [run.log for run in before.runs]:
-            self.query_one("#log", Lines).show(_logs(status))
-        self.react(status)
-        self.show_titles()
-        if before is None or status.alive != before.alive or (status.verdict is None) != (before.verdict is None):
-            self.refresh_keys()
+    def watch_status(self, status: RaceStatus) -> None:
+        telling = status.verdict
+        self.timeline = status.timeline
+        if not self._pair_chosen and telling and telling.kind == "diverged" and status.timeline.complete:
+            self.pair = status.verdicts.index(telling)  # until a person chooses, the pair is the one that differs first
+        self.refresh_keys()
 
-    def show_timeline(self) -> None:
+    @property
+    def line(self) -> PairLine | None:
+        """Return the comparison of A with the run that is held against it, None where there is none."""
+        return self.timeline.pairs[self.pair] if self.timeline.pairs else None
+
+    def chosen_pair(self) -> list[tuple[str, RunDirectory]]:
+        """Return A and the run that is held against it; A alone where there is no other."""
+        return [self.runs[0], *self.runs[self.pair + 1 : self.pair + 2]]
+
+    def watch_pair(self) -> None:
+        chosen = self.chosen_pair()
+        self.table.compare([run.trace_path for _, run in chosen], (chosen[0][0], chosen[-1][0]))
+        if self.status:
+            self.watch_timeline()
+
+    def watch_timeline(self) -> None:
         assert self.status is not None
-        timeline = self.status.timeline
-        pair = self.pair if timeline.pairs else None
-        first = timeline.pairs[self.pair].first if timeline.pairs else None
-        self.query_one(LossChart).show(timeline, first)
-        if pair is not None:
-            self.query_one(DivergenceStrip).show(timeline, pair)
-        table = self.query_one(StepTable)
+        self.plots.show(self.timeline, self.pair)
         chosen = [self.status.runs[0], *self.status.runs[self.pair + 1 : self.pair + 2]]
         # Of runs at unequal speed the slower one: behind it, there is nothing to compare yet.
-        steps = [run.step for run in chosen if run.alive]
-        table.show(timeline, pair, first, min((step for step in steps if step is not None), default=None))
-        if first is not None and not self.jumped:
-            # The one step that a person came for: shown once; after that the screen stays where it is put.
-            self.jumped = True
-            table.follow = False
-            table.go_to_step(first, by_hand=False)
-        # Now, and not when the table says that it moved: a frame less for every look at runs that are followed.
-        self.query_one(LossChart).point_to(table.step)
-        self.query_one(DivergenceStrip).point_to(table.step)
+        steps = [run.step for run in chosen if run.alive and run.step is not None]
+        self.table.show(self.timeline, self.line, min(steps, default=None))
 
-    def show_titles(self) -> None:
-        chart, table = self.query_one(LossChart), self.query_one(StepTable)
-        status, symbols = self.status, self.symbols
-        values: list[str | tuple[str, str]] = []
-        step = table.step
-        if status is not None and step is not None:
-            losses = [_loss_at(line, step) for line in status.timeline.runs]
-            pairs = zip(status.runs, "abcdefgh", losses, strict=False)
-            values = [f" {symbols.dot} step {step}"]
-            values += [
-                part
-                for run, letter, loss in pairs
-                for part in ("  ", (plain(f"{run.label} {short(loss, 6)}", symbols), f"$run-{letter}"))
-            ]
-        scale = "log" if chart.log_scale else "linear"
-        zoomed = f" {symbols.dot} zoomed" if chart.zoomed else ""
-        self.query_one(PaneTitle).show(Content.assemble(plain(f"1 loss, {scale}{zoomed}", symbols), *values))
-        against = f" {status.runs[self.pair + 1].label} against {status.runs[0].label}" if status and len(status.runs) > 2 else ""
-        reading = "" if status is None or status.timeline.complete else f" {symbols.dot} reading …"
-        follow = f" {symbols.dot} following" if table.follow and status and status.alive else ""
-        unseen = f" {symbols.dot} {table.unseen:,} new" if not table.follow and status and status.alive and table.unseen else ""
-        title = plain(f"3 steps{against}{follow}{unseen}{reading}", symbols)
-        if title != self._steps_title:
-            self._steps_title = title
-            table.border_title = Content(title)  # text alone would be read as markup
+    def watch_zoomed(self, zoomed: str | None) -> None:
+        for pane in PANES:
+            self.set_class(pane == zoomed, f"-zoom-{pane}")
+        self.set_class(zoomed is not None, "-zoom")
 
-    # What widgets say
-
-    @on(Rows.Moved, "#steps")
-    def _moved(self, event: Rows.Moved) -> None:
-        table = self.query_one(StepTable)
-        if event.by_hand and table.follow and event.index < table.count - 1:
-            table.follow = False
-        if event.by_hand and not self._pointing:
-            # A frame is drawn as one rectangle: with the crosshair in it, a moved cursor would draw the whole screen.
-            self._pointing = True
-            self.set_timer(POINT_SECONDS, self._point)
-        elif not event.by_hand:
-            self._point()
-
-    def _point(self) -> None:
-        """Put crosshair, strip and titles on the step of the cursor."""
-        self._pointing = False
-        step = self.query_one(StepTable).step
-        self.query_one(LossChart).point_to(step)
-        self.query_one(DivergenceStrip).point_to(step)
-        self.show_titles()
-
-    @on(Rows.Scrolled)
-    def _scrolled(self, event: Rows.Scrolled) -> None:
-        if isinstance(event.rows, StepTable):
-            event.rows.follow = False
-            self.show_titles()
+    def _point(self, step: int | None) -> None:
+        self.step = step
 
     @on(Rows.Chosen, "#steps")
     def _chosen(self) -> None:
@@ -217,38 +166,135 @@ class RaceScreen(RaceActions):
     def _picked(self, event: LossChart.Picked | DivergenceStrip.Picked) -> None:
         self.go_to_step(event.step)
 
-    @on(RunCard.Picked)
-    def _card(self, event: RunCard.Picked) -> None:
-        self.set_target(None if self.target == event.index else event.index)
+    def why_not(self, action: str) -> str | None:
+        screen, _, name = action.partition(".")
+        status = self.status
+        if screen != "race":
+            return None
+        if status is None:
+            return "the runs are being opened"
+        if name in ("first_difference", "next_difference", "previous_difference"):
+            if not status.timeline.pairs:
+                return "one run alone has nothing to differ from"
+            if all(pair.first is None for pair in status.timeline.pairs):
+                return f"no difference: {status.headline}"
+        if name == "versus" and len(status.runs) < 3:
+            return "there are two runs at most: nothing else to hold against A"
+        if name in ("open_step", "copy_value") and self.table.step is None:
+            return "no step is recorded yet"
+        if name == "export" and len(status.runs) < 2:
+            return "a report compares runs: open two, or a race"
+        if BY_ID[action].method == "chart" and (reason := self.plots.why_not(name)):
+            return reason
+        return self.cards.why_not(name, status)
 
-    def on_resize(self, event: events.Resize) -> None:
-        if self.status:
-            self.show_status(self.status, None)
+    def do_ask(self, command: str) -> None:
+        assert self.status is not None
+        getattr(self.cards, command)(self.status)
 
+    def do_target(self) -> None:
+        self.cards.choose_next()
 
-def _loss_at(line: RunLine, step: int) -> float | None:
-    index = index_of(line.steps, step)
-    if step == 0 or index >= len(line.steps) or line.steps[index] != step:
-        return None
-    return float(line.losses[index])
+    def do_follow(self) -> None:
+        self.table.follow = not self.table.follow
+        if self.table.follow:
+            self.table.go_to(self.table.count - 1)
 
+    def do_versus(self) -> None:
+        self._hold_against(Cards.Versus((self.pair + 1) % (len(self.runs) - 1)))
 
-def _events(status: RaceStatus) -> list[list[Cell]]:
-    rows = sorted((event.time_ns, index, event) for index, run in enumerate(status.runs) for event in run.events)
-    return [
-        [
-            Cell(time.strftime("%H:%M:%S ", time.localtime(at / 1e9)), "muted"),
-            Cell(f"{status.runs[index].label} ", "abcdefgh"[index]),
-            Cell(f"{event.kind:<9} ", "differs" if event.kind == "failed" else "strong"),
-            Cell(event.text.replace("\n", " ")),
-        ]
-        for at, index, event in rows
-    ]  # fmt: skip
+    @on(Cards.Versus)
+    def _hold_against(self, event: Cards.Versus) -> None:
+        self._pair_chosen, self.pair = True, event.pair
 
+    def go_to_step(self, step: int) -> None:
+        """Put the cursor on a step, for the palette."""
+        self.table.follow = False
+        self.table.go_to_step(step)
 
-def _logs(status: RaceStatus) -> list[list[Cell]]:
-    return [
-        [Cell(f"{run.label} ", "abcdefgh"[index]), Cell(line.expandtabs(4))]
-        for index, run in enumerate(status.runs)
-        for line in run.log
-    ]
+    def do_first_difference(self) -> None:
+        if self.line is not None and self.line.first is not None:
+            self.go_to_step(self.line.first)
+
+    def do_difference(self, where: str) -> None:
+        if (step := self.find_difference(self.line, self.table.step, where == "before")) is not None:
+            self.go_to_step(step)
+
+    def do_open_step(self) -> None:
+        from reprotui.tui.screens.step import StepScreen
+
+        if self.table.step is not None:
+            self.app.push_screen(StepScreen(self, self.chosen_pair(), self.table.step))
+
+    def do_checkpoints(self) -> None:
+        from reprotui.tui.screens.checkpoints import CheckpointsScreen
+
+        self.app.push_screen(CheckpointsScreen(self.runs, self.checked))
+
+    def do_asked(self) -> None:
+        self.app.push_screen(AskedScreen(self.runs, self.symbols))
+
+    def do_chance(self) -> None:
+        from reprotui.tui.screens.chance import ChanceScreen
+
+        self.app.push_screen(ChanceScreen(self.chosen_pair(), self.symbols))
+
+    def do_export(self) -> None:
+        from reprotui.tui.screens.export import ExportScreen
+
+        assert self.status is not None
+        self.app.push_screen(ExportScreen([run.path for _, run in self.runs], self.status.name, self.checked))
+
+    @work(thread=True, exclusive=True, group="verify", exit_on_error=False)
+    def do_verify(self) -> None:
+        found = verify_runs(self.runs)
+        self.app.call_from_thread(self._show_verified, found)
+
+    def _show_verified(self, found: Verified) -> None:
+        self.table.verified = found.headline
+        if found.problems:
+            self.notify("\n".join(found.problems), severity="error", timeout=20, markup=False)
+
+    def do_copy(self) -> None:
+        assert self.status is not None
+        self.dashboard.copy(shlex.join(self.status.command), "command")
+
+    def do_copy_value(self) -> None:
+        self.dashboard.copy(self.table.values(), "step")
+
+    def do_chart(self, what: str) -> None:
+        getattr(self.plots, what)()
+
+    def do_filter(self) -> None:
+        pane = self.focused.id if self.focused and self.focused.id in ("events", "log") else "events"
+        if not self.news.region or (self.zoomed and self.zoomed not in ("events", "log")):
+            self.zoomed = pane
+        self.news.search(self.zoomed if self.zoomed in ("events", "log") else pane)
+
+    def do_pane(self, name: str) -> None:
+        pane = self.query_one(f"#{name}")
+        if name == "strip" and len(self.runs) < 2:
+            self.notify("one run alone has no divergence strip", timeout=3)
+            return
+        around = [widget for widget in pane.ancestors if isinstance(widget, Widget)]
+        if self.zoomed or not pane.region or not all(widget.display for widget in around):
+            self.zoomed = name
+        # Behind a zoom it has no place yet, and what has none takes no focus.
+        self.call_after_refresh(pane.focus)
+
+    def do_zoom(self) -> None:
+        focused = self.focused.id if self.focused else None
+        self.zoomed = None if self.zoomed else focused if focused in PANES else "steps"
+        remember("zoomed_pane", self.zoomed)
+
+    def go_back(self) -> bool:
+        if self.news.searching:
+            self.news.end_search()
+        elif self.zoomed:
+            self.zoomed = None
+            remember("zoomed_pane", None)
+        elif self.chart.zoomed:
+            self.chart.part = None
+        else:
+            return False
+        return True

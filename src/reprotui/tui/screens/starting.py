@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from textual import on
-from textual.worker import Worker, WorkerState
+from textual import work
 
 from reprotui.tui.screens.base import ActionScreen
 from reprotui.tui.symbols import plain
@@ -14,13 +16,11 @@ from reprotui.tui.symbols import plain
 if TYPE_CHECKING:
     from reprotui.race.start import Started
 
-_GROUP = "start"
-
 
 class StartingScreen(ActionScreen):
     """A screen that starts races."""
 
-    ANSWERED: ClassVar[frozenset[str]] = frozenset({_GROUP})
+    runs_directory: Path
     starting: str = ""
     """What is being started now, empty where nothing is."""
 
@@ -28,21 +28,32 @@ class StartingScreen(ActionScreen):
         """Start a race without waiting: configs are validated and processes made in a thread."""
         self.starting = what
         self.notify(plain(f"starting {what} …", self.symbols), timeout=3)
-        self.run_worker(call, group=_GROUP, thread=True, exit_on_error=False)
         self.refresh_keys()
+        self._start(call)
+
+    @work(exit_on_error=False)
+    async def _start(self, call: Callable[[], Started]) -> None:
+        try:
+            started = await asyncio.to_thread(call)
+        except Exception as error:
+            self.say_error(error)
+        else:
+            self.opened(started)
+        finally:
+            self.starting = ""
+            self.refresh_keys()
+
+    def do_resume_check(self) -> None:
+        """Ask for a resume check of a script, and start it."""
+        from reprotui.tui.resume import ResumeForm
+        from reprotui.tui.screens.resume import ResumeScreen
+
+        def answered(form: ResumeForm | None) -> None:
+            if form is not None:
+                self.start_race("a resume check", partial(form.start, self.runs_directory))
+
+        self.app.push_screen(ResumeScreen(ResumeForm()), answered)
 
     def opened(self, started: Started) -> None:
         """Show the race that was started."""
-        self.app.open_runs([started.path], dict(started.processes))  # ty: ignore[missing-attribute]
-
-    @on(Worker.StateChanged)
-    def _take_start(self, event: Worker.StateChanged) -> None:
-        if event.worker.group != _GROUP or event.state not in (WorkerState.SUCCESS, WorkerState.ERROR):
-            return
-        self.starting = ""
-        self.refresh_keys()
-        if event.state == WorkerState.SUCCESS:
-            assert event.worker.result is not None
-            self.opened(event.worker.result)
-        else:
-            self.say_error(event.worker.error)
+        self.dashboard.open_started(started)

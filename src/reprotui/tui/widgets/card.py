@@ -2,10 +2,11 @@
 
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Static
+from textual.reactive import reactive, var
+from textual.widget import Widget
 
-from reprotui.race.monitor import RunStatus
-from reprotui.tui.plot import short
+from reprotui.numbers import duration, rate, short, whole
+from reprotui.race.monitor import RaceStatus, RunStatus
 from reprotui.tui.symbols import Symbols, plain
 
 BAR, NARROW_BAR = 16, 8
@@ -15,13 +16,20 @@ STATE_COLOURS = {
 }  # fmt: skip
 
 
-class RunCard(Static):
+class RunCard(Widget):
     """One run; in a narrow screen one line, otherwise three. A click makes it the target of pause, one step and stop."""
 
     DEFAULT_CSS = """
     RunCard { height: 3; width: 1fr; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
     RunCard.-target { text-style: none; background: $panel; }
     """
+
+    status: var[RaceStatus | None] = var(None, init=False)
+    target: var[int | None] = var(None, init=False)
+    run: reactive[RunStatus | None] = reactive(None, init=False)
+    meant: reactive[bool] = reactive(False, init=False, toggle_class="-target")
+    """Whether pause, one step and stop mean this run."""
+    narrow: reactive[bool] = reactive(False, init=False)
 
     class Picked(Message):
         """A card was clicked."""
@@ -31,36 +39,44 @@ class RunCard(Static):
             self.index = index
 
     def __init__(self, symbols: Symbols, index: int) -> None:
-        super().__init__("")
+        super().__init__()
         self.symbols, self.index = symbols, index
-        self._shown: tuple[RunStatus, bool, bool] | None = None
 
-    def show(self, run: RunStatus, target: bool, narrow: bool) -> None:
-        """Show a run; nothing is drawn where nothing changed."""
-        if self._shown == (run, target, narrow):
-            return
-        self._shown = run, target, narrow
-        self.set_class(target, "-target")
+    def watch_status(self, status: RaceStatus | None) -> None:
+        if status is not None:
+            self.run = status.runs[self.index]
+            self.meant = self.target in (None, self.index) and status.alive
+
+    def watch_target(self) -> None:
+        self.watch_status(self.status)
+
+    def render(self) -> Content:
+        run, narrow = self.run, self.narrow
+        if run is None:
+            return Content("")
         colour = f"$run-{'abcdefgh'[self.index]}"
-        pointer = self.symbols.pointer if target else " "
+        pointer = self.symbols.pointer if self.meant else " "
         # Records and symbols come from files of others: none of it is read as markup.
         name = Content.assemble((pointer, "bold"), (plain(f"{run.label} ", self.symbols), f"bold {colour}"))
         state = Content.styled(plain(run.state, self.symbols), f"bold {STATE_COLOURS.get(run.state, '$foreground')}")
-        plainly = "reference" if self.index == 0 else "same as A" if narrow else "same config as A"
+        known = not {run.state, self.status.runs[0].state if self.status else run.state} & {"unreadable", "gone"}
+        same = ("same as A" if narrow else "same config as A") if known else "config unknown"
+        plainly = "reference" if self.index == 0 else same
         differs = self._text(" ".join(run.differs) or plainly)
         progress = self._progress(run, NARROW_BAR if narrow else BAR)
-        tail = "  ".join(part for part in (run.backend, f"{run.threads} threads" if run.threads else "") if part)
-        problem = " ".join((run.problem or _last_words(run)).split())
+        tail = "  ".join(part for part in (run.backend, f"{run.threads} threads" if run.threads else "", run.asked) if part)
+        problem = " ".join((run.problem or run.torn or last_words(run)).split())
         if narrow:
-            middle = self._text(problem) if problem else Content(" ").join([progress, differs])
-            self.update(Content(" ").join([name + state, middle]), layout=False)
-            return
+            behind = self._text(run.not_finite.when).stylize("$differs") if run.not_finite else differs
+            middle = self._text(problem) if problem else Content(" ").join([progress, behind])
+            return Content(" ").join([name + state, middle])
+        problem = problem or (run.not_finite.sentence if run.not_finite else "")
         lines = [
             Content.assemble(name, differs.stylize("bold"), "  ", state),
             progress,
             Content.styled(plain(problem or tail, self.symbols), "$differs" if problem else "$muted"),
         ]
-        self.update(Content("\n   ").join(lines), layout=False)
+        return Content("\n   ").join(lines)
 
     def _progress(self, run: RunStatus, bar: int) -> Content:
         if run.step is None:
@@ -68,9 +84,9 @@ class RunCard(Static):
         steps = run.steps or run.step or 1
         filled = min(bar, bar * run.step // steps)
         full, empty = ("#", "-") if self.symbols.ascii else ("━", "─")
-        parts = [f" {run.step}/{run.steps or '?'}"]
+        parts = [f" {whole(run.step)}/{whole(run.steps) if run.steps else '?'}"]
         if run.rate:
-            parts.append(f"{run.rate:,.0f}/s" if run.rate >= 10 else f"{run.rate:.2g}/s")
+            parts.append(rate(run.rate))
         if (left := run.seconds_left) is not None:
             parts.append(f"{duration(left)} left")
         if run.loss is not None:
@@ -85,17 +101,9 @@ class RunCard(Static):
         self.post_message(self.Picked(self.index))
 
 
-def _last_words(run: RunStatus) -> str:
+def last_words(run: RunStatus) -> str:
     """Return the end of the log of a run that ended badly."""
     if run.state not in ("failed", "killed"):
         return ""
     lines = [line.strip() for line in run.log if line.strip()]
     return " / ".join(lines[-2:]) or ("its process is gone, and left neither a seal nor a word" if run.state == "killed" else "")
-
-
-def duration(seconds: float) -> str:
-    """Return a time that a person reads at a glance."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

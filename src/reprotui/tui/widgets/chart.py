@@ -1,16 +1,18 @@
-"""The loss of all runs over the steps: log or linear, zoom and pan, a crosshair, gaps for NaN, a mark at the divergence."""
+"""A metric of all runs: log or linear, zoom and pan, a crosshair, gaps for NaN, a mark at the divergence, equal stretches."""
 
 from typing import ClassVar
 
+import numpy as np
 from rich.segment import Segment
 from textual import events
 from textual.geometry import Region
 from textual.message import Message
+from textual.reactive import reactive, var
 from textual.strip import Strip
 from textual.widget import Widget
 
-from reprotui.compare.timeline import Timeline, index_of
-from reprotui.tui import plot
+from reprotui.compare.curves import Curves
+from reprotui.tui import plot, ticks
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.styles import Styles
 
@@ -21,23 +23,31 @@ ZOOM = 0.5
 NEAREST = 8
 """Fewest steps that a zoom leaves."""
 MARGIN = 2
+LABEL_APART = 6
+"""Columns from one label below the chart to the next, at least."""
 
 
 class LossChart(Widget, can_focus=True):
-    """Draw the losses of a timeline between two steps. The picture is kept; a moved crosshair draws lines of it again."""
+    """Draw curves between two places. The picture is kept; a moved crosshair draws lines of it again."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"chart--{name}" for name in ("axis", "differs", "cross", "both", "gap", *"abcdefgh")
+        f"chart--{name}" for name in ("axis", "differs", "cross", "same", "gap", *"abcdefgh")
     }
     DEFAULT_CSS = """
     LossChart {
         background: $background; color: $foreground;
         .chart--axis { color: $muted; } .chart--differs { color: $differs; text-style: bold; }
-        .chart--cross { color: $foreground; } .chart--both { color: $foreground; } .chart--gap { color: $unknown; }
+        .chart--cross { color: $foreground; } .chart--same { color: $equal; } .chart--gap { color: $unknown; }
         .chart--a { color: $run-a; } .chart--b { color: $run-b; } .chart--c { color: $run-c; } .chart--d { color: $run-d; }
         .chart--e { color: $run-e; } .chart--f { color: $run-f; } .chart--g { color: $run-g; } .chart--h { color: $run-h; }
     }
     """
+
+    log_scale: reactive[bool] = reactive(True, init=False)
+    step: var[int | None] = var(None, init=False)
+    """Where the crosshair is."""
+    part: reactive[tuple[float, float] | None] = reactive(None, init=False)
+    """The first and last place that are seen; None shows all, also what is to come."""
 
     class Picked(Message):
         """A step was clicked."""
@@ -49,24 +59,21 @@ class LossChart(Widget, can_focus=True):
     def __init__(self, symbols: Symbols, log: bool, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.symbols = symbols
-        self.log_scale = log
-        self._timeline = Timeline()
-        self._first: int | None = None
-        self._step: int | None = None
-        self._window: tuple[float, float] | None = None
+        self.set_reactive(LossChart.log_scale, log)
+        self.curves = Curves()
         self._lines: list[list[tuple[str, str]]] | None = None
         self._gaps: set[int] = set()
         self._strips: dict[int, Strip] = {}
         self._style = Styles(self, "chart")
         self._drag: tuple[int, tuple[float, float]] | None = None
 
-    def show(self, timeline: Timeline, first: int | None) -> None:
-        """Show a timeline, with a mark at the first divergence."""
-        if timeline is self._timeline and first == self._first:
-            return
-        before, window, marked = self._lines, self.window, self._first
-        self._timeline, self._first, self._lines = timeline, first, None
-        if before is None or marked != first or window != self.window or not self.size:
+    def show(self, curves: Curves) -> None:
+        """Show other curves, or these with more of them."""
+        before, window, former = self._lines, self.window, self.curves
+        self.curves, self._lines = curves, None
+        if (curves.seconds is None) != (former.seconds is None):
+            self.part = None
+        if before is None or former.first != curves.first or window != self.window or not self.size:
             self.refresh()
             return
         # A long run that grows by a few steps changes a few lines of the picture: over SSH only these are sent.
@@ -77,107 +84,98 @@ class LossChart(Widget, can_focus=True):
             changed.append(len(self._lines) - 1)
         self.refresh(*(Region(0, row, self.size.width, 1) for row in changed)) if changed else None
 
-    def point_to(self, step: int | None) -> None:
-        """Put the crosshair on a step; the window follows where the step is out of it."""
-        if step == self._step:
-            return
-        before, self._step = self._step, step
+    def watch_step(self, before: int | None, step: int | None) -> None:
         first, last = self.window
-        if self._window is not None and step is not None and not first <= step <= last:
+        at = None if step is None else self.curves.place(step)
+        if self.part and at is not None and not first <= at <= last:
             half = (last - first) / 2
-            self._set_window(step - half, step + half)
+            self._see(at - half, at + half)
             return
         height = self.size.height
-        columns = [AXIS + self._column(at) for at in (before, step) if at is not None]
+        columns = [AXIS + self._column(step) for step in (before, step) if step is not None]
         self.refresh(*(Region(x, 0, 1, height) for x in columns), Region(0, height - 1, self.size.width, 1))
 
     @property
     def window(self) -> tuple[float, float]:
-        """Return the first and last step that are seen."""
-        if self._window is not None:
-            return self._window
-        steps = self._timeline.steps
-        return (float(steps[0]), float(max(steps[-1], steps[0] + 1))) if len(steps) else (0.0, 1.0)
+        """Return the first and last place that are seen."""
+        return self.part or self.curves.ends
 
     @property
     def zoomed(self) -> bool:
-        """Say whether only a part of the steps is seen."""
-        return self._window is not None
+        """Say whether only a part is seen."""
+        return self.part is not None
 
-    def set_log(self, log: bool) -> None:
-        """Make the loss axis logarithmic or linear."""
-        self.log_scale, self._lines = log, None
-        self.refresh()
+    def watch_log_scale(self) -> None:
+        self._lines = None
+
+    def watch_part(self) -> None:
+        self._lines = None
 
     def zoom(self, factor: float, around: float | None = None) -> None:
-        """See `factor` times as many steps, around a step that stays where it is."""
+        """See `factor` times as much, around a place that stays where it is."""
         first, last = self.window
-        centre = around if around is not None else self._step if self._step is not None else (first + last) / 2
-        centre = min(max(centre, first), last)
-        span = max(NEAREST, (last - first) * factor)
+        at = self.curves.place(self.step) if self.step is not None else (first + last) / 2
+        centre = min(max(at if around is None else around, first), last)
+        low, high = self.curves.ends
+        least = NEAREST if self.curves.seconds is None else NEAREST * (high - low) / max(NEAREST, len(self.curves.steps))
+        span = max(least, (last - first) * factor)
         share = (centre - first) / max(last - first, 1e-9)
-        self._set_window(centre - share * span, centre + (1 - share) * span)
-
-    def zoom_all(self) -> None:
-        """See all steps, and go on seeing all as they come."""
-        self._window, self._lines = None, None
-        self.refresh()
+        self._see(centre - share * span, centre + (1 - share) * span)
 
     def pan(self, share: float) -> None:
         """Move by a share of what is seen."""
         first, last = self.window
-        if self._window is not None:
+        if self.part:
             by = (last - first) * share
-            self._set_window(first + by, last + by)
+            self._see(first + by, last + by)
 
-    def _set_window(self, first: float, last: float) -> None:
-        steps = self._timeline.steps
-        if not len(steps):
+    def _see(self, first: float, last: float) -> None:
+        if not len(self.curves.steps):
             return
-        low, high = float(steps[0]), float(steps[-1])
+        low, high = self.curves.ends
         span = last - first
-        if span >= high - low:
-            self.zoom_all()
-            return
         first = min(max(first, low), high - span)
-        self._window, self._lines = (first, first + span), None
-        self.refresh()
+        self.part = (first, first + span) if span < high - low else None
 
     @property
     def _plot_width(self) -> int:
         return max(4, self.size.width - AXIS - MARGIN)
 
     def _column(self, step: float) -> int:
-        first, last = self.window
-        return round((step - first) / max(last - first, 1e-9) * (self._plot_width - 1))
+        return self._column_of(self.curves.place(step))
 
-    def _step_at(self, x: int) -> int | None:
+    def _column_of(self, place: float) -> int:
         first, last = self.window
-        steps = self._timeline.steps
-        if not len(steps):
-            return None
-        wanted = first + (x - AXIS) / max(1, self._plot_width - 1) * (last - first)
-        index = index_of(steps, round(wanted))
-        near = [int(steps[at]) for at in (index - 1, index) if 0 <= at < len(steps)]
-        return min(near, key=lambda step: abs(step - wanted))
+        return round((place - first) / max(last - first, 1e-9) * (self._plot_width - 1))
+
+    def _place_at(self, x: int) -> float:
+        first, last = self.window
+        return first + (x - AXIS) / max(1, self._plot_width - 1) * (last - first)
 
     def _draw(self) -> list[list[tuple[str, str]]]:
         """Return for every line of the plot its parts: text and colour name; the axis at the left among them."""
         width, height = self._plot_width, max(2, self.size.height - 1)
         first, last = self.window
-        reduced = [plot.reduce(line, first, last, width * plot.DOTS_X) for line in self._timeline.runs]
+        runs, columns = self.curves.runs, width * plot.DOTS_X
+        # Held against A, or at other times, no two runs have one value together.
+        reference = runs[0] if runs and self.curves.seconds is None and not self.curves.apart else None
+        reduced = [plot.reduce(line, first, last, columns, reference if at else None) for at, line in enumerate(runs)]
         scale = plot.scale_of(reduced, self.log_scale)
         picture = plot.draw(reduced, scale, width, height, self.symbols.ascii)
-        labels = plot.ticks(scale, height) if scale else {}
+        characters, owners = picture.characters, picture.owners
+        if self.curves.apart:
+            zero = np.array([item.high == 0 for item in reduced]).reshape(-1, width, plot.DOTS_X).all(axis=2).any(axis=0)
+            zero &= owners[-1] == plot.NONE
+            characters[-1, zero], owners[-1, zero] = ord(self.symbols.equal), plot.SAME
+        labels = ticks.up(scale, height) if scale else {}
         self._strips.clear()
         self._gaps = {int(column) // plot.DOTS_X for item in reduced for column in item.gaps.nonzero()[0]}
         lines = []
-        rule = self.symbols.line
         for row in range(height):
-            label = labels.get(row, "")
-            parts = [(f"{label:>{AXIS - 2}} {rule}", "axis")]
+            tick = ("+" if self.symbols.ascii else "┤") if row in labels else self.symbols.line
+            parts = [(f"{labels.get(row, ''):>{AXIS - 2}} {tick}", "axis")]
             text, owner = "", plot.NONE
-            for code, own in zip(picture.characters[row].tolist(), picture.owners[row].tolist(), strict=True):
+            for code, own in zip(characters[row].tolist(), owners[row].tolist(), strict=True):
                 if own != owner:
                     if text:
                         parts.append((text, _colour(owner)))
@@ -195,20 +193,21 @@ class LossChart(Widget, can_focus=True):
         strip = self._strips.get(y)
         if strip is None:
             strip = self._strips[y] = self._line(y, self._lines[y])
-        if self._step is not None:
-            strip = self._put(strip, self._column(self._step), self.symbols.line, "cross", over=False)
+        if self.step is not None:
+            strip = self._put(strip, self._column(self.step), self.symbols.line, "cross", over=False)
         return strip.simplify()
 
     def _line(self, y: int, parts: list[tuple[str, str]]) -> Strip:
         """Return a line of the plot with everything but the crosshair; kept until the picture changes."""
         width, lines = self.size.width, len(self._lines or ())
         strip = Strip([Segment(text, self._style(colour)) for text, colour in parts]).adjust_cell_length(width, self._style())
-        if not len(self._timeline.steps) and y == lines // 2:
-            return Strip([Segment("no step yet".center(width), self._style("axis"))]).adjust_cell_length(width, self._style())
+        if not any(len(run.x) for run in self.curves.runs) and y == lines // 2:
+            nothing = "no value yet" if len(self.curves.steps) else "no step yet"
+            return Strip([Segment(nothing.center(width), self._style("axis"))]).adjust_cell_length(width, self._style())
         for column in self._gaps if y == lines - 1 else ():
             strip = self._put(strip, column, "x", "gap")
-        if self._first is not None:
-            strip = self._put(strip, self._column(self._first), self.symbols.cross, "differs", over=False)
+        if self.curves.first is not None:
+            strip = self._put(strip, self._column(self.curves.first), self.symbols.cross, "differs", over=False)
         return strip
 
     def _put(self, strip: Strip, column: int, character: str, colour: str, over: bool = True) -> Strip:
@@ -224,29 +223,27 @@ class LossChart(Widget, can_focus=True):
         return Strip.join([before, Strip([Segment(character, self._style(colour))], 1), after])
 
     def _axis_line(self, width: int) -> Strip:
-        """Draw the steps below the plot: ends, the first divergence, the crosshair."""
+        """Draw what is below the plot: the first divergence, the crosshair, round steps or times."""
         first, last = self.window
-        line = [" "] * width
-        colours = ["axis"] * width
+        line, colours = [" "] * width, ["axis"] * width
+        clock = self.curves.seconds is not None
 
-        def write(at: int, text: str, colour: str) -> None:
-            at = min(max(at, AXIS), width - len(text))
+        def write(place: float, text: str, colour: str) -> None:
+            at = AXIS + self._column_of(place) - len(text) // 2
+            at = min(max(at, AXIS if place <= first else AXIS - len(text) // 2), width - len(text))
             room = range(max(0, at - 1), min(width, at + len(text) + 1))
             if at < 0 or any(line[x] != " " for x in room):
                 return
             for offset, character in enumerate(text):
                 line[at + offset], colours[at + offset] = character, colour
 
-        for step, sign, colour in ((self._first, self.symbols.differs, "differs"), (self._step, "", "cross")):
-            if step is not None and first <= step <= last:
-                text = f"{sign}{step}"
-                write(AXIS + self._column(step) - len(text) // 2, text, colour)
-        if len(self._timeline.steps):
-            write(AXIS, f"{first:.0f}", "axis")
-            text = f"{last:.0f}"
-            write(width - len(text) - MARGIN, text, "axis")
-            middle = f"{(first + last) / 2:.0f}"
-            write(AXIS + (self._plot_width - len(middle)) // 2, middle, "axis")
+        for step, sign, colour in ((self.curves.first, self.symbols.differs, "differs"), (self.step, "", "cross")):
+            if step is not None and first <= self.curves.place(step) <= last:
+                write(self.curves.place(step), f"{sign}{step}", colour)
+        if len(self.curves.steps):
+            most = self._plot_width // (LABEL_APART + len(f"{last:.0f}"))
+            for place, text in ticks.along(first, last, max(1, most), clock):
+                write(place, text, "axis")
         return Strip([Segment(text, self._style(colour)) for text, colour in zip(line, colours, strict=True)]).simplify()
 
     def notify_style_update(self) -> None:
@@ -269,22 +266,22 @@ class LossChart(Widget, can_focus=True):
         start, (first, last) = self._drag
         if self.zoomed and event.x != start:
             by = (start - event.x) / self._plot_width * (last - first)
-            self._set_window(first + by, last + by)
+            self._see(first + by, last + by)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
         drag, self._drag = self._drag, None
         self.release_mouse()
-        if drag and abs(event.x - drag[0]) <= 1 and (step := self._step_at(event.x)) is not None:
+        if drag and abs(event.x - drag[0]) <= 1 and (step := self.curves.step(self._place_at(event.x))) is not None:
             self.post_message(self.Picked(step))
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         event.stop()
-        self.zoom(ZOOM, self._step_at(event.x))
+        self.zoom(ZOOM, self._place_at(event.x))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()
-        self.zoom(1 / ZOOM, self._step_at(event.x))
+        self.zoom(1 / ZOOM, self._place_at(event.x))
 
 
 def _colour(owner: int) -> str:
-    return "" if owner == plot.NONE else "both" if owner == plot.BOTH else "abcdefgh"[owner]
+    return "" if owner == plot.NONE else "same" if owner == plot.SAME else "abcdefgh"[owner]

@@ -1,35 +1,18 @@
 """The list of checkpoints: run, step, status, size, age and content digest of each."""
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
 
+from reprotui.tui.checkpoints import Item, equal_content, same_step
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.text import fit
 from reprotui.tui.widgets.rows import Cell, Rows
 
-BEFORE, WITH_DIGEST = 52, 110
-"""Cells before digest and message, and from how many on there is room for the digest."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A checkpoint of a run as it stands in the list; `status` is empty until it was verified, `signature` without one."""
-
-    run: int
-    label: str
-    path: Path
-    step: int | None
-    size: int
-    created_ns: int | None
-    content: str | None
-    status: str
-    message: str
-    signature: str = ""
+BEFORE, WITH_DIGEST, AGAINST = 57, 110, 5
+"""Cells before digest and message, from how many on there is room for the digest, and those of the other run's content."""
 
 
 class CheckpointTable(Rows):
-    """A row a checkpoint; runs one after the other."""
+    """A row a checkpoint; those of a step together, each with whether its content is that of the first."""
 
     def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__(symbols, id=id)
@@ -43,35 +26,25 @@ class CheckpointTable(Rows):
 
     def heading(self, width: int) -> list[Cell]:
         digest = f"{'content digest':<18}" if width >= WITH_DIGEST else ""
-        return [Cell(f"   {'run':<5}{'step':>9}  {'status':<13}{'size':>10}  {'age':>6}  {digest}what")]
+        return [Cell(f"   {'run':<5}{'step':>9}  {'status':<13}{'':<{AGAINST}}{'size':>10}  {'age':>6}  {digest}what")]
 
     def cells(self, index: int, width: int) -> list[Cell]:
         item = self.items[index]
         good, unknown = item.status == "VALID", item.status in ("", "UNCHECKED", "UNREGISTERED", "INCOMPLETE")
-        sign, colour = (
-            (self.symbols.equal, "equal")
-            if good
-            else (self.symbols.unknown, "unknown")
-            if unknown
-            else (self.symbols.differs, "differs")
-        )
+        sign, colour = self.symbols.judge(None if unknown else not good)
         step = "–" if item.step is None else str(item.step)
+        same = equal_content(item, self.items)
+        mark, tone = self.symbols.judge(None if same is None else not same)
+        against = "" if same is None else f"{mark} {same_step(item, self.items)[0].label}"
         said = item.message.splitlines()[0] if item.message else item.path.name
         said = f"{item.signature} · {said}" if item.signature else said
         digest = [Cell(f"{(item.content or '')[:16]:<18}", "muted")] if width >= WITH_DIGEST else []
         return [
             Cell(f" {sign} ", colour), Cell(f"{item.label:<5}", "abcdefgh"[item.run]), Cell(f"{step:>9}  "),
-            Cell(f"{item.status or 'not verified':<13}", colour), Cell(f"{_size(item.size):>10}  "),
+            Cell(f"{item.said:<13}", colour), Cell(f"{against:<{AGAINST}}", tone), Cell(f"{_size(item.size):>10}  "),
             Cell(f"{_age(item.created_ns):>6}  ", "muted"), *digest,
             Cell(fit(said, width - BEFORE - (18 if digest else 0), self.symbols)),
         ]  # fmt: skip
-
-
-def keep_status(item: Item, before: Item | None) -> Item:
-    """Return a checkpoint with the status it had before, as long as size and time are what they were."""
-    if before is None or item.status or (before.size, before.created_ns) != (item.size, item.created_ns):
-        return item
-    return replace(item, status=before.status, message=before.message)
 
 
 def _size(size: int) -> str:

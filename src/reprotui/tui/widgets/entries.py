@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual import events
+from textual.message import Message
+
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.text import age, fit, loss, progress
 from reprotui.tui.widgets.rows import Cell, Rows
@@ -14,25 +17,31 @@ from reprotui.tui.widgets.rows import Cell, Rows
 if TYPE_CHECKING:  # reading traces needs numpy, which the first frame does not wait for
     from reprotui.race.entries import Entry, Outcome
 
-NORMAL, WIDE = 98, 158
-"""Widths from which experiment and loss, and both losses, have room."""
+LOSS, NORMAL, WIDE = 82, 98, 158
+"""Widths from which A's loss, then the experiment and steps of their own, then both losses have room."""
+VERDICT = 26
+"""Cells that a verdict keeps beside a long name: it says at which step runs differ."""
 STATES = {"running": "strong", "finished": "muted", "created": "strong", "stopped": "unknown", "elsewhere": "unknown"}
 """Colours of states; every other state is a failure."""
 
 
 def sign_of(outcome: Outcome | None, symbols: Symbols) -> tuple[str, str]:
-    """Return sign and colour of an outcome: of one that is equal so far, too."""
+    """Return sign and colour of an outcome: of one that is equal so far, too; equal and not finite is no good sign."""
     if outcome is None:
         return "", "muted"
-    if outcome.kind == "diverged":
-        return symbols.differs, "differs"
-    if outcome.kind == "identical" or outcome.headline.startswith("IDENTICAL"):
-        return symbols.equal, "equal"
-    return symbols.unknown, "unknown"
+    equal = not outcome.broken and (outcome.kind == "identical" or outcome.headline.startswith("IDENTICAL"))
+    return symbols.judge(True if outcome.torn or outcome.kind == "diverged" else False if equal else None)
 
 
 class EntryRows(Rows):
     """Races and runs, newest first; marked ones carry the letters that they will have in the comparison."""
+
+    class Sorted(Message):
+        """The heading of a column was clicked."""
+
+        def __init__(self, order: str) -> None:
+            super().__init__()
+            self.order = order
 
     def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__(symbols, id=id)
@@ -40,10 +49,11 @@ class EntryRows(Rows):
         self.marks: dict[Path, str] = {}
         self._now = time.time()
         self._name_width = 8
+        self._order = ""
 
-    def show(self, entries: Sequence[Entry], marked: Sequence[Path]) -> None:
-        """Show entries; the cursor stays on the one where it was."""
-        before = self.current
+    def show(self, entries: Sequence[Entry], marked: Sequence[Path], order: str = "") -> None:
+        """Show entries, sorted by the column `order`; the cursor stays on the one where it was."""
+        before, self._order = self.current, order
         self.entries = tuple(entries)
         self._now = time.time()
         self._name_width = max((len(entry.name) for entry in entries), default=8)
@@ -60,8 +70,9 @@ class EntryRows(Rows):
         self.marks, taken = {}, 0
         for path in marked:
             size = sizes.get(path, 1)
-            letters = "ABCDEFGH"[taken : taken + size] or "-"
-            self.marks[path] = letters if len(letters) < 3 else f"{letters[0]}-{letters[-1]}"
+            letters = "ABCDEFGH"[taken : taken + size]
+            named = letters if len(letters) < 3 else f"{letters[0]}-{letters[-1]}"
+            self.marks[path] = named if taken + size <= 8 else self.symbols.marked
             taken += size
         self.refresh()
 
@@ -71,16 +82,43 @@ class EntryRows(Rows):
         return self.entries[self.cursor] if self.cursor < len(self.entries) else None
 
     def heading(self, width: int) -> list[Cell]:
+        return [cell for _, cell in self._headings(width)]
+
+    def _headings(self, width: int) -> list[tuple[str, Cell]]:
+        """Return the heading of each column, with what a list is sorted by there."""
         name, verdict = self._widths(width)
-        cells = [Cell(fit("", 5, self.symbols)), Cell(fit("name", name, self.symbols))]
-        if width >= NORMAL:
-            cells.append(Cell(fit("  experiment", 16, self.symbols)))
-        cells.append(Cell(fit(" state", 17 if width < NORMAL else 14, self.symbols)))
-        if width >= NORMAL:
-            cells += [Cell(fit("steps", 12, self.symbols, right=True)), Cell(fit("loss A", 11, self.symbols, right=True))]
-        if width >= WIDE:
-            cells.append(Cell(fit("loss B", 11, self.symbols, right=True)))
-        return [*cells, Cell(fit("    verdict", verdict, self.symbols)), Cell(fit("age", 5, self.symbols, right=True))]
+        wide = width >= NORMAL
+        columns = [("", "", 5, False), ("name", "name", name, False)]
+        columns += [("experiment", "  experiment", 16, False)] if wide else []
+        columns.append(("state", " state", 14 if wide else 17, False))
+        columns += [("steps", "steps", 12, True)] if wide else []
+        columns += [("loss", "loss A", 11, True)] if width >= LOSS else []
+        columns += [("loss", "loss B", 11, True)] if width >= WIDE else []
+        columns += [("verdict", "    verdict", verdict, False), ("age", "age", 5, True)]
+        order, backwards = self._order.removeprefix("-"), self._order.startswith("-")
+        arrow = ("^" if self.symbols.ascii else "▴") if backwards else self.symbols.open
+        return [
+            (
+                key,
+                Cell(
+                    fit(f"{text}{arrow}" if key and key == order and text != "loss B" else text, room, self.symbols, right=right)
+                ),
+            )
+            for key, text, room, right in columns
+        ]
+
+    def on_click(self, event: events.Click) -> None:
+        """Sort by the column whose heading is clicked."""
+        if event.style.meta.get("row") is not None or event.y != 0:
+            return
+        event.prevent_default()
+        at = event.x
+        for key, cell in self._headings(self.scrollable_content_region.width):
+            at -= len(cell.text)
+            if at < 0:
+                if key:
+                    self.post_message(self.Sorted(key))
+                return
 
     def cells(self, index: int, width: int) -> list[Cell]:
         entry, symbols = self.entries[index], self.symbols
@@ -93,12 +131,14 @@ class EntryRows(Rows):
         if width >= NORMAL:
             cells.append(Cell(fit(f"  {entry.experiment}", 16, symbols), "muted"))
         cells += self._progress(entry, width)
-        if width >= NORMAL:
+        if width >= LOSS:
             cells += [Cell(fit(text, 11, symbols, right=True), colour) for text, colour in self._losses(entry, width)]
         sign, colour = sign_of(entry.outcome, symbols)
         text = f"{sign} {entry.outcome.headline}" if entry.outcome else ""
         if entry.trouble:
             text, colour = f"{symbols.unknown} {entry.trouble.replace(f'{entry.path}/', '')}", "unknown"
+        if entry.note:
+            text = f"{text}  {symbols.dot} {entry.note}"
         seconds = self._now - entry.created_ns / 1e9 if entry.created_ns else None
         return [
             *cells,
@@ -126,7 +166,7 @@ class EntryRows(Rows):
 
     def _widths(self, width: int) -> tuple[int, int]:
         """Return the widths of name and verdict, which share what the others leave."""
-        others = 5 + 5 + (17 if width < NORMAL else 16 + 14 + 12 + 11 + (11 if width >= WIDE else 0))
+        others = 5 + 5 + (17 if width < NORMAL else 16 + 14 + 12) + 11 * ((width >= LOSS) + (width >= WIDE))
         room = max(20, width - others)
-        name = min(self._name_width, max(12, room - 44 if width >= NORMAL else room // 2), 60)
+        name = min(self._name_width, max(12, room - VERDICT), 100)
         return name, room - name

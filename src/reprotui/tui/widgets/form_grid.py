@@ -1,23 +1,44 @@
 """The grid of a new race: a line a field, a column a run; drawn like a list, so that eight runs cost what two cost."""
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
 
-from reprotui.tui.form import EXPERIMENT, RECORDING, Problems, RaceForm, Row, race_default
+from reprotui.tui.form import COMMAND, EXPERIMENT, RaceForm, Row
+from reprotui.tui.form_check import Problems
+from reprotui.tui.form_options import BY_NAME
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.text import fit
 from reprotui.tui.widgets.rows import Cell, Rows
 
 LABEL, SIGN = 17, 4
 """Cells of a field's name, and of the sign before it."""
-NARROWEST, WIDEST = 13, 22
-"""Cells of a run's column."""
+NARROWEST, WIDEST, OF_SCRIPTS = 13, 22, 60
+"""Cells of a run's column: at least, at most, and at most where command lines and folders stand in it."""
+AS_REFERENCE = "(as A)"
 NOTE = 24
 """Cells below which a note is not worth its room."""
+
+
+class CellEditor(Protocol):
+    """What holds the text of the cell that is typed in.
+
+    It is called, and not told by messages: keys that arrive in one burst are all here before the first message is read.
+    """
+
+    @property
+    def editing(self) -> bool:
+        """Say whether a cell is being typed in."""
+        ...
+
+    def type(self, text: str) -> None:
+        """Add a text to the cell under the cursor; the first one replaces what stood there."""
+
+    def stop_editing(self) -> None:
+        """Take what was typed; the cursor goes on to another cell."""
 
 
 class FormGrid(Rows):
@@ -36,14 +57,15 @@ class FormGrid(Rows):
     ]
 
     class Asked(Message):
-        """A person wants to `edit` the cell under the cursor, beginning with `first`, or to take its `next` choice."""
+        """A person wants to `edit` the cell under the cursor, or to take its `next` choice."""
 
-        def __init__(self, what: str, first: str = "") -> None:
+        def __init__(self, what: str) -> None:
             super().__init__()
-            self.what, self.first = what, first
+            self.what = what
 
-    def __init__(self, symbols: Symbols, form: RaceForm, *, id: str | None = None) -> None:
+    def __init__(self, symbols: Symbols, form: RaceForm, editor: CellEditor, *, id: str | None = None) -> None:
         super().__init__(symbols, id=id)
+        self._editor = editor
         self.form, self.problems = form, Problems()
         self.rows: tuple[Row, ...] = form.rows()
         self.column = 0
@@ -55,9 +77,9 @@ class FormGrid(Rows):
         self.form, self.problems, self.rows = form, problems, form.rows(only_differing)
         self.column = min(self.column, len(form.runs) - 1)
         self.count = len(self.rows)
-        names = [(row.name, row.heading) for row in self.rows]
-        if before and (before.name, before.heading) in names:
-            self.cursor = names.index((before.name, before.heading))
+        names = [(row.name, row.race, row.heading) for row in self.rows]
+        if before and (before.name, before.race, before.heading) in names:
+            self.cursor = names.index((before.name, before.race, before.heading))
         self._keep_in_view()
         self.refresh()
 
@@ -71,8 +93,9 @@ class FormGrid(Rows):
         runs = len(self.form.runs)
         room = max(NARROWEST, width - LABEL - SIGN)
         seen = max(1, min(runs, room // NARROWEST))
-        spare = room - NOTE if room - NOTE >= seen * NARROWEST else room
-        return seen, max(NARROWEST, min(WIDEST, spare // seen))
+        scripts = self.form.scripts
+        spare = room - NOTE if room - NOTE >= seen * NARROWEST and not scripts else room
+        return seen, max(NARROWEST, min(OF_SCRIPTS if scripts else WIDEST, spare // seen))
 
     def heading(self, width: int) -> list[Cell]:
         seen, cell = self._columns(width)
@@ -94,15 +117,17 @@ class FormGrid(Rows):
         here = index == self.cursor and self.has_focus
         if row.field is None:
             text = self.form.race_text(row.name)
-            colour = "muted" if row.name != EXPERIMENT and text == race_default(row.name) else ""
-            cells.append(self._cell(text or "(by date and time)", seen * cell, here, colour, row.name == EXPERIMENT))
+            colour = "muted" if row.name != EXPERIMENT and text == self.form.race_default(row.name) else ""
+            empty = BY_NAME[row.name].empty if row.name in BY_NAME else "(by date and time)"
+            cells.append(self._cell(text or empty, seen * cell, here, "differs" if found else colour, self._has_choices(row)))
         else:
             for run in range(self._left, self._left + seen):
                 text = self.form.text(run, row.field)
                 colour = "abcdefgh"[run] if row.field.name in self.form.runs[run] else "muted"
                 if run < len(self.problems.runs) and row.name in self.problems.runs[run]:
                     colour = "differs"
-                cells.append(self._cell(text, cell, here and run == self.column, colour, bool(row.field.choices)))
+                shown = text or (AS_REFERENCE if run and row.name == COMMAND and self.form.scripts else "")
+                cells.append(self._cell(shown, cell, here and run == self.column, colour, bool(row.field.choices)))
         room = width - SIGN - LABEL - seen * cell
         if room > 12:
             note, colour = (found[1], "differs") if found else (self._note(row), "muted")
@@ -114,11 +139,16 @@ class FormGrid(Rows):
         shown = f"{text or self.symbols.nothing}{f' {self.symbols.open}' if choice and here else ''}"
         return Cell(fit(f" {shown}", width - 1, self.symbols) + " ", "cell" if here else colour)
 
+    @staticmethod
+    def _has_choices(row: Row) -> bool:
+        """Say whether space goes through choices in a line of the race itself."""
+        return row.name == EXPERIMENT or (row.name in BY_NAME and bool(BY_NAME[row.name].choices))
+
     def _note(self, row: Row) -> str:
         if row.field is None:
-            if row.name in RECORDING:
-                return RECORDING[row.name][1]
-            return "space: next built in; enter: a .py file" if row.name == EXPERIMENT else "directory in the runs directory"
+            if row.name in BY_NAME:
+                return BY_NAME[row.name].means
+            return "space: next one; enter: a .py file" if row.name == EXPERIMENT else "directory in the runs directory"
         return f"{row.field.description}{f' ({row.field.bounds})' if row.field.bounds else ''}"
 
     def cell_region(self) -> Region:
@@ -140,6 +170,7 @@ class FormGrid(Rows):
 
     def go_to(self, index: int, by_hand: bool = False) -> None:
         # Headings are stepped over in the direction of the movement.
+        self._editor.stop_editing()
         step = 1 if index >= self.cursor else -1
         while 0 <= index < len(self.rows) and self.rows[index].heading:
             index += step
@@ -150,17 +181,26 @@ class FormGrid(Rows):
 
     def go_to_column(self, column: int) -> None:
         """Put the cursor on another run."""
+        self._editor.stop_editing()
         self.column = max(0, min(column, len(self.form.runs) - 1))
         self._keep_in_view()
         self.refresh()
 
     def on_key(self, event: events.Key) -> None:
-        """Begin to edit a number by typing it."""
+        """Begin to edit a number by typing it, and go on until the input has the focus."""
         field = self.row.field if self.row else None
-        if event.character and event.character in "0123456789-." and field and field.kind in ("int", "float"):
+        number = field is not None and field.kind in ("int", "float") and event.character in tuple("0123456789-.")
+        if event.character and event.is_printable and (self._editor.editing or number):
             event.stop()
             event.prevent_default()
-            self.post_message(self.Asked("edit", event.character))
+            self._editor.type(event.character)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Take a pasted text into the cell."""
+        text = event.text.strip().partition("\n")[0].strip()
+        if text and self.row and not self.row.heading and not (self.row.field and self.row.field.choices):
+            event.stop()
+            self._editor.type(text)
 
     def on_click(self, event: events.Click) -> None:
         """Go to the cell that is clicked; a click where the cursor is edits it, or takes the next choice."""
@@ -179,5 +219,5 @@ class FormGrid(Rows):
             self.go_to_column(column)
         self.go_to(index, by_hand=True)
         if same and inside:
-            choice = row.field.choices if row.field else row.name == EXPERIMENT
+            choice = row.field.choices if row.field else self._has_choices(row)
             self.post_message(self.Asked("next" if choice else "edit"))

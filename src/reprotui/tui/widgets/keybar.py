@@ -1,72 +1,95 @@
-"""The footer: the keys of this screen, as many as fit; one that does nothing now is dimmed, and says why when pressed."""
-
-from typing import TYPE_CHECKING
+"""The footer: the keys of this screen in two tones; one that does nothing now is dimmed, and says why when pressed."""
 
 from textual.content import Content
+from textual.geometry import Size
+from textual.reactive import reactive
 from textual.widget import Widget
 
-from reprotui.tui.actions import ACTIONS, Action, of_screen
+from reprotui.tui.actions import BY_ID, EVERYWHERE, PAIRS, SHORT, Action, key_name, keys_of, of_screen
 from reprotui.tui.symbols import Symbols, plain
 
-if TYPE_CHECKING:
-    from reprotui.tui.screens.base import ActionScreen
-
-_NAMES = {
-    "question_mark": "?", "slash": "/", "escape": "esc", "full_stop": ".", "plus": "+", "minus": "-", "space": "space",
-    "left_square_bracket": "[", "right_square_bracket": "]", "asterisk": "*", "equals_sign": "=", "delete": "del",
-    "pageup": "pgup", "pagedown": "pgdn", "left": "←", "right": "→", "up": "↑", "down": "↓",
-}  # fmt: skip
-
-
-def key_name(key: str, ascii_only: bool = False) -> str:
-    """Return a key as it is printed on a keyboard; by its word where the terminal shows no arrows."""
-    key = key.strip()
-    name = key.replace("ctrl+", "^") if key.startswith("ctrl+") else _NAMES.get(key, key)
-    return key if ascii_only and not name.isascii() else name
-
-
-def keys_of(action: Action, keymap: dict[str, str]) -> list[str]:
-    """Return the keys of an action, those of the settings first."""
-    return [key.strip() for key in keymap.get(action.id, action.keys).split(",")]
+LINES_FOR_TWO = 20
+"""Lines of a terminal in which the footer may have two of them."""
 
 
 class KeyBar(Widget):
-    """One line of keys; a click does what the key does."""
+    """A line of keys; a click does what the key does.
+
+    Where there is no room for all of it, texts are short and counterparts share one; then there is a second line. In a terminal
+    of few lines what is behind the end is left out, but never what holds everywhere: without help and quit a stranger is lost.
+
+    Args:
+        screen: the screen's name in the table of actions.
+        symbols: the signs of this terminal.
+        keymap: keys of the settings, by the action's id.
+    """
 
     DEFAULT_CSS = """
     KeyBar {
-        height: 1; dock: bottom; background: $panel; color: $foreground;
+        height: auto; max-height: 2; dock: bottom; background: $panel; color: $foreground; text-wrap: nowrap;
         link-style: none; link-style-hover: bold; link-color: $foreground;
         link-background: $panel; link-background-hover: $muted 40%;
     }
     """
     ALLOW_SELECT = False
+    refused: reactive[frozenset[str]] = reactive(frozenset())
+    """Actions that do nothing now; drawing the footer takes a third of a key's time, and is done only where this changes."""
+
+    def __init__(self, screen: str, symbols: Symbols, keymap: dict[str, str]) -> None:
+        super().__init__()
+        self.actions = tuple(item for item in of_screen(screen) if item.footer)
+        self._symbols, self._keymap = symbols, keymap
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines(width, viewport.height))
 
     def render(self) -> Content:
-        from reprotui.tui.screens.base import ActionScreen
+        return Content("\n").join(self._lines(self.size.width, self.app.size.height))
 
-        screen = self.screen
-        if not isinstance(screen, ActionScreen):
-            return Content("")
-        keymap, symbols = screen.dashboard.keymap_settings, screen.symbols
-        # What holds everywhere is said last but never left out: without help and quit a stranger is lost.
-        always = [item for item in ACTIONS if item.screen == "everywhere" and item.footer]
-        own = [item for item in of_screen(screen.NAME) if item.footer and item not in always]
-        tail = [self._part(screen, item, keymap, symbols) for item in always]
-        room = self.size.width - sum(part.cell_length for part in tail)
-        parts: list[Content] = []
-        for item in own:
-            part = self._part(screen, item, keymap, symbols)
-            if part.cell_length <= room:
-                parts.append(part)
-                room -= part.cell_length
-        return Content("").join([*parts, *tail])
+    def _lines(self, width: int, height: int) -> list[Content]:
+        for short, lines in ((False, 1), (True, 1), (True, 2)):
+            if lines == 1 or height >= LINES_FOR_TWO:
+                found, whole = self._fill(width, lines, short)
+                if whole:
+                    return found
+        return self._fill(width, 2 if height >= LINES_FOR_TWO else 1, short=True)[0]
 
-    def _part(self, screen: "ActionScreen", action: Action, keymap: dict[str, str], symbols: Symbols) -> Content:
-        key, text = key_name(keys_of(action, keymap)[0], symbols.ascii), plain(action.text, symbols)
-        refused = screen.why_not(action.id) is not None
-        click = f"[@click={action.binding}]"
-        colour = "$muted" if refused else "$foreground"
+    def _fill(self, width: int, lines: int, short: bool) -> tuple[list[Content], bool]:
+        """Return lines of entries, those that hold everywhere at the end of the last one; and whether all have room."""
+        entries = [item for item in self.actions if not (short and item.id in PAIRS.values())]
+        always = Content("").join(self._part(item, short) for item in entries if item.screen == EVERYWHERE)
+        rows: list[list[Content]] = [[]]
+        room, whole = width - (always.cell_length if lines == 1 else 0), True
+        for item in entries:
+            part = self._part(item, short)
+            if item.screen == EVERYWHERE:
+                continue
+            if part.cell_length > room and len(rows) < lines:
+                rows.append([])
+                room = width - always.cell_length
+            if part.cell_length > room:
+                whole = False
+                continue
+            rows[-1].append(part)
+            room -= part.cell_length
+        if len(rows) < lines:
+            rows.append([])
+        rows[-1].append(always)
+        return [Content("").join(row) for row in rows], whole
+
+    def _part(self, action: Action, short: bool) -> Content:
+        text = SHORT.get(action.id, action.text) if short else action.text
+        refused = action.id in self.refused
+        pair = BY_ID[PAIRS[action.id]] if short and action.id in PAIRS else None
+        caps = [self._key(action, refused, short, "" if pair else " ")] + ([self._key(pair, refused, short, " ")] if pair else [])
+        words = Content.from_markup(
+            f"[@click={action.binding}][{'$muted' if refused else '$foreground'}]$text[/][/]", text=plain(text, self._symbols)
+        )
+        return Content("").join([*caps, words])
+
+    def _key(self, action: Action, refused: bool, short: bool, after: str) -> Content:
+        key = key_name(keys_of(action, self._keymap)[0], self._symbols.ascii, short)
+        colour = "$muted" if refused else "$run-a"
         return Content.from_markup(
-            f" {click}[bold {'$muted' if refused else '$run-a'}]$key[/] [{colour}]$text[/][/]", key=key, text=text
+            f"[@click={action.binding}][bold {colour} on $background] $key$after[/][/]", key=key, after=after
         )

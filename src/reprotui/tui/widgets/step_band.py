@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.widgets import Static
 
+from reprotui.numbers import short
+from reprotui.trace.not_finite import first_and_then, named
 from reprotui.tui.leaves import StepLeaves
 from reprotui.tui.symbols import Symbols, plain
 
@@ -18,6 +20,7 @@ class StepBand(Static):
         text-wrap: nowrap; text-overflow: ellipsis;
         &.-diverged { background: $verdict-differs; color: $on-verdict; }
         &.-identical { background: $equal; color: $on-verdict; }
+        &.-broken { background: $unknown; color: $on-verdict; }
     }
     """
 
@@ -37,12 +40,26 @@ class StepBand(Static):
         differing = [phase for phase, differs in leaves.phases.items() if differs]
         equal = bool(leaves.phases) and all(differs is False for differs in leaves.phases.values())
         self.set_class(bool(differing) and not alone, "-diverged")
-        self.set_class(equal and not alone, "-identical")
-        sign = " " if alone else self.symbols.differs if differing else self.symbols.equal if equal else self.symbols.unknown
+        broken = [named(leaf.phase, leaf.path) for leaf in leaves.leaves if leaf.not_finite == "broken"]
+        self.set_class(equal and not broken and not alone, "-identical")
+        self.set_class(bool(broken) and not differing, "-broken")  # equal bits of NaN are equal, and healthy they are not
+        sign = (
+            "!"
+            if broken and not differing
+            else " "
+            if alone
+            else self.symbols.judge(True if differing else False if equal else None)[0]
+        )
         lines = [f"{sign}  {self._headline(leaves, differing, equal, first)}", f"   {self._phases(leaves)}"]
         lines += [f"   {leaves.problem}"] if leaves.problem else []
+        lines += [f"   not finite: {first_and_then(broken)}"] if broken else []
         if sum(leaves.calls.values()) > 1:
             lines.append("   a step of " + ", ".join(f"{count} × {name}" for name, count in leaves.calls.items()))
+        if leaves.asked:
+            lines.append("   asked before it: " + ", ".join(f"{count} × {name}" for name, count in leaves.asked.items()))
+        for label, losses in zip(self._labels, leaves.losses, strict=False):
+            if losses:
+                lines.append(f"   loss in {label}'s {len(losses):,} iterations: from {_shown(losses[0])} to {_shown(losses[-1])}")
         lines += [f"   {' · '.join(notes)}"] if notes else []
         texts = [Content(plain(line, self.symbols)) for line in lines]
         self.update(Content("\n").join([texts[0].stylize("bold"), *texts[1:]]))
@@ -56,7 +73,6 @@ class StepBand(Static):
         return head + (" · all phases equal" if equal else " · not recorded in both runs")
 
     def _phases(self, leaves: StepLeaves) -> str:
-        marks = {True: self.symbols.differs, False: self.symbols.equal, None: self.symbols.unknown}
         parts = []
         for phase, differs in leaves.phases.items():
             own = [leaf for leaf in leaves.leaves if leaf.phase == phase]
@@ -64,5 +80,10 @@ class StepBand(Static):
                 parts.append(f"{phase} {len(own)}")
                 continue
             count = f" {sum(leaf.differs is True for leaf in own)}/{len(own)}" if differs else ""
-            parts.append(f"{phase} {marks[differs]}{count}")
-        return f"  {self.symbols.arrow}  ".join(parts)
+            parts.append(f"{phase} {self.symbols.judge(differs)[0]}{count}")
+        arrow, room = self.symbols.arrow, self.app.size.width - 5
+        return next((line for sign in (f"  {arrow}  ", f" {arrow} ") if len(line := sign.join(parts)) <= room), arrow.join(parts))
+
+
+def _shown(loss: float | str) -> str:
+    return short(loss, 5) if isinstance(loss, float) else str(loss)

@@ -1,8 +1,10 @@
 """The verdict, largest thing on the screen: a band with the headline, the cause, and what it rests on."""
 
 from textual.content import Content
+from textual.reactive import var
 from textual.widgets import Static
 
+from reprotui.compare import Verdict
 from reprotui.race.monitor import RaceStatus
 from reprotui.tui.symbols import Symbols, plain
 
@@ -15,31 +17,45 @@ class VerdictBand(Static):
         height: auto; padding: 0 1; background: $panel; color: $foreground; text-wrap: wrap;
         &.-identical { background: $equal; color: $on-verdict; }
         &.-diverged { background: $verdict-differs; color: $on-verdict; }
-        &.-incomplete, &.-incomparable { background: $unknown; color: $on-verdict; }
+        &.-incomplete, &.-incomparable, &.-broken { background: $unknown; color: $on-verdict; }
         &.-so-far { background: $panel; color: $foreground; }
     }
     """
-    KINDS = ("identical", "diverged", "incomplete", "incomparable", "so-far")
+    status: var[RaceStatus | None] = var(None, init=False)
+    pair: var[int] = var(0)
+    """Which of the verdicts is told below the headline, where there are several."""
+    KINDS = ("identical", "diverged", "incomplete", "incomparable", "so-far", "broken")
 
     def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__("", id=id)
         self.symbols = symbols
         self._shown = Content("")
 
-    def show(self, status: RaceStatus) -> None:
-        """Say what a race has come to."""
+    def watch_status(self, status: RaceStatus | None) -> None:
+        if status is None:
+            return
         verdict = status.verdict
         so_far = status.alive and (verdict is None or verdict.kind == "incomplete")
-        kind = "so-far" if so_far or verdict is None else verdict.kind
+        torn = any(run.torn for run in status.runs)
+        kind = "so-far" if so_far or verdict is None else verdict.tone
+        if (so_far or verdict is None or verdict.kind == "identical") and _broken(status):
+            kind = "broken"  # equal bits of NaN are equal, and healthy they are not
+        if kind == "so-far" and any(run.standing.ended_badly for run in status.runs):
+            kind = "incomplete"  # the others go on, and this one never comes to its end
+        kind = "diverged" if torn else kind
         for name in self.KINDS:
             self.set_class(name == kind, f"-{name}")
-        sign = {"identical": self.symbols.equal, "diverged": self.symbols.differs, "so-far": self.symbols.equal}.get(
-            kind, self.symbols.unknown
-        )
-        if so_far and (verdict is None or verdict.equal_through is None):
+        sign = {
+            "broken": "!",
+            "identical": self.symbols.equal,
+            "diverged": self.symbols.differs,
+            "so-far": self.symbols.equal,
+        }.get(kind, self.symbols.unknown)
+        if so_far and not torn and (verdict is None or verdict.equal_through is None):
             sign = self.symbols.unknown
-        against = f"{verdict.b} against {verdict.a}: " if verdict and len(status.verdicts) > 1 else ""
-        lines = [Content.styled(plain(f"{sign}  {against}{status.headline}", self.symbols), "bold")]
+        if verdict is not None and verdict.kind == "diverged":
+            sign = self.symbols.near if kind == "identical" else self.symbols.differs
+        lines = [Content.styled(plain(f"{sign}  {status.headline}", self.symbols), "bold")]
         lines += [Content(plain(f"   {text}", self.symbols)) for text in self._explain(status)]
         content = Content("\n").join(lines)
         if content != self._shown:
@@ -50,27 +66,40 @@ class VerdictBand(Static):
             self._shown = content
             self.update(content, layout=layout)
 
+    def watch_pair(self) -> None:
+        self.watch_status(self.status)
+
     def _explain(self, status: RaceStatus) -> list[str]:
+        torn = [f"{run.label}: {run.torn}" for run in status.runs if run.torn] if status.verdicts else []
+        return [*torn[:2], *self._explained(status)]
+
+    def _explained(self, status: RaceStatus) -> list[str]:
         verdict = status.verdict
+        if len(status.verdicts) > 1:
+            verdict = status.verdicts[self.pair]
+            return [f"{verdict.b} against {verdict.a}: {verdict.headline_while(status.alive)}", *self._why(status, verdict)]
+        return self._why(status, verdict)
+
+    def _why(self, status: RaceStatus, verdict: Verdict | None) -> list[str]:
         if verdict is None or verdict.kind != "diverged":
             lines = [f"{run.label}: {run.problem}" for run in status.runs if run.problem][:2]
             if verdict and verdict.kind == "identical":
-                count = len(status.timeline.pairs[0].steps)
-                lines.append(f"all checksums of {count:,} recorded steps agree, and so do the digests of the final states")
-            return [*lines, *_nan(status), *(verdict.notes[:1] if verdict else ())]
+                count = len(status.timeline.pairs[self.pair].steps)
+                ends = ", and so do the digests of the final states" if verdict.ends_equal else ""
+                lines.append(f"all checksums of {count:,} recorded steps agree{ends}")
+            return [*lines, *(verdict.notes[:1] if verdict else ())]
         if verdict.cause is None:
             return ["" if status.judged else "looking for the cause …"]
         lines = [verdict.cause.sentence]
+        lines += [f"{name}: {text}" for name, text in (verdict.distance.lines if verdict.distance else ())]
         if verdict.leaves:
             shown = ", ".join(leaf.path for leaf in verdict.leaves[:3])
             lines.append(f"first: {shown}" + (f" and {len(verdict.leaves) - 3} more" if len(verdict.leaves) > 3 else ""))
         if verdict.cause.unrelated:
             lines.append(f"differs too, but does not explain it: {'; '.join(verdict.cause.unrelated)}")
-        return [*lines, *_nan(status)]
+        return lines
 
 
-def _nan(status: RaceStatus) -> list[str]:
-    """Say from which step on a loss is NaN; a person who sees an empty chart looks here."""
-    since = {run.label: line.nan_since for run, line in zip(status.runs, status.timeline.runs, strict=True)}
-    named = ", ".join(f"{label} since step {step}" for label, step in since.items() if step is not None)
-    return [f"the loss is NaN: {named}"] if named else []
+def _broken(status: RaceStatus) -> bool:
+    """Say whether a run stands at NaN or infinity."""
+    return any(run.not_finite is not None and run.not_finite.until is None for run in status.runs)
