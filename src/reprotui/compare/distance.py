@@ -21,12 +21,12 @@ class Exceeded:
     def __str__(self) -> str:
         units = "" if self.ulp is None else f", {self.ulp:,} ulp"
         what = "" if self.what == "value" else f" ({self.what})"
-        return f"{self.place}{what}, {short(self.relative, 2)} of its size{units}"
+        return f"{self.place}{what}, {short(self.relative, 2)} of A's size{units}"
 
 
 @dataclass(frozen=True)
 class Apart:
-    """How far a place was at most, relative to its size, up to a step."""
+    """How far a place was at most, relative to A's size, up to a step."""
 
     step: int
     place: str
@@ -75,5 +75,5 @@ class Distance:
         for place in dict.fromkeys((point.place, point.what) for point in self.growth):
             points = [point for point in self.growth if (point.place, point.what) == place]
             apart = ", ".join(f"{short(point.relative, 2)} by step {point.step}" for point in points)
-            found.append(("apart", f"{place[0]}{'' if place[1] == 'value' else f' ({place[1]})'}: at most {apart} of its size"))
+            found.append(("apart", f"{place[0]}{'' if place[1] == 'value' else f' ({place[1]})'}: at most {apart} of A's size"))
         return [*found, ("rests on", "; ".join(self.rests_on) or "nothing that was recorded")]

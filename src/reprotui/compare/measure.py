@@ -220,14 +220,14 @@ def _compared(place: str, what: str, limit: Limit, steps: NDArray[Any], a: NDArr
 
 
 def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return distances, the same relative to size, and where both are finite; NaN is as far from a number as it can be, and not
-    from NaN: that both are broken is said elsewhere."""
+    """Return distances, the same relative to the reference's size, and where both are finite; NaN is as far from a number as it can
+    be, and not from NaN: that both are broken is said elsewhere. From a reference of 0, every distance is the whole size."""
     both = np.isfinite(a) & np.isfinite(b)
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(all="ignore"):
         absolute = np.where(alike, 0.0, np.where(both, np.abs(a - b), np.inf))
-        scale = np.fmax(np.abs(a), np.abs(b))
-        relative = np.where(alike, 0.0, np.where(both & (scale > 0), absolute / scale, np.inf))
+        scale = np.where(a == 0, np.abs(b), np.abs(a))
+        relative = np.where(alike, 0.0, np.where(both, absolute / scale, np.inf))
     return absolute, relative, both
 
 
