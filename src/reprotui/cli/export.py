@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("run", nargs="+", metavar="RUN", help="run directory, race directory, or name in the runs directory")
     parser.add_argument(
         "--metric", metavar="LIST", help="with commas: loss, a recorded metric, grad-norm, param-norm, steps-per-second, "
-        "leaves-not-finite (default: all for CSV, the loss for SVG)",
+        "leaves-not-finite, memory-mb, gpu-memory-mb (default: all for CSV, the loss for SVG)",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="say which metrics there are, and nothing else")
     parser.add_argument("--out", metavar="FILE", help="file.csv or file.svg; - for stdout (default)")

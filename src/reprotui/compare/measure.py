@@ -220,8 +220,8 @@ def _compared(place: str, what: str, limit: Limit, steps: NDArray[Any], a: NDArr
 
 
 def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return distances, the same relative to the reference's size, and where both are finite; NaN is as far from a number as it can
-    be, and not from NaN: that both are broken is said elsewhere. From a reference of 0, every distance is the whole size."""
+    """Return distances, the same relative to the reference's size, and where both are finite; NaN is as far from a number as it
+    can be, and not from NaN: that both are broken is said elsewhere. From a reference of 0, every distance is the whole size."""
     both = np.isfinite(a) & np.isfinite(b)
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(all="ignore"):

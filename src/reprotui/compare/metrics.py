@@ -1,8 +1,9 @@
-"""What can be drawn and tabled of runs besides the loss: recorded metrics, norms, pace. Grows with the traces."""
+"""What can be drawn and tabled of runs besides the loss: recorded metrics, norms, pace, memory. Grows with the traces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ NORMS = {"grad-norm": "grads", "param-norm": "params"}
 """Metrics that are the L2 norm over a tree, where statistics were taken."""
 RATE = "steps-per-second"
 NOT_FINITE = "leaves-not-finite"
+MEMORY: dict[str, Literal["host", "accelerators"]] = {"memory-mb": "host", "gpu-memory-mb": "accelerators"}
+"""Memory in use by the process, in MB of 10^6 bytes, noted about once a second."""
 SECONDS = "seconds"
 """Since the first record of the run, as its clock said; no metric of its own, but a column beside all others."""
-OWN = (LOSS, *NORMS, RATE, NOT_FINITE)
+OWN = (LOSS, *NORMS, RATE, NOT_FINITE, *MEMORY)
 RECORDED = "metrics/"
 """Before the name of a recorded metric that is called like one of ours."""
 CHUNK = 65_536
@@ -73,6 +76,7 @@ class MetricReader:
                     own[RATE] = None
                 if trace.not_finite():
                     own[NOT_FINITE] = None
+                own |= {name: None for name, of in MEMORY.items() if len(trace.memory(of, -1, 1)[0])}
         return (*found, *(name for name in OWN if name in own))
 
     def read(self, metric: str) -> tuple[Series, ...]:
@@ -110,6 +114,9 @@ class MetricReader:
             return trace.losses(after, CHUNK)
         if metric == SECONDS:
             return trace.times(after, CHUNK)
+        if metric in MEMORY:
+            steps, values = trace.memory(MEMORY[metric], after, CHUNK)
+            return steps, values / 1e6
         if metric in NORMS:
             return trace.norms(NORMS[metric], after, CHUNK)
         return trace.metric(metric.removeprefix(RECORDED), after, CHUNK)

@@ -94,10 +94,11 @@ class Session:
             WorkerFailedError: the trace cannot be created.
         """
         if self._writer is None:
-            from reprotui.record import stop_at_nan
+            from reprotui.record import memory, stop_at_nan
             from reprotui.trace import TraceWriter
 
             self._writer = TraceWriter(self.run.trace_path)
+            self._writer.memory = memory.in_use
             stop_at_nan.watch(self._writer, self.recording, self.control.request_stop)
             assert self.manifest.process is not None
             self._writer.event("started", f"process {self.manifest.process.pid} on {self.manifest.process.host}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,14 @@ class Columns(Trace):
                     steps.append(step)
                     norms.append(float(np.sqrt(np.square(found[chosen[version], 0], dtype=np.float64).sum())))
         return np.array(steps, np.int64), np.array(norms)
+
+    def memory(self, of: Literal["host", "accelerators"], after: int, limit: int) -> Column:
+        """Return the bytes that the process had in use, beside the records at which that was noted; empty where it was not."""
+        query = f"SELECT step, {of} FROM memory WHERE step > ? AND {of} IS NOT NULL ORDER BY step LIMIT ?"
+        with self._damage():
+            if not self._has("memory"):
+                return np.zeros(0, np.int64), np.zeros(0)
+            return _column(self._connection.execute(query, (after, limit)), after, float)
 
     def has_statistics(self) -> bool:
         """Say whether norms and maxima of any record were taken."""

@@ -36,6 +36,7 @@ CREATE TABLE chance (
     line INTEGER NOT NULL, text TEXT NOT NULL, value TEXT
 ) STRICT;
 CREATE TABLE asked (step INTEGER PRIMARY KEY, networks TEXT NOT NULL, which BLOB NOT NULL, digests BLOB NOT NULL) STRICT;
+CREATE TABLE memory (step INTEGER PRIMARY KEY, host INTEGER, accelerators INTEGER) STRICT;
 CREATE TABLE events (id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL) STRICT;
 CREATE VIEW roots AS SELECT step,
     hex(substr(roots, 1, 8)) AS init, hex(substr(roots, 9, 8)) AS batch, hex(substr(roots, 17, 8)) AS rng,

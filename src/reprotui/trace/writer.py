@@ -1,6 +1,7 @@
 """The one writer of a trace: a thread that resolves records as the device finishes them, and commits them in batches."""
 
 import contextlib
+import math
 import os
 import queue
 import sqlite3
@@ -31,6 +32,8 @@ FOLD_SECONDS = 2.0
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
 
+MEMORY_SECONDS = 1.0
+"""How often the memory in use is noted: asking takes 20 µs, and what a chart shows of it needs no more."""
 TORN_SAID = 20
 """Leaves with copies that are not equal before no more is said of others."""
 
@@ -78,6 +81,9 @@ class TraceWriter:
         self._not_finite = before.not_finite
         self.on_record: Callable[[Record], None] = lambda record: None
         """Called with each record once it is written, on the writer's thread."""
+        self.memory: Callable[[], tuple[int | None, int | None]] | None = None
+        """Says how many bytes the process has in use, of the host and of accelerators; asked once in `MEMORY_SECONDS`."""
+        self._measured = -math.inf
         self._torn: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
@@ -253,6 +259,7 @@ class TraceWriter:
             execute("INSERT INTO calls VALUES (?, ?)", (record.step, record.calls))
             self._calls = record.calls
         self._write_torn(record)
+        self._write_memory(record.step)
         self._chain = chain
         self._last_step = record.step
         self._count += 1
@@ -265,6 +272,15 @@ class TraceWriter:
                 self._torn[leaf] = text
                 row = record.time_ns, TORN, text
                 self._connection.execute("INSERT INTO events (time_ns, kind, text) VALUES (?, ?, ?)", row)
+
+    def _write_memory(self, step: int) -> None:
+        """Note beside a record, outside of the chain, how much memory is in use."""
+        now = time.monotonic()
+        if self.memory is None or now - self._measured < MEMORY_SECONDS:
+            return
+        self._measured = now
+        with contextlib.suppress(Exception):  # what a framework raises here concerns no record
+            self._connection.execute("INSERT INTO memory VALUES (?, ?, ?)", (step, *self.memory()))
 
     def _write_table(self, table: LeafTable) -> int:
         version = len(self._tables)

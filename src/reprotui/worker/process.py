@@ -13,7 +13,7 @@ from reprotui.disk import with_disk
 from reprotui.environment import capture_environment
 from reprotui.errors import SAME, USAGE, WORKER_FAILED, BadInputError, ReprotuiError
 from reprotui.manifest import Restore
-from reprotui.record import stop_at_nan
+from reprotui.record import memory, stop_at_nan
 from reprotui.record.control import Control
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.trace import TraceWriter
@@ -31,6 +31,7 @@ def run_worker(run: RunDirectory) -> int:
     try:
         manifest = run.update_manifest(process=this_process(), environment=capture_environment())
         writer = TraceWriter(run.trace_path, history_of(manifest.restore))
+        writer.memory = memory.in_use
         stop_at_nan.watch(writer, manifest.recording, control.request_stop)
     except (ReprotuiError, OSError) as error:
         text = with_disk(error, run.path)
