@@ -19,16 +19,18 @@ from test_observe import command, printed, race
 COLLECTIVES = re.compile(r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast)")
 
 PIECES = """
-import json
+import json, sys
 import jax, jax.numpy as jnp, ml_dtypes, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from reprotui.checksum import numpy_form
 from reprotui.checksum.leaves import to_numpy
 from reprotui import Recorder
+from reprotui.record import devices
 from reprotui.record.lanes import Plan, take
 from reprotui.trace import Trace
 
 assert jax.device_count() == 4
+devices.FIRST = int(sys.argv[1])
 bits = np.random.default_rng(0).integers(0, 2**32, (8, 12, 4), np.uint32)
 floats = np.random.default_rng(1).normal(size=(8, 12, 4)).astype(np.float32)
 arrays = [floats, bits, floats.view(np.complex64), bits.view(np.int16), floats.astype(ml_dtypes.bfloat16), bits > 9]
@@ -117,10 +119,11 @@ def with_devices(environment: dict[str, str], count: int) -> dict[str, str]:
     return {**environment, "XLA_FLAGS": f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"}
 
 
-def test_parts_add_up_to_the_whole_and_copies_that_differ_are_named(reprotui: Cli) -> None:
+@pytest.mark.parametrize("first", ["0", "1000"], ids=["compiled", "at once"])
+def test_parts_add_up_to_the_whole_and_copies_that_differ_are_named(reprotui: Cli, first: str) -> None:
     environment = with_devices(reprotui.environment, 4)
     done = subprocess.run(
-        [sys.executable, "-c", PIECES], cwd=reprotui.directory, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", PIECES, first], cwd=reprotui.directory, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     checked, said = json.loads(done.stdout)
@@ -173,11 +176,20 @@ def programs(reprotui: Cli, place: str, *command_line: str) -> dict[str, str]:
     return {"digest": printed_digest, **dict.fromkeys(computes, "")}
 
 
+COMPILED = """
+import sys
+from reprotui.observe.bootstrap import main
+from reprotui.record import devices
+devices.FIRST = 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.parametrize("way", [("automatic", "--columns"), ("explicit", "--two")])
 def test_no_program_of_ours_spans_devices_and_no_bit_changes(reprotui: Cli, way: tuple[str, ...]) -> None:
     script = str(Path(__file__).parent / "scripts" / "jax_sharded.py")
     own = programs(reprotui, "own", script, *way)
-    seen = programs(reprotui, "seen", "-m", "reprotui.observe", "--name", "seen", script, *way)
+    seen = programs(reprotui, "seen", "-c", COMPILED, "--name", "seen", script, *way)
     assert own.pop("digest") == seen.pop("digest")
     # The script's own programs do contain collectives: they would be found.
     assert any(COLLECTIVES.search(text) for text in own)

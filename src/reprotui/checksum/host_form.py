@@ -144,12 +144,15 @@ class Table:
         dtypes: numpy's type of each leaf; what lies in memory has the byte order of this machine.
         sizes: elements of each.
         bases: index of the first word of each, where it is a part of a larger leaf.
+        lasting: they are read again and again; else no machine code is made for little.
 
     Raises:
         BadInputError: for a type that has no fixed bits.
     """
 
-    def __init__(self, dtypes: Sequence[np.dtype], sizes: Sequence[int], bases: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, dtypes: Sequence[np.dtype], sizes: Sequence[int], bases: Sequence[int] | None = None, lasting: bool = True
+    ) -> None:
         kinds = [kind_of(dtype) for dtype in dtypes]
         count = len(kinds)
         self._kinds, self._dtypes = tuple(kinds), tuple(dtypes)
@@ -161,11 +164,11 @@ class Table:
         self._out: Any = np.zeros(count, _ROW)
         self._addresses, self._lanes, self._odd = self._rows[:, 1], self._out["lanes"], self._out["not_finite"]
         self._at = self._rows.ctypes.data, count, self._out.ctypes.data
-        self._native = shortfall() is None
         self._functions: dict[bool, NDArray[np.int64]] = {}
+        size = sum(size * dtype.itemsize for size, dtype in zip(sizes, dtypes, strict=True))
+        self._native = shortfall() is None if lasting else _worth(size)
         if self._native:
             held, let_go = machine_code.table_calls()
-            size = sum(size * dtype.itemsize for size, dtype in zip(sizes, dtypes, strict=True))
             self._call = held if size <= LOCKED_BYTES else let_go
 
     def read(self, addresses: Sequence[int], statistics: bool = False) -> Read:

@@ -4,6 +4,7 @@ What a script dispatches may contain collectives, which wait until all devices t
 run among them, in another order on another device or in one process alone, and both would wait for ever.
 """
 
+import itertools
 import operator
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -15,10 +16,15 @@ import numpy as np
 from reprotui.checksum.jax_form import apart_from_meshes, key_words
 from reprotui.checksum.leaves import is_key
 from reprotui.checksum.shards import Part, placement, shard_arrays, slice_text
-from reprotui.record import compiled
+from reprotui.record import at_once, compiled
 
 _like = operator.attrgetter("__class__", "dtype", "shape")
 _sharding = operator.attrgetter("sharding")
+
+
+FIRST = 8
+"""How often arrays of the same shapes are read at once before a call for them is compiled: while the step is not chosen yet,
+all that a script calls is read, and that ends after a few calls."""
 
 
 class Torn(NamedTuple):
@@ -79,8 +85,11 @@ class DeviceLeaves:
         """Say whether other arrays are of the same dtypes and shapes."""
         return list(map(_like, leaves)) == self.types
 
-    def take(self, leaves: Sequence[Any], statistics: bool, copies: bool) -> "Dispatched":
-        """Dispatch the checksums of arrays that fit; with all copies of what lies on several devices, or the first alone."""
+    def take(self, leaves: Sequence[Any], statistics: bool, copies: bool) -> "Dispatched | Known":
+        """Dispatch the checksums of arrays that fit; with all copies of what lies on several devices, or the first alone.
+
+        The first ones are read at once where they lie in the host's memory: mostly few follow, and nothing need be compiled.
+        """
         words = self._words(leaves)
         shardings = list(map(_sharding, words))
         newest = self._newest
@@ -103,9 +112,10 @@ class DeviceLeaves:
 
 
 class _Program(NamedTuple):
-    """The call for one device: of which leaf, and which shard of it, each of its rows is."""
+    """The call for one device: of which leaf, and which shard of it, each of its rows is; and where in the whole that lies."""
 
     rows: list[tuple[int, int]]
+    parts: tuple[Part, ...] | None
     checksums: Any
     numbers: list[int]
 
@@ -118,10 +128,11 @@ class _Layout:
         shardings = list(map(_sharding, words))
         here = all(sharding.is_fully_addressable for sharding in shardings)
         self.together = here and len({device for sharding in shardings for device in sharding.device_set}) < 2
+        self._taken = 0
         if self.together:
             everything = [(place, 0) for place in range(len(words))]
             numbers = list(leaves.numbers)
-            self.programs = [_Program(everything, compiled.checksums(leaves.runs, tuple(numbers)), numbers)]
+            self.programs = [_Program(everything, None, compiled.checksums(leaves.runs, tuple(numbers)), numbers)]
             return
         groups: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
         rows: dict[int, list[tuple[int, int, Part, bool]]] = defaultdict(list)
@@ -139,8 +150,9 @@ class _Layout:
         for device, found in rows.items():
             offsets[device] = sum(len(program.rows) for program in self.programs)
             numbers = [at for at, (place, _, _, first) in enumerate(found) if first and place in leaves.numbers]
-            call = compiled.checksums((), tuple(numbers), tuple(part for _, _, part, _ in found))
-            self.programs.append(_Program([(place, shard) for place, shard, _, _ in found], call, numbers))
+            parts = tuple(part for _, _, part, _ in found)
+            call = compiled.checksums((), tuple(numbers), parts)
+            self.programs.append(_Program([(place, shard) for place, shard, _, _ in found], parts, call, numbers))
         self._leaf = np.array([place for program in self.programs for place, _ in program.rows], np.intp)
         at = {group: [(device, offsets[device] + row) for device, row in found] for group, found in groups.items()}
         self._first = np.array([found[0][1] for found in at.values()], np.intp)
@@ -148,17 +160,43 @@ class _Layout:
         self._leaders = np.array([found[0][1] for _, _, found in self._copied for _ in found[1:]], np.intp)
         self._copies = np.array([row for _, _, found in self._copied for _, row in found[1:]], np.intp)
 
-    def take(self, leaves: Sequence[Any], words: Sequence[Any], statistics: bool) -> "Dispatched":
+    def take(self, leaves: Sequence[Any], words: Sequence[Any], statistics: bool) -> "Dispatched | Known":
         """Dispatch a call to each device, of arrays and of the words of those that are keys."""
         with apart_from_meshes():
-            if self.together:
-                given = [leaves]
-            else:
+            given = [leaves]
+            if not self.together:
                 shards = list(map(shard_arrays, words))
                 given = [[shards[place][shard] for place, shard in program.rows] for program in self.programs]
+            if self._taken < FIRST:
+                self._taken += 1
+                if (found := self._at_once([words] if self.together else given, statistics)) is not None:
+                    return found
             packed = [program.checksums(arrays) for program, arrays in zip(self.programs, given, strict=True)]
             norms = [compiled.statistics()(arrays) for arrays in given] if statistics else None
         return Dispatched(self, packed, norms)
+
+    def _at_once(self, given: Sequence[Any], statistics: bool) -> "Known | None":
+        """Return what the arrays hold, read where they lie in the host's memory; None where they do not."""
+        arrays = list(itertools.chain.from_iterable(given))
+        parts = list(itertools.chain.from_iterable(program.parts or () for program in self.programs))
+        read = at_once.read(arrays, parts, statistics)
+        if read is None:
+            return None
+        numbers = {}
+        for program, held in zip(self.programs, given, strict=True):
+            for row in program.numbers:
+                place = program.rows[row][0]
+                numbers[place] = at_once.number(held[row], self.leaves.numbers[place])
+        return Known(self.found(read.lanes, read.not_finite, numbers, read.statistics, None))
+
+    def found(self, rows: np.ndarray, not_finite: np.ndarray, numbers: dict[int, Any], norms: Any, roots: Any) -> OnDevices:
+        """Return what was taken of the leaves, from what was taken of the rows of all programs."""
+        if self.together:
+            if norms is not None:
+                norms[self.leaves.keys] = 0
+            return OnDevices(rows, not_finite != 0, numbers, norms, roots, [])
+        norms = None if norms is None else self.norms(norms)
+        return OnDevices(self.lanes(rows), self.not_finite(not_finite), numbers, norms, None, self.torn(rows))
 
     def numbers(self, program: _Program, words: np.ndarray) -> dict[int, Any]:
         """Return the single numbers whose words a call gave."""
@@ -207,6 +245,16 @@ class _Layout:
         return torn
 
 
+class Known(NamedTuple):
+    """What was read at once."""
+
+    found: OnDevices
+
+    def result(self) -> OnDevices:
+        """Return it."""
+        return self.found
+
+
 class Dispatched(NamedTuple):
     """What the devices may still be computing."""
 
@@ -230,10 +278,5 @@ class Dispatched(NamedTuple):
             behind = size + 2 * len(runs)
             broken.append(found[behind : behind + size // 2])
             numbers |= layout.numbers(program, found[behind + size // 2 :])
-        not_finite = np.concatenate(broken)
-        if not layout.together:
-            torn = layout.torn(rows)
-            norms = None if norms is None else layout.norms(norms)
-            return OnDevices(layout.lanes(rows), layout.not_finite(not_finite), numbers, norms, None, torn)
         roots = words[0][sizes[0] : sizes[0] + 2 * len(runs)].reshape(-1, 2) if runs else None
-        return OnDevices(rows, not_finite != 0, numbers, norms, roots, [])
+        return layout.found(rows, np.concatenate(broken), numbers, norms, roots)

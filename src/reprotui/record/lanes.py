@@ -16,7 +16,7 @@ from reprotui.record import accelerated
 from reprotui.record.host import HostLeaves, picker
 
 if TYPE_CHECKING:  # jax, which whoever records without it never loads
-    from reprotui.record.devices import DeviceLeaves, Dispatched, Torn
+    from reprotui.record.devices import DeviceLeaves, Dispatched, Known, Torn
 
 WHOLE_SIZE = 100_000
 """Numbers of iterations that a record keeps."""
@@ -51,7 +51,7 @@ class Lanes:
         self._scalars: dict[int, Any] = {}
         self._host: Read | None = None
         self._accelerated: list[accelerated.Part] = []
-        self._device: Dispatched | None = None
+        self._device: Dispatched | Known | None = None
         self._whole: dict[int, Any] = {}
 
     def bring(self, index: int, leaf: Any) -> None:
