@@ -28,8 +28,9 @@ ENDLESS = ("digits-mlp", "width=32", "depth=1", "steps=100000000")
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 """Halves the time to compile, which is most of what these tests take; equal bits stay equal."""
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)  # for tests that compile in their own process, before jax is there
-PATIENCE = 120.0
-"""Seconds after which something awaited counts as never coming; far more than any of it takes."""
+PATIENCE = 600.0
+"""Seconds after which something awaited counts as never coming; far more than any of it takes, also where others keep the cores
+busy: some tests start six processes, and some a C++ compiler."""
 _INHERITED = ("XLA_", "JAX_", "REPROTUI_", "PYTHON", "NPROC", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
 
 
@@ -115,6 +116,9 @@ class Cli:
         finally:
             process.kill()
             process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()  # else it is the next test that fails for it
         said = f"{arguments}\n{out}\n{err}"
         assert exit_code is None or process.returncode == exit_code, f"exit code {process.returncode}: {said}"
         assert "Traceback" not in err, said

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import BENCHMARKS, run_benchmark
 from benchmarks.common import with_benchmarks
-from conftest import eventually
+from conftest import PATIENCE, eventually
 
 SMALL_MODEL = {"width": 8, "depth": 1, "batch_size": 4}
 SIZES: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def bench(name: str, count: int, folder: Path) -> dict[str, Any]:
     """Run a benchmark through the command line."""
     command = [sys.executable, "-m", "benchmarks", name, "--count", str(count), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=with_benchmarks(os.environ))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=folder, env=with_benchmarks(os.environ))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)[name]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import reprotui as package
-from conftest import ENDLESS, MLP, TRANSFORMER, edit_manifest, rows_of
+from conftest import ENDLESS, MLP, PATIENCE, TRANSFORMER, edit_manifest, rows_of
 from reprotui.cli import build_parser
 
 COMMANDS = ["race", "run", "compare", "report", "runs", "control", "checkpoint"]
@@ -437,7 +437,7 @@ def test_a_reader_that_goes_away_is_no_error(reprotui: Any, sample: Any, argumen
     os.close(read)
     process = reprotui.start(*arguments, stdout=write)
     os.close(write)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Cli
+from conftest import PATIENCE, Cli
 from reprotui.commands import script_of, settings_of, unobserved
 from reprotui.compare.arguments import only_names
 from reprotui.compare.around import ConfigDifference
@@ -112,7 +112,7 @@ def test_runs_started_by_hand_are_told_apart_by_their_commands(reprotui: Cli) ->
     reprotui.write("train.py", TRAIN)
     for name, rate in (("one", "1"), ("two", "22")):
         command = [sys.executable, "-m", "reprotui.observe", "--name", name, "train.py", "--lr", rate]
-        subprocess.run(command, cwd=reprotui.directory, env=reprotui.environment, check=True, timeout=120)
+        subprocess.run(command, cwd=reprotui.directory, env=reprotui.environment, check=True, timeout=PATIENCE)
     cause = reprotui.compare("one", "two", exit_code=1)["verdicts"][0]["cause"]
     assert cause["sentence"] == "the batch differs, because of lr: 1 → 22"
     assert cause["unrelated"] == []

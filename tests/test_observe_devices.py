@@ -123,7 +123,12 @@ def with_devices(environment: dict[str, str], count: int) -> dict[str, str]:
 def test_parts_add_up_to_the_whole_and_copies_that_differ_are_named(reprotui: Cli, first: str) -> None:
     environment = with_devices(reprotui.environment, 4)
     done = subprocess.run(
-        [sys.executable, "-c", PIECES, first], cwd=reprotui.directory, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", PIECES, first],
+        cwd=reprotui.directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     checked, said = json.loads(done.stdout)

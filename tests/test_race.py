@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import CNN, ENDLESS, MLP, TRANSFORMER, edit_manifest, eventually, last_step, rows_of
+from conftest import CNN, ENDLESS, MLP, PATIENCE, TRANSFORMER, edit_manifest, eventually, last_step, rows_of
 from reprotui.experiments.config import make_config
 from reprotui.experiments.discovery import ExperimentReference, load_experiment_class
 from reprotui.experiments.registry import BUILT_IN
@@ -443,7 +443,7 @@ def test_pause_at_divergence_waits_for_a_command(reprotui: Any) -> None:
     assert len(reprotui("control", "race", "advance").stdout.splitlines()) == 2
     eventually("both took a step", lambda: [last_step(member) for member in members] == [step + 1 for step in before])
     reprotui("control", "race", "stop")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, err
     assert "DIVERGED at step 0 · init" in out
     assert "first difference at step 0 · init" in err
