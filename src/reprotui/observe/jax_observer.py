@@ -16,6 +16,7 @@ from reprotui.observe import jax_eager, jax_loops
 from reprotui.observe.jax_bodies import Program, opened
 from reprotui.observe.jax_calls import Call, Captured, Provenance, outputs_of
 from reprotui.observe.jax_captured import named_constants
+from reprotui.observe.jax_checks import JaxChecks
 from reprotui.observe.jax_choice import DECIDING_CALLS, StepSearch, state_by_hand
 from reprotui.observe.jax_compiled import observe_compiled
 from reprotui.observe.jax_eager import DIFFERENTIATED, Described, Made
@@ -55,6 +56,7 @@ class JaxObserver:
         self._builder: StepBuilder | None = None
         self._elsewhere = Elsewhere()
         self._inside = False
+        self._checks = None if watch.checks is None else JaxChecks(watch.checks)
         self._by_iteration = watch.options.inside and watch.options.record
 
     def register(self, real: Any, static: frozenset[str] = frozenset()) -> Callable[..., Any]:
@@ -76,6 +78,7 @@ class JaxObserver:
                 loop=lambda: None if (found := program()) is None else found.body,
                 replay=lambda call: loops.replay(call, program),
                 captured=lambda arguments: named_constants(real, function.programs.look(arguments, args, kwargs)),
+                again=real,
             )  # fmt: skip
             return self._observe(function, (args, kwargs), made)
 
@@ -119,6 +122,8 @@ class JaxObserver:
             self._choose(None)
         if self._builder is not None:
             self._builder.finish()
+            if self._checks is not None:
+                self._checks.settle()
             training = self._builder.training.functions
             self._watch.coverage.made((item.name, item.calls) for item in self._functions if item in training)
             self._elsewhere.report(self._watch)
@@ -163,9 +168,13 @@ class JaxObserver:
         self._inside = True
         try:
             call = self._watch.guard(lambda: self._before(function, arguments))
+            checks = self._checks if call is not None and call.step else None  # of a call that is part of a step
+            copies = None if checks is None or call is None else checks.before(call, arguments)
             result = made.run()
             if call is not None:
                 self._watch.guard(lambda: self._after(call, result, made))
+            if checks is not None and call is not None and copies is not None and self._builder is not None:
+                checks.after(call, made.again, copies, self._builder.training)
         finally:
             self._inside = False
         return result
@@ -261,6 +270,8 @@ class JaxObserver:
         self._watch.final = self._final_leaves
         self._builder = StepBuilder(self._watch, training)
         self._builder.replay([call for call in calls if call.function in training.observed])
+        if self._checks is not None:
+            self._checks.missed(self._builder.number)
         self._search.calls.clear()
         for function in self._functions:
             if function is not training.step and function not in self._builder.training.owners:

@@ -15,13 +15,13 @@ from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, Ti
 from reprotui.compare.tolerance import Tolerance
 from reprotui.compare.verdict import most_telling
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunState
 from reprotui.race.start import Processes
 from reprotui.race.tolerance import compare_within, tolerance_of
 from reprotui.race.watched import WatchedRun
 from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Event, watch
-from reprotui.trace.rows import TORN
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class RunStatus:
 
     @property
     def torn(self) -> str:
-        """Say where first a value was not the same on all devices that hold it; empty where there is none."""
-        return next((event.text for event in self.events if event.kind == TORN), "")
+        """Say where first a value was not right, torn or corrupt; empty where there is none."""
+        return next((event.text for event in self.events if event.kind in WRONG), "")
 
     @property
     def alive(self) -> bool:
