@@ -101,7 +101,7 @@ class JaxChecks:
                     results = {id(taken): taken.result().lanes for taken, _ in look.before}
                     then = np.array([results[id(taken)][at] for taken, at in look.before])
                     changed += [path for path, same in zip(look.paths, (look.now == then).all(axis=1), strict=True) if not same]
-            self._checks.state(number, changed)
+            self._checks.state(number, list(dict.fromkeys(changed)))
 
     def _unfit(self, call: Call, again: Callable[..., Any] | None, given: Any) -> str:
         if again is None:

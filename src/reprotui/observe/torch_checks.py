@@ -125,6 +125,7 @@ class Recompute:
 
         def compare() -> None:
             ends = [(copy, self._received[path]) for path, _, copy in self._outputs if path in self._received]
+            assert before is not None
             trained = [item for item in self._copier.originals if id(item) in before and item.grad is not None]
             if not ends or not trained or any(item.grad.is_sparse for item in trained):
                 self._checks.left_out(self._step, GRADIENTS, "no gradient came from the output of the model's first call")

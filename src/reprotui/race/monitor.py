@@ -14,6 +14,7 @@ from reprotui.compare.recorded import asked_for
 from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader, phases_of
 from reprotui.compare.tolerance import Tolerance
 from reprotui.compare.verdict import most_telling
+from reprotui.compare.watched import said_of_events
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunState
@@ -54,6 +55,11 @@ class RunStatus:
     def torn(self) -> str:
         """Say where first a value was not right, torn or corrupt; empty where there is none."""
         return next((event.text for event in self.events if event.kind in WRONG), "")
+
+    @property
+    def checked(self) -> str:
+        """Say in few words what was checked until now of a run that recomputes steps; empty for others."""
+        return said_of_events(self.events)
 
     @property
     def alive(self) -> bool:
@@ -109,8 +115,9 @@ class RaceStatus:
             return said_of_all(self.verdicts, self.groups, [run.standing for run in self.runs])
         if verdict is None:
             run = self.runs[0]
-            broken = f" · {run.not_finite.sentence}" if run.not_finite else ""
-            return run.torn or f"{run.state.upper()} · {'no step yet' if run.step is None else f'step {run.step}'}{broken}"
+            step = "no step yet" if run.step is None else f"step {run.step}"
+            parts = (run.state.upper(), step, run.checked, run.not_finite.sentence if run.not_finite else "")
+            return run.torn or " · ".join(part for part in parts if part)
         headline = verdict.headline_while(self.alive)
         ended = [run.standing for run in self.runs if run.standing.ended_badly]
         return " · ".join([headline, *(f"{run.label} {run.ending}" for run in ended if f"{run.label} {run.how}" not in headline)])
