@@ -1,13 +1,15 @@
 """What a run that was watched alone says of itself: how much was recomputed, what came of it, and what was never checked."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reprotui.event_kinds import GRADIENT_SPIKE, LOSS_SPIKE, RECOMPUTED
+from reprotui.event_kinds import CORRUPT, GRADIENT_SPIKE, LOSS_SPIKE, RECOMPUTED
 from reprotui.observation import share_text
 from reprotui.trace import Event
 
+_STEP = re.compile(r"\bstep (\d{1,15})\b")
 _NEVER = {"forward": "forward passes", "gradients": "gradients", "update": "updates of the optimizer"}
 """The parts in which torch's steps are recomputed, for the sentence that one of them never was."""
 
@@ -101,6 +103,17 @@ def said_of_events(events: Sequence[Event]) -> str:
     spikes = sum(event.kind in (LOSS_SPIKE, GRADIENT_SPIKE) for event in events)
     parts = [f"{len(steps):,} recomputed, equal"] if steps else []
     return " · ".join([*parts, *([f"{spikes:,} spike{'s' if spikes > 1 else ''}"] if spikes else [])])
+
+
+def marks_of(events: Sequence[Event]) -> dict[int, str]:
+    """Return what was found at steps of a run that checks itself, the worst of each: `corrupt`, `spike`, `recomputed`."""
+    found: dict[int, str] = {}
+    for word, kinds in (("recomputed", (RECOMPUTED,)), ("spike", (LOSS_SPIKE, GRADIENT_SPIKE)), ("corrupt", (CORRUPT,))):
+        for event in events:
+            at = _STEP.search(event.text) if event.kind in kinds else None
+            if at is not None:
+                found[int(at[1])] = word
+    return found
 
 
 def _count(value: Any) -> int:

@@ -5,7 +5,7 @@ the training become records (`jax_steps`), and other functions are looked at for
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from reprotui.observe.jax_eager import DIFFERENTIATED, Described, Made
 from reprotui.observe.jax_elsewhere import Elsewhere
 from reprotui.observe.jax_inside import Loops, kept
 from reprotui.observe.jax_jitted import NOT_OBSERVED, observed_jit
-from reprotui.observe.jax_program import traced
+from reprotui.observe.jax_program import is_tracing, traced
 from reprotui.observe.jax_reading import reading
 from reprotui.observe.jax_signature import Function
 from reprotui.observe.jax_steps import StepBuilder
@@ -89,7 +89,7 @@ class JaxObserver:
         known: list[Callable[..., Any]] = []
 
         def call(args: Any, kwargs: Any) -> Any:
-            if self._inside or _is_tracing(args):
+            if self._inside or is_tracing(args):
                 return real(*args, **kwargs)
             known.extend([] if known else [self.register(real, static)])
             return known[0](args, kwargs)
@@ -102,7 +102,7 @@ class JaxObserver:
 
     def own(self, describe: Callable[[], Described | None]) -> Described | None:
         """Describe a call that is one of the script's own: not inside another one, not while jax traces; None for others."""
-        if self._inside or not self._watch.active(self) or _is_tracing(()):
+        if self._inside or not self._watch.active(self) or is_tracing(()):
             return None
         return self._watch.guard(describe)
 
@@ -181,7 +181,7 @@ class JaxObserver:
 
     def _before(self, function: Function, given: Any) -> Call | None:
         values, structure = jax.tree.flatten(given)
-        if _is_tracing(values):
+        if is_tracing(values):
             return None
         function.calls += 1
         arguments = function.arguments.signature(given, values, structure)
@@ -294,13 +294,3 @@ def _program(real: Any, args: Any, kwargs: Any) -> Program | None:
     """Return the program of a jitted call; asked after the call, which traced it."""
     closed = traced(real, args, kwargs)
     return None if closed is None else opened(closed)
-
-
-def _is_tracing(leaves: Iterable[Any]) -> bool:
-    """Say whether a call happens while jax traces another function: then it is part of that one."""
-    from jax._src import core  # jax has no public way to ask
-
-    clean: Any = getattr(core, "trace_state_clean", None)
-    if clean is not None:
-        return not clean()
-    return any(isinstance(leaf, core.Tracer) for leaf in leaves)
