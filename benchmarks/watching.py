@@ -97,7 +97,10 @@ def bounds(trials: int, rate: float) -> tuple[int, int]:
 
 
 def price(folder: Path, framework: str, pairs: int) -> list[str]:
-    """Time steps of a script with recording alone and with `--check 1%`, in turns; and against the bare script."""
+    """Time steps of a script with recording alone and with `--check 1%`, in turns; and against the bare script.
+
+    What is held against each other is the processor's time, of all threads: it does not hang on what else the machine does.
+    """
     ratios: dict[str, list[float]] = {"recorded": [], "bare": []}
     for number in range(pairs):
         say(f"{framework}: pair {number + 1} of {pairs}")
@@ -113,21 +116,21 @@ def price(folder: Path, framework: str, pairs: int) -> list[str]:
         interval = median_interval(found)
         told = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else f"{min(found):.3f} to {max(found):.3f}"
         lines.append(
-            f"{framework}: a watched step (1 %) takes × {statistics.median(found):.3f} of a {other} one ({told}, {pairs} pairs)"
+            f"{framework}: a watched step (1 %) computes × {statistics.median(found):.3f} as long as a {other} one ({told}, {pairs} pairs)"
         )
     return lines
 
 
 def _step_seconds(folder: Path, framework: str, one_of: int | None) -> float:
     run = _watch(folder, f"{sys.executable} {TIMED} {framework}", one_of)
-    return float(run.log_path.read_text().split("mean step ")[1].split()[0])
+    return float(run.log_path.read_text().split("computing ")[1].split()[0])
 
 
 def _bare_seconds(framework: str) -> float:
     import subprocess
 
     done = subprocess.run([sys.executable, str(TIMED), framework], capture_output=True, text=True, check=True)
-    return float(done.stdout.split("mean step ")[1].split()[0])
+    return float(done.stdout.split("computing ")[1].split()[0])
 
 
 def _watch(folder: Path, command: str, one_of: int | None) -> RunDirectory:

@@ -47,9 +47,8 @@ for step in range(1, 25):
     optimizer.step(), schedule.step()
     if "data" in sys.argv and step > 3:
         model[0].weight.data.clamp_(-0.1, 0.1)
-    if "counted" in sys.argv:
-        with torch.no_grad():
-            model[0].weight.clamp_(-0.1, 0.1)
+    with torch.no_grad():
+        model[4].weight.clamp_(-0.5, 0.5)  # a write that torch counts
 if "hook" in sys.argv:
     print("calls", len(seen))
 """
@@ -80,6 +79,8 @@ for _ in range(24):
     params, key, value = train(params, key, x)
     value.block_until_ready()
 """
+
+TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
 @pytest.fixture(scope="module")
@@ -123,19 +124,22 @@ def ends(run: Path) -> tuple[Any, Any]:
     return manifest["result"]["digests"]["state"], manifest["seal"]["chain"]
 
 
-@pytest.mark.parametrize(
-    ("script", "parts"), [(TORCH, {"forward", "gradients", "update"}), (JAX, {"train"})], ids=["torch", "jax"]
-)
-def test_steps_come_out_again_and_the_training_keeps_its_bits(watch: Any, script: str, parts: set[str]) -> None:
+@pytest.mark.parametrize("script", [TORCH, JAX], ids=["torch", "jax"])
+def test_steps_come_out_again_and_the_training_keeps_its_bits(watch: Any, script: str) -> None:
     """Batch statistics, dropout, a schedule, donated state, a batch that is overwritten: all checked, and nothing moved."""
-    run, found = watch(script)
+    variables = TWO if script == JAX else {}
+    run, found = watch(script, **variables)
     checked = found["watched"]
     assert found["exit_code"] == 0 and not found["wrong"] and not checked["unsteady"]
-    assert checked["steps"] == 24 and checked["recomputed"] == checked["equal"] and set(checked["parts"]) == parts
+    assert checked["steps"] == 24 and checked["recomputed"] == checked["equal"] > 12
     assert checked["recomputed"] + sum(checked["left_out"].values()) == 24
+    parts = {name.split(" on ")[0] for name in checked["parts"]}
+    assert parts == ({"train"} if script == JAX else {"forward", "gradients", "update"})
+    assert script == TORCH or len(checked["parts"]) == 2  # on another device too
     assert checked["looked"] == checked["unchanged"] > 0
     assert found["sentence"].startswith(f"WATCHED 24 steps · {checked['recomputed']} recomputed, all equal · state between")
-    seldom, other = watch(script, check="2%", exit_code=None)
+    assert len({text.split(" · ")[0] for text in events(run, RECOMPUTED)}) == checked["recomputed"]
+    seldom, other = watch(script, check="2%", exit_code=None, **variables)
     assert ends(run) == ends(seldom) and other["watched"]["recomputed"] <= 1
     assert (run / "worker.log").read_text() == (seldom / "worker.log").read_text()  # traced and printed as often
 
@@ -152,41 +156,27 @@ def test_flipped_bits_are_found_where_a_step_is_drawn_and_nowhere_else(watch: An
     assert framework == "jax" or all(" flipped" in text for text in state)  # which bit
 
 
-@pytest.mark.parametrize("framework", ["torch", "jax"])
-def test_without_flips_nothing_is_told(watch: Any, framework: str) -> None:
-    run, found = watch("flipped", framework, "160", "0", check="25%")
-    assert not events(run, CORRUPT) and found["watched"]["recomputed"] == found["watched"]["equal"] >= 38
-    assert len({text.split(" · ")[0] for text in events(run, RECOMPUTED)}) == found["watched"]["recomputed"]
-
-
 def test_what_cannot_be_computed_once_more_is_left_alone_and_told(watch: Any) -> None:
-    run, found = watch(TORCH, "hook")
+    run, found = watch(TORCH, "hook", "data", exit_code=3)
     assert "calls 24" in (run / "worker.log").read_text()
     assert found["watched"]["left_out"] == {"Linear has hooks, which would be called once more": 24}
     assert set(found["watched"]["parts"]) == {"update"}
-    run, found = watch(TORCH, "penalty")
+    _, found = watch(TORCH, "penalty")
     assert found["watched"]["left_out"] == {"the loss uses parameters beside the first call of the model": 24}
-    _, found = watch(TORCH, "accumulate")
-    assert found["watched"]["equal"] == 24 and found["watched"]["parts"]["gradients"] == 24
-    _, found = watch(JAX, "callback", exit_code=3)
+    _, found = watch(JAX, "callback", exit_code=3, **TWO)
     assert found["watched"]["recomputed"] == 0 and any("Python" in why for why in found["watched"]["left_out"])
 
 
 def test_a_write_that_nobody_counted_cannot_be_told_from_memory_and_a_counted_one_is_the_scripts(watch: Any) -> None:
-    _, found = watch(TORCH, "data", exit_code=3)
+    _, found = watch(TORCH, "hook", "data", exit_code=3)
     assert not found["wrong"] and sum(found["watched"]["changed"].values()) == 20  # after the steps 4 to 23
-    _, found = watch(TORCH, "counted")
+    _, found = watch(TORCH)
     assert not found["watched"]["changed"] and found["watched"]["unchanged"] == 23
 
 
-def test_another_device_must_give_the_same(watch: Any) -> None:
-    _, found = watch(JAX, XLA_FLAGS="--xla_force_host_platform_device_count=2")
-    names = set(found["watched"]["parts"])
-    assert len(names) == 2 and any(" on " in name for name in names) and not found["watched"]["unsteady"]
-
-
 def test_a_spike_is_marked_with_its_step_and_a_calm_run_has_none(watch: Any) -> None:
-    run, found = watch(TORCH, "spike")
+    run, found = watch(TORCH, "accumulate", "spike")
+    assert found["watched"]["equal"] == 24 and found["watched"]["parts"]["gradients"] == 24
     assert [text for text in found["spikes"] if text.startswith("step 20: loss")] == events(run, LOSS_SPIKE)
     calm, found = watch(TORCH)
     assert not found["spikes"] and not events(calm, LOSS_SPIKE) and not events(calm, GRADIENT_SPIKE)

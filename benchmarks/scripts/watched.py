@@ -1,4 +1,5 @@
-"""Steps of 20 ms and more, timed: `watched.py torch|jax`. Prints the mean of the last 200 steps, in seconds."""
+"""Steps of 20 ms and more, timed: `watched.py torch|jax`. Prints the mean of the last 200 steps, in seconds, and how much of
+it the process computed: what others do on the machine is not in that."""
 
 import sys
 import time
@@ -55,7 +56,7 @@ def jax_steps():
 take = {"torch": torch_steps, "jax": jax_steps}[sys.argv[1]]()
 times = []
 for _ in range(STEPS):
-    begun = time.perf_counter()
+    begun = time.perf_counter(), time.process_time()
     take()
-    times.append(time.perf_counter() - begun)
-print(f"mean step {sum(times[-200:]) / 200:.6f} s")
+    times.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+print(*(f"{name} {sum(found[-200:]) / 200:.6f}" for name, found in zip(("seconds", "computing"), zip(*times), strict=True)))

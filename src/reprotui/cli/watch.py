@@ -1,12 +1,13 @@
 """`reprotui watch`: one run alone, whose steps are recomputed now and then."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common, scripts
-from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError
+from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError, ReprotuiError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -65,8 +66,9 @@ def follow(path: Path, as_json: bool) -> int:
     manifest = common.manifests_of({"": run}, path)[""]
     ended = RunView(path.name, run, manifest, run.state(manifest))
     not_finite = not_finite_of(ended)
-    with Trace(run.trace_path) as trace:
-        spikes = [event.text for event in trace.events() if event.kind in (LOSS_SPIKE, GRADIENT_SPIKE)]
+    spikes: list[str] = []
+    with suppress(ReprotuiError), Trace(run.trace_path) as trace:  # a script that failed at once has none
+        spikes += [event.text for event in trace.events() if event.kind in (LOSS_SPIKE, GRADIENT_SPIKE)]
     result = manifest.result
     watched = Watched.of(result.watched) if result else None
     wrong, gaps = (result.torn, tuple(result.coverage.get("gaps") or ())) if result else ((), ())

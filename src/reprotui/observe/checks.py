@@ -4,11 +4,13 @@ One step of each hundred (`--check 1%`) is drawn by a hash of its number: no gen
 script check the same steps. What came of it is counted here; `record.spikes` looks at losses and norms.
 """
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from reprotui.errors import ReprotuiError
 from reprotui.event_kinds import CORRUPT, RECOMPUTED
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Checks:
     def equal(self, step: int, what: str, leaves: int) -> None:
         """Note that a part of a step came out again to the bit."""
         self.steps.setdefault(step, Counter())[what] += 1
-        self._watch.event(RECOMPUTED, f"step {step} · {what} · {leaves} leaves equal")
+        self._say(RECOMPUTED, f"step {step} · {what} · {leaves} leaves equal")
 
     def unequal(self, step: int, what: str, paths: Sequence[str], repeats: Sequence[bool]) -> None:
         """Note that a part of a step came out otherwise.
@@ -68,24 +70,22 @@ class Checks:
         if not all(repeats):
             self.unsteady += 1
             text = "is not the same each time that it is computed: it is not deterministic, or a device is faulty"
-            self._watch.event("unsteady", f"step {step} · {what} · {_named(paths)} {text}")
+            self._say("unsteady", f"step {step} · {what} · {_named(paths)} {text}")
             return
         self.corrupt += 1
         times = f"{1 + len(repeats)} times, the same each time" if repeats else "once"
-        self._watch.event(
-            CORRUPT, f"CORRUPT at step {step} · {what} · {_named(paths)} · recomputed {times}: not what was recorded"
-        )
+        self._say(CORRUPT, f"CORRUPT at step {step} · {what} · {_named(paths)} · recomputed {times}: not what was recorded")
 
     def elsewhere(self, step: int, what: str, paths: Sequence[str]) -> None:
         """Note that another device gave other bits than this one gave twice."""
         self.unsteady += 1
         text = "has other bits there: one of the devices is faulty, or their programs were tuned apart"
-        self._watch.event("unsteady", f"step {step} · {what} · {_named(paths)} {text}")
+        self._say("unsteady", f"step {step} · {what} · {_named(paths)} {text}")
 
     def left_out(self, step: int, what: str, why: str) -> None:
         """Note that a part of a step that was drawn could not be recomputed, and why; said once in the events."""
         if why not in self._left:
-            self._watch.event("not-recomputed", f"step {step} · {what}: {why}")
+            self._say("not-recomputed", f"step {step} · {what}: {why}")
         self._left.setdefault(why, Counter())[what] += 1
 
     def state(self, step: int, changed: Sequence[str], flipped: str = "", why: str = "") -> None:
@@ -103,13 +103,17 @@ class Checks:
         elif flipped or not why:
             self.corrupt += 1
             found = f" · {flipped}" if flipped else ""
-            self._watch.event(
+            self._say(
                 CORRUPT, f"CORRUPT at step {step} · state · {_named(changed)} changed by itself after step {step - 1}{found}"
             )
         else:
             if why not in self.changed:
-                self._watch.event("state-changed", f"{_named(changed)} changed before step {step}: {why}")
+                self._say("state-changed", f"{_named(changed)} changed before step {step}: {why}")
             self.changed[why] = self.changed.get(why, 0) + 1
+
+    def _say(self, kind: str, text: str) -> None:
+        with contextlib.suppress(ReprotuiError):  # a full disk is told with the records, and never to the script
+            self._watch.event(kind, text)
 
     def to_json(self, steps: int) -> dict[str, Any]:
         """Return what the manifest keeps as `result.watched`; `steps` is how many there were."""

@@ -65,8 +65,8 @@ class JaxChecks:
     def before(self, call: Call, given: Any) -> Any:
         """Read the state again; return copies of all that a call is given where it is to be made once more, else None."""
         due = self._checks.due(call.step)
-        self.settle(call.step)
         try:
+            self.settle(call.step)
             self._look(call, due)
             if not due:
                 return None
