@@ -115,9 +115,8 @@ def price(folder: Path, framework: str, pairs: int) -> list[str]:
     for other, found in ratios.items():
         interval = median_interval(found)
         told = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else f"{min(found):.3f} to {max(found):.3f}"
-        lines.append(
-            f"{framework}: a watched step (1 %) computes × {statistics.median(found):.3f} as long as a {other} one ({told}, {pairs} pairs)"
-        )
+        what = f"{framework}: a watched step (1 %) computes × {statistics.median(found):.3f} as long as a {other} one"
+        lines.append(f"{what} ({told}, {pairs} pairs)")
     return lines
 
 

@@ -59,4 +59,5 @@ for _ in range(STEPS):
     begun = time.perf_counter(), time.process_time()
     take()
     times.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-print(*(f"{name} {sum(found[-200:]) / 200:.6f}" for name, found in zip(("seconds", "computing"), zip(*times), strict=True)))
+seconds, computing = (sum(found[-200:]) / 200 for found in zip(*times, strict=True))
+print(f"seconds {seconds:.6f} computing {computing:.6f}")
