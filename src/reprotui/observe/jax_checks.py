@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from reprotui.checksum.host_form import Table
 from reprotui.observe.checks import REPEATS, STATE_EACH_STEP, Checks
@@ -56,6 +57,7 @@ class JaxChecks:
         self._states: dict[CallSignature, _State] = {}
         self._looks: list[_Look] = []
         self._why_not: dict[Any, str] = {}
+        self._programs: dict[Any, Callable[..., Any]] = {}
 
     def missed(self, through: int) -> None:
         """Note that the steps up to this one were taken before it was known what a step is."""
@@ -142,7 +144,8 @@ class JaxChecks:
         if other is None:
             return
         try:
-            elsewhere = computed(_copied(given, other))
+            results = self._elsewhere(call, again, given)(*jax.tree.leaves(_copied(given, other)))
+            elsewhere = lanes.take(list(outputs.signature.comparable(results))).result().lanes
         except Exception as error:
             self._checks.left_out(call.step, f"{name} on another device", _told(error))
             return
@@ -151,6 +154,20 @@ class JaxChecks:
         else:
             wrong = np.flatnonzero((elsewhere != recorded).any(axis=1))
             self._checks.elsewhere(call.step, f"{name} on {other}", [_place(training, leaves[index])[1] for index in wrong])
+
+    def _elsewhere(self, call: Call, again: Callable[..., Any], given: Any) -> Callable[..., Any]:
+        """Return the program of a call as a function of ours: the script's would be traced again for another device.
+
+        Raises:
+            ValueError: some of its arguments are no inputs of the program.
+        """
+        key = call.function, call.signature.arguments
+        if key not in self._programs:
+            closed = traced(again, *given)
+            if len(closed.jaxpr.invars) != len(jax.tree.leaves(given)):
+                raise ValueError("it has static arguments")
+            self._programs[key] = jax.jit(jaxpr_as_fun(closed))
+        return self._programs[key]
 
     def _look(self, call: Call, due: bool) -> None:
         """Read the state that a call is given, where it is small or the step is drawn."""
