@@ -45,7 +45,7 @@ def commands() -> dict[str, list[str]]:
     """Return every command with arguments that its parser takes."""
     needed = {
         "open": ["x"], "compare": ["x", "y"], "replay": ["x", "--step", "1"], "report": ["x"], "control": ["x", "stop"],
-        "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "new": ["x"],
+        "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "watch": ["--", "x.py"], "new": ["x"],
         "export": ["x"], "runs show": ["x"], "runs rename": ["x", "y"], "runs note": ["x", "text"], "runs delete": ["x"],
         "checkpoint list": ["x"], "checkpoint save": ["x"], "checkpoint restore": ["x"], "checkpoint verify": ["x"],
         "checkpoint diff": ["x", "y"], "checkpoint prune": ["x", "--keep", "1"], "checkpoint register": ["x"],
@@ -84,11 +84,11 @@ def log_of(line: str) -> str:
 
 
 MODULES = "certify, check, checkpoint, checkpointing, compare, config, control, env, gate, new, open, race, replay, report, "
-MODULES += "export, learn, resume_check, run, runs, saving, seed_check, serve, signing"
+MODULES += "export, learn, resume_check, run, runs, saving, seed_check, serve, signing, watch"
 
 
 def test_every_command_is_walked_over() -> None:
-    assert len(commands()) == 31
+    assert len(commands()) == 32
 
 
 @pytest.mark.parametrize("command", commands())

@@ -163,8 +163,9 @@ class Part:
 class Result:
     """What came of a run; `error` says why it failed, `bad_input` that it was asked for something that cannot be.
 
-    `final` are the last numbers: an object, where it is a worker's or a Recorder's. `torn` says of values whose copies on
-    several devices were not equal when and where.
+    `final` are the last numbers: an object, where it is a worker's or a Recorder's. `torn`
+    says of values that were not right when and where: their copies on several devices were not equal, or they were corrupt.
+    `watched` counts what was recomputed, see `reprotui.compare.watched`.
     """
 
     state: RunState = RunState.UNREADABLE
@@ -175,6 +176,7 @@ class Result:
     digests: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)
     torn: tuple[str, ...] = ()
+    watched: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reprotui.errors import BadInputError
+
 RUN_VARIABLE = "REPROTUI_RUN"
 """The run directory that was made for a process; taken once, so that children of the process do not find it."""
 OPTIONS_VARIABLE = "REPROTUI_OBSERVE"
@@ -26,7 +28,8 @@ class Options:
 
     `step_function` and `loss` name what is otherwise found by itself; `record` false leaves every step alone and only
     digests what is there at the end; `final` is the file for that digest, with the times of the steps. `inside` makes each
-    iteration of a loop inside a jitted call a step of its own. Once as many steps as
+    iteration of a loop inside a jitted call a step of its own. Of as many steps as `check` says one is recomputed, None for
+    none of them. Once as many steps as
     `interrupt_at` says are recorded, the process gets the signal `interrupt_by`, as from outside.
     """
 
@@ -35,6 +38,7 @@ class Options:
     record: bool = True
     final: str | None = None
     inside: bool = False
+    check: int | None = None
     interrupt_at: int | None = None
     interrupt_by: str = "TERM"
 
@@ -56,6 +60,26 @@ class Options:
     def from_text(cls, text: str | None) -> "Options":
         """Return the options that a variable's value stands for; none set are the defaults."""
         return cls(**json.loads(text)) if text else cls()
+
+
+def parse_share(text: str) -> int:
+    """Return of how many steps one is recomputed, for a share such as `1%`: 100.
+
+    Raises:
+        BadInputError: it is no share between 0 and 100 %.
+    """
+    try:
+        share = float(text.removesuffix("%")) if text.endswith("%") else 0.0
+    except ValueError:
+        share = 0.0
+    if not 0.0001 <= share <= 100:
+        raise BadInputError(f"{text!r} is no share of the steps: expected 0.0001% to 100%, such as 1%")
+    return round(100 / share)
+
+
+def share_text(one_of: int) -> str:
+    """Return as a share of the steps that one of so many is recomputed; `parse_share` reads it."""
+    return f"{100 / one_of:.6g}%"
 
 
 def taken() -> Options | None:

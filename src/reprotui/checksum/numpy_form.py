@@ -94,6 +94,34 @@ def _read(all_words: NDArray[np.unsignedinteger], base: int, test: FiniteTest | 
     return lane0 & MASK, lane1 & MASK, found
 
 
+def flipped_bit(array: NDArray, before: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the one bit that must be turned for an array to have other lanes: the element's number, and the bit's.
+
+    Each bit is tried: 0.1 s for a million of them. That another change has the same lanes is as likely as any collision.
+
+    Args:
+        array: as in `words`, of real numbers.
+        before: the lanes to be had.
+    """
+    now = lanes(array)
+    want0, want1 = (np.uint32((old - new) & MASK) for old, new in zip(before, now, strict=True))
+    flat = words(array)
+    width = flat.dtype.itemsize * 8
+    for start in range(0, flat.size, CHUNK_WORDS):
+        part = flat[start : start + CHUNK_WORDS]
+        t = _TABLE[: part.size] + np.uint32(start * INDEX_STEP & MASK)
+        own, own_y = part.astype(np.uint32), np.empty(part.size, np.uint32)
+        _mix(own, t.copy(), own_y)
+        for bit in range(width):
+            x, y = part.astype(np.uint32) ^ np.uint32(1 << bit), np.empty(part.size, np.uint32)
+            _mix(x, t.copy(), y)
+            at = np.flatnonzero((x - own == want0) & (y - own_y == want1))
+            if at.size:
+                element, word = divmod(start + int(at[0]), max(1, array.dtype.itemsize // 4))
+                return element, bit + 32 * word
+    return None
+
+
 def statistics(array: NDArray) -> tuple[float, float]:
     """Return the L2 norm and the largest magnitude, both of them NaN where one is in the array."""
     if array.size == 0:

@@ -29,12 +29,13 @@ from reprotui.cli import (
     seed_check,
     serve,
     unexpected,
+    watch,
 )
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
     race, open, run, compare, replay, report, export, runs,
-    control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
+    control, checkpoint, resume_check, certify, watch, env, seed_check, check, new, gate,
     learn, serve, config,
 )  # fmt: skip
 

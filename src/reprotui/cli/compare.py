@@ -91,6 +91,7 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     from reprotui.compare.ledger import chance_of, side_by_side
     from reprotui.compare.results import metric_differences, summary
     from reprotui.compare.runs import labels_of
+    from reprotui.event_kinds import word_of
     from reprotui.race.tolerance import compare_within, tolerance_of
 
     tolerance = tolerance_of(paths, parsed.tolerance)
@@ -113,7 +114,8 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     console = common.console()
     within = code == SAME and any(verdict.distance for verdict in verdicts)
     alone = code == DIFFERS and not any(metrics) and all(replace(verdict, torn=()).exit_code != DIFFERS for verdict in verdicts)
-    banner = common.symbol("❌ TORN", "TORN") if alone else _banner(code, any(verdict.broken for verdict in verdicts), within)
+    word = word_of(next((text for verdict in verdicts for text in verdict.torn), ""))
+    banner = common.symbol(f"❌ {word}", word) if alone else _banner(code, any(verdict.broken for verdict in verdicts), within)
     console.print(banner, style="bold")
     if len(verdicts) > 1:
         console.print(together, style="bold", soft_wrap=True)

@@ -77,7 +77,7 @@ def _line(run: Any) -> str:
     parts = [run.state, "no step yet" if run.step is None else f"step {run.step}/{run.steps or '?'}"]
     if run.loss is not None:
         parts.append(f"loss {short(run.loss, 6)}")
-    parts += [*run.differs, common.short(Path(run.path)), *([run.torn] if run.torn else [])]
+    parts += [*run.differs, common.short(Path(run.path)), *(text for text in (run.checked, run.torn) if text)]
     return "  ".join(parts) + (f"  {run.problem}" if run.problem else "")
 
 
@@ -94,6 +94,7 @@ def _to_json(status: Any, code: int) -> dict[str, Any]:
             {
                 "label": run.label, "path": str(run.path), "state": run.state, "step": run.step, "steps": run.steps,
                 "loss": loss(run.loss), "differs": list(run.differs), "problem": run.problem, "torn": run.torn,
+                "checked": run.checked,
             }
             for run in status.runs
         ],

@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser, labels: str) -> None:
     """Add what concerns scripts only; the options of A and B stand for those of the others in the help."""
     group = parser.add_argument_group("your own scripts", 'a command behind --, or --a "python train.py --seed 0"')
-    group.add_argument("--step-function", metavar="NAME", help="the train step, where another function would be taken for it")
-    group.add_argument("--loss", metavar="NAME", help="the scalar output that is the loss, where another would be taken for it")
-    group.add_argument(
-        "--inside", action="store_true", help="record each iteration of a jax loop that runs inside one call (scan, fori_loop …)"
-    )
+    add_observing(group)
+    group.add_argument("--check", metavar="SHARE", help="recompute this share of each run's steps, as reprotui watch does")
     for label in labels:
         of = label.upper()
         told = (f"folder in which {of} is started", f"git revision of {of}, checked out for the race and removed after it")
@@ -28,13 +25,22 @@ def add_options(parser: argparse.ArgumentParser, labels: str) -> None:
         group.add_argument(f"--{label}-rev", metavar="REV", help=told[1])
 
 
+def add_observing(group: Any) -> None:
+    """Add how a script is observed."""
+    group.add_argument("--step-function", metavar="NAME", help="the train step, where another function would be taken for it")
+    group.add_argument("--loss", metavar="NAME", help="the scalar output that is the loss, where another would be taken for it")
+    group.add_argument(
+        "--inside", action="store_true", help="record each iteration of a jax loop that runs inside one call (scan, fori_loop …)"
+    )
+
+
 def preparation(parsed: argparse.Namespace, labels: str) -> "ScriptRace | None":
     """Return the race of scripts that a command line asks for; None where it asks for an experiment.
 
     Raises:
         BadInputError: commands and experiments are mixed, or there are too few or too many.
     """
-    from reprotui.observation import Options
+    from reprotui.observation import Options, parse_share
     from reprotui.race.script_race import ScriptRace, Source
     from reprotui.race.scripts import is_command, parse_command
 
@@ -48,6 +54,7 @@ def preparation(parsed: argparse.Namespace, labels: str) -> "ScriptRace | None":
             *(["--step-function"] if parsed.step_function else []),
             *(["--loss"] if parsed.loss else []),
             *(["--inside"] if parsed.inside else []),
+            *(["--check"] if parsed.check else []),
         ]:
             raise BadInputError(f"{option} needs a script: put its command behind --, as in {option} … -- python train.py")
         return None
@@ -69,7 +76,8 @@ def preparation(parsed: argparse.Namespace, labels: str) -> "ScriptRace | None":
     commands = _commands(parsed, labels, single, behind, parse_command, "".join(sources))
     if unused := [label for label in sources if label not in {name for name, _ in commands}]:
         raise BadInputError(f"--{unused[0]}-dir or -rev is of no run: give --{unused[0]} its command")
-    return ScriptRace(commands, Options(parsed.step_function, parsed.loss, inside=parsed.inside), sources)
+    check = parse_share(parsed.check) if parsed.check else None
+    return ScriptRace(commands, Options(parsed.step_function, parsed.loss, inside=parsed.inside, check=check), sources)
 
 
 def say_left(worktrees: Sequence[Path]) -> None:

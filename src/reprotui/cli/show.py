@@ -12,6 +12,7 @@ from reprotui.compare.agreement import Groups
 from reprotui.compare.ledger import chance_of, no_places, side_by_side
 from reprotui.compare.recorded import asked_for
 from reprotui.errors import ReprotuiError
+from reprotui.event_kinds import word_of
 from reprotui.foreign import visible_log
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.manifest import RunState
@@ -59,7 +60,7 @@ def print_recording(console: Any, runs: Sequence[RunView]) -> None:
 def print_verdict(console: Any, verdict: Verdict, before: str = "") -> None:
     """Print headline, cause, evidence and leaves of a verdict."""
     console.print(before + verdict.headline, style=STYLES[verdict.tone], soft_wrap=True)
-    rows = [("torn", text) for text in verdict.torn]
+    rows = [(word_of(text).lower(), text) for text in verdict.torn]
     if verdict.cause:
         rows.append(("cause", verdict.cause.sentence))
         rows += [("evidence" if index == 0 else "", line) for index, line in enumerate(verdict.cause.evidence)]

@@ -11,6 +11,7 @@ from reprotui.compare.not_finite import said_of
 from reprotui.compare.runs import RunView
 from reprotui.compare.verdict import Verdict
 from reprotui.errors import ReprotuiError
+from reprotui.event_kinds import wrong_in
 from reprotui.manifest import RunState
 from reprotui.trace import Trace
 
@@ -170,8 +171,7 @@ def said_of_all(verdicts: Sequence[Verdict], groups: Groups, runs: Sequence[Stan
     parts += [f"{run.label} {run.ending}" for run in runs if run.ended_badly and run.label not in said]
     broken = dict.fromkeys(found for item in verdicts for found in item.not_finite)
     parts.append(said_of(broken, runs=len(runs)))
-    torn = dict.fromkeys(text.split(": ", 1)[0] for item in verdicts for text in item.torn)
-    parts.append(f"TORN in {' and '.join(torn)}" if torn else "")
+    parts.append(wrong_in(tuple(text for item in verdicts for text in item.torn)))
     return " · ".join(part for part in parts if part)
 
 

@@ -1,7 +1,7 @@
 """What of a run's recording is not the usual: `--every 10`, `--inside`, `--step-function train`, `--replicas first`."""
 
 from reprotui.manifest import RunManifest
-from reprotui.observation import Options
+from reprotui.observation import Options, share_text
 from reprotui.schedule import Recording, Replicas
 
 _UNLIKE = {"inside": "--inside", "step_function": "--step-function", "loss": "--loss"}
@@ -29,6 +29,7 @@ def asked_for(manifest: RunManifest) -> list[str]:
     found = [f"{flag} {getattr(recording, name)}" for flag, name in counts if getattr(recording, name) != getattr(usual, name)]
     found += ["--replicas first"] if recording.replicas == Replicas.FIRST else []
     found += ["--stop-at-nan"] if recording.stop_at_nan else []
+    found += [f"--check {share_text(options.check)}"] if options.check else []
     given = options.told()
     return [*found, *(_UNLIKE[name] if name == "inside" else f"{_UNLIKE[name]} {value}" for name, value in given.items())]
 
@@ -36,9 +37,9 @@ def asked_for(manifest: RunManifest) -> list[str]:
 def asked_otherwise(a: RunManifest, b: RunManifest, labels: tuple[str, str]) -> list[str]:
     """Return a line that says what two runs were asked to record where that is not the same; nothing where it is.
 
-    When a run stops (`--stop-at-nan`) changes no record.
+    When a run stops (`--stop-at-nan`), and what is recomputed of it (`--check`), changes no record.
     """
-    of_each = [[text for text in asked_for(run) if text != "--stop-at-nan"] for run in (a, b)]
+    of_each = [[text for text in asked_for(run) if not text.startswith(("--stop-at-nan", "--check"))] for run in (a, b)]
     if of_each[0] == of_each[1]:
         return []
     told = [f"{label} {' '.join(asked) or 'as usual'}" for label, asked in zip(labels, of_each, strict=True)]

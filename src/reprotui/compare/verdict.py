@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from reprotui.compare.distance import Distance
 from reprotui.compare.not_finite import NotFinite, said_of
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
+from reprotui.event_kinds import wrong_in
 from reprotui.integrity.leaves import LeafDifference
 
 Kind = Literal["identical", "diverged", "incomplete", "incomparable"]
@@ -48,8 +49,7 @@ class Verdict:
     incomparable. `not_finite` says of each run that holds NaN or infinity since when, and where first.
     `distance` says how far runs that diverged are apart, where a tolerance was given.
     `ends_equal`: both runs digested the state that they ended with, and it is the same.
-    `torn` says for each run of values that are not equal on all devices that hold them; such a run is not right, whatever the
-    other one is.
+    `torn` says for each run of values that are not right, torn or corrupt (`event_kinds.WRONG`), whatever the other one holds.
     """
 
     a: str
@@ -104,9 +104,7 @@ class Verdict:
         return self._with_troubles(self._headline + (f" · {self.distance.headline}" if self.distance else ""))
 
     def _with_troubles(self, text: str) -> str:
-        labels = dict.fromkeys(torn.split(": ", 1)[0] for torn in self.torn)
-        torn = f"TORN in {' and '.join(labels)}" if labels else ""
-        return " · ".join(part for part in (text, said_of(self.not_finite, runs=2), torn) if part)
+        return " · ".join(part for part in (text, said_of(self.not_finite, runs=2), wrong_in(self.torn)) if part)
 
     @property
     def _headline(self) -> str:

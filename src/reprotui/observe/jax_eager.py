@@ -35,6 +35,7 @@ class Made(NamedTuple):
         stacked: returns which of its outputs a loop inside gave element by element, with the number of elements.
         loop: returns the loop that it ran inside, None where there was none.
         replay: returns what computes it once more iteration by iteration, or the reason why nothing does.
+        again: makes it with other arguments, where nothing of the script runs then; None where there is no such way.
         captured: returns what its program captured that none before it did, with names, given the signature of its arguments.
     """
 
@@ -44,6 +45,7 @@ class Made(NamedTuple):
     loop: Callable[[], Body | None] | None = None
     replay: Callable[[Any], Replay | str] | None = None
     captured: Callable[[TreeSignature], list[tuple[str, Any]]] | None = None
+    again: Callable[..., Any] | None = None
 
 
 class Described(NamedTuple):

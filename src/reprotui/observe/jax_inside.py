@@ -94,7 +94,7 @@ class Inside:
             return "it has no loop"
         if found[1].length is not None and not 0 < found[1].length <= MOST_ITERATIONS:
             return f"its loop has {found[1].length:,} iterations"
-        if any(_acts(operation.primitive, operation.params) for operation in program.operations):
+        if any(acts(operation.primitive, operation.params) for operation in program.operations):
             return "it calls back into Python, and that once more would be another thing"
         return cls(program, places)
 
@@ -203,13 +203,13 @@ def _scan_step(jaxpr: Any, body: Body, fixed: Sequence[Any], carried: Sequence[A
     return slices, found[: body.carried], found[body.carried :]
 
 
-def _acts(primitive: Any, params: Mapping[str, Any]) -> bool:
+def acts(primitive: Any, params: Mapping[str, Any]) -> bool:
     """Say whether an operation, or one inside it, does more than compute."""
     if "callback" in primitive.name or primitive.name in ("debug_print", "infeed", "outfeed"):
         return True
     for value in params.values():
         for inner in value if isinstance(value, tuple | list) else (value,):
             jaxpr = getattr(inner, "jaxpr", inner)
-            if any(_acts(equation.primitive, equation.params) for equation in getattr(jaxpr, "eqns", ())):
+            if any(acts(equation.primitive, equation.params) for equation in getattr(jaxpr, "eqns", ())):
                 return True
     return False

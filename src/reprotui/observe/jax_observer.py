@@ -5,7 +5,7 @@ the training become records (`jax_steps`), and other functions are looked at for
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,13 +16,14 @@ from reprotui.observe import jax_eager, jax_loops
 from reprotui.observe.jax_bodies import Program, opened
 from reprotui.observe.jax_calls import Call, Captured, Provenance, outputs_of
 from reprotui.observe.jax_captured import named_constants
+from reprotui.observe.jax_checks import JaxChecks
 from reprotui.observe.jax_choice import DECIDING_CALLS, StepSearch, state_by_hand
 from reprotui.observe.jax_compiled import observe_compiled
 from reprotui.observe.jax_eager import DIFFERENTIATED, Described, Made
 from reprotui.observe.jax_elsewhere import Elsewhere
 from reprotui.observe.jax_inside import Loops, kept
 from reprotui.observe.jax_jitted import NOT_OBSERVED, observed_jit
-from reprotui.observe.jax_program import traced
+from reprotui.observe.jax_program import is_tracing, traced
 from reprotui.observe.jax_reading import reading
 from reprotui.observe.jax_signature import Function
 from reprotui.observe.jax_steps import StepBuilder
@@ -55,6 +56,7 @@ class JaxObserver:
         self._builder: StepBuilder | None = None
         self._elsewhere = Elsewhere()
         self._inside = False
+        self._checks = None if watch.checks is None else JaxChecks(watch.checks)
         self._by_iteration = watch.options.inside and watch.options.record
 
     def register(self, real: Any, static: frozenset[str] = frozenset()) -> Callable[..., Any]:
@@ -76,6 +78,7 @@ class JaxObserver:
                 loop=lambda: None if (found := program()) is None else found.body,
                 replay=lambda call: loops.replay(call, program),
                 captured=lambda arguments: named_constants(real, function.programs.look(arguments, args, kwargs)),
+                again=real,
             )  # fmt: skip
             return self._observe(function, (args, kwargs), made)
 
@@ -86,7 +89,7 @@ class JaxObserver:
         known: list[Callable[..., Any]] = []
 
         def call(args: Any, kwargs: Any) -> Any:
-            if self._inside or _is_tracing(args):
+            if self._inside or is_tracing(args):
                 return real(*args, **kwargs)
             known.extend([] if known else [self.register(real, static)])
             return known[0](args, kwargs)
@@ -99,7 +102,7 @@ class JaxObserver:
 
     def own(self, describe: Callable[[], Described | None]) -> Described | None:
         """Describe a call that is one of the script's own: not inside another one, not while jax traces; None for others."""
-        if self._inside or not self._watch.active(self) or _is_tracing(()):
+        if self._inside or not self._watch.active(self) or is_tracing(()):
             return None
         return self._watch.guard(describe)
 
@@ -119,6 +122,8 @@ class JaxObserver:
             self._choose(None)
         if self._builder is not None:
             self._builder.finish()
+            if self._checks is not None:
+                self._checks.settle()
             training = self._builder.training.functions
             self._watch.coverage.made((item.name, item.calls) for item in self._functions if item in training)
             self._elsewhere.report(self._watch)
@@ -163,16 +168,20 @@ class JaxObserver:
         self._inside = True
         try:
             call = self._watch.guard(lambda: self._before(function, arguments))
+            checks = self._checks if call is not None and call.step else None  # of a call that is part of a step
+            copies = None if checks is None or call is None else checks.before(call, arguments)
             result = made.run()
             if call is not None:
                 self._watch.guard(lambda: self._after(call, result, made))
+            if checks is not None and call is not None and copies is not None and self._builder is not None:
+                checks.after(call, made.again, copies, self._builder.training)
         finally:
             self._inside = False
         return result
 
     def _before(self, function: Function, given: Any) -> Call | None:
         values, structure = jax.tree.flatten(given)
-        if _is_tracing(values):
+        if is_tracing(values):
             return None
         function.calls += 1
         arguments = function.arguments.signature(given, values, structure)
@@ -261,6 +270,8 @@ class JaxObserver:
         self._watch.final = self._final_leaves
         self._builder = StepBuilder(self._watch, training)
         self._builder.replay([call for call in calls if call.function in training.observed])
+        if self._checks is not None:
+            self._checks.missed(self._builder.number)
         self._search.calls.clear()
         for function in self._functions:
             if function is not training.step and function not in self._builder.training.owners:
@@ -283,13 +294,3 @@ def _program(real: Any, args: Any, kwargs: Any) -> Program | None:
     """Return the program of a jitted call; asked after the call, which traced it."""
     closed = traced(real, args, kwargs)
     return None if closed is None else opened(closed)
-
-
-def _is_tracing(leaves: Iterable[Any]) -> bool:
-    """Say whether a call happens while jax traces another function: then it is part of that one."""
-    from jax._src import core  # jax has no public way to ask
-
-    clean: Any = getattr(core, "trace_state_clean", None)
-    if clean is not None:
-        return not clean()
-    return any(isinstance(leaf, core.Tracer) for leaf in leaves)

@@ -8,7 +8,7 @@ Of `evaluate(state, x) → ({**state, "count": count + 1}, loss)`, where `mask` 
 jax has the program at hand right after the call. It is asked with tracing forbidden, so nothing of the script runs again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,16 @@ def traced(real: Any, args: Any, kwargs: Any) -> Any:
             return trace(*args, **kwargs).jaxpr
     except Exception:  # jax would have to trace once more
         return None
+
+
+def is_tracing(leaves: Iterable[Any]) -> bool:
+    """Say whether a call happens while jax traces another function: then it is part of that one."""
+    from jax._src import core  # jax has no public way to ask
+
+    clean: Any = getattr(core, "trace_state_clean", None)
+    if clean is not None:
+        return not clean()
+    return any(isinstance(leaf, core.Tracer) for leaf in leaves)
 
 
 def program_of(real: Any, args: Any, kwargs: Any) -> Program | None:

@@ -47,7 +47,7 @@ class StepBuilder:
     def __init__(self, watch: Watch, training: Training) -> None:
         self._watch, self.training = watch, training
         self._by_hand = StateByHand()
-        self._number = 0
+        self.number = 0
         self._iterations = Iterations(watch) if watch.options.inside else None
         self._between: Counter[Function] = Counter()
         self._along: deque[Call] = deque(maxlen=ROUND_CALLS)
@@ -78,13 +78,13 @@ class StepBuilder:
     def begin(self, call: Call) -> None:
         """Take in a call that is about to be made, and wait here while the run is paused."""
         # Without recording too: what a training ends on must be the same with and without.
-        call.number_step(self._number + 1)
+        call.number_step(self.number + 1)
         self._learn(call)
         self._begun = call
         ends_step = call.function is self.training.step
         if self._watch.options.record:
             completes = self._late is not None and call.function in self._late.awaited
-            if completes or self._due(self._number + 1):
+            if completes or self._due(self.number + 1):
                 # A run that stands still has all of its last record.
                 self._read_before(call, completes, at_once=completes and ends_step and self._watch.stands(self._last))
             self._say_replaced(call)
@@ -98,7 +98,7 @@ class StepBuilder:
         assert outputs is not None
         outputs.step = call.step
         if self._watch.options.record:
-            due = self._due(self._number + 1)
+            due = self._due(self.number + 1)
             self._read_after(call, outputs if due else None)
             call.generators = self._watch.take_generators() if due and call.function is self.training.step else None
             self._complete_late(call)
@@ -120,9 +120,9 @@ class StepBuilder:
         if any(item.function in self.training.functions for item in self._along):
             # The step that was under way counts for nothing, but what was called is recorded.
             names = ", ".join(dict.fromkeys(item.function.name for item in self._along))
-            text = f"after step {self._number}, {names} was called, and the step not ended: recorded as step {self._number + 1}"
+            text = f"after step {self.number}, {names} was called, and the step not ended: recorded as step {self.number + 1}"
             self._watch.event("step-unfinished", text)
-            self._record_step(list(self._along), self._number + 1)
+            self._record_step(list(self._along), self.number + 1)
         self._put_late()
         if self._watch.session is not None:
             self._watch.session.step = self._last
@@ -130,7 +130,7 @@ class StepBuilder:
     @property
     def _last(self) -> int:
         """Return the number of the last step: of a call, or of an iteration inside one."""
-        return self._number if self._iterations is None else self._iterations.total
+        return self.number if self._iterations is None else self._iterations.total
 
     def _due(self, number: int) -> bool:
         """Say whether a call is to be read; with its iterations, each is, because they are proven by it."""
@@ -145,7 +145,7 @@ class StepBuilder:
         """Read what cannot be read after the call, and leave the rest for then."""
         signature = call.signature
         survivors = self._survivors.get(signature, frozenset())
-        by_hand, due = self._by_hand.arguments(self.training, call), self._due(self._number + 1)
+        by_hand, due = self._by_hand.arguments(self.training, call), self._due(self.number + 1)
         plan = plan_reading(signature, survivors, by_hand, due, completes, at_once)
         call.read_after = plan.after
         call.before = plan.before.take(self._watch.assembly, call.arguments)
@@ -197,8 +197,8 @@ class StepBuilder:
             self._along.append(call)
             call.release()
             return
-        self._number += 1
-        self._record_step([*self._along, call], self._number)
+        self.number += 1
+        self._record_step([*self._along, call], self.number)
         if self._watch.session is not None:
             self._watch.session.step = self._last
         self._along.clear()

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from reprotui.observe.names import path_of, unwrapped
 from reprotui.observe.torch_calls import CALLS_NAMED, Calls
+from reprotui.observe.torch_checks import Recompute
 from reprotui.observe.torch_copies import Copies
 from reprotui.observe.torch_functional import Gradients
 from reprotui.observe.torch_graph import leaves
 from reprotui.observe.torch_passes import Passes
 from reprotui.observe.torch_state import Named
+from reprotui.observe.torch_still import Still
 from reprotui.observe.torch_tracked import Tracked, TrackedOptimizer
 from reprotui.observe.watch import Watch
 
@@ -32,6 +34,8 @@ class PassObserver:
         self._tracked = Tracked()
         self._calls, self._copies = Calls(torch, watch), Copies()
         self._passes = Passes(watch, self, self._tracked, self._calls)
+        self._again = None if watch.checks is None else Recompute(torch, watch.checks, self._tracked, watch.ledger)
+        self._still = None if watch.checks is None else Still(torch, watch.checks)
         self._pace: TrackedOptimizer | None = None
         self._number = 0
         self._evaluations = 0  # of the closure of this step
@@ -45,7 +49,12 @@ class PassObserver:
         if not self._watch.active(self) or self._capturing():
             return call(module, *args, **kwargs)
         number = self._watch.guard(lambda: self._take_inputs(unwrapped(module), args, kwargs))
+        again = self._again if self._torch.is_grad_enabled() and next(module.parameters(), None) is not None else None
+        if again is not None:
+            again.call(self.steps_taken + 1, module, args, kwargs)
         result = call(module, *args, **kwargs)
+        if again is not None:
+            again.returned(result)
         if number is not None and self._torch.is_grad_enabled():
             self._watch.guard(lambda: self._calls.returned(number, result))
         return result
@@ -60,7 +69,11 @@ class PassObserver:
         before, self.inside, self.passing = self.inside, True, True  # what a pass computes anew is no call of its own
         try:
             step = self._watch.guard(lambda: self._before_pass(roots, inputs))
+            if self._again is not None:
+                self._again.before_pass(roots, apart or inputs is not None)
             result = run()
+            if self._again is not None:
+                self._again.after_pass()
             if step:
                 self._watch.guard(lambda: self._after_pass(self._passes.named(inputs or (), result) if apart else None))
         finally:
@@ -88,7 +101,8 @@ class PassObserver:
 
     def copied(self, module: Any) -> None:
         """Note that a copy of a model was made."""
-        self._watch.guard(lambda: self._copies.made(module))
+        if not self._recomputes:
+            self._watch.guard(lambda: self._copies.made(module))
 
     def first_buffers(self, models: Sequence[Any]) -> "list[Part]":
         """Return the buffers that models began with."""
@@ -106,11 +120,18 @@ class PassObserver:
         return cuda.is_available() and cuda.is_initialized() and cuda.is_current_stream_capturing()
 
     @property
+    def _recomputes(self) -> bool:
+        """Say whether what happens now is a check's, and none of the script's."""
+        return self._again is not None and self._again.busy
+
+    @property
     def _several(self) -> bool:
         return len(self._tracked.optimizers) > 1
 
     def _take_inputs(self, module: Any, args: Any, kwargs: Any) -> int | None:
         asks, model = not self._torch.is_grad_enabled(), next(module.parameters(), None) is not None
+        if model and not asks and self._still is not None:
+            self._still.look()
         if model and (not asks or self._number == 0):
             self._tracked.saw(module)  # a policy may act as a whole, and be trained in parts
             if self._number == 0 and self._watch.options.record and id(module) not in self._first_buffers:

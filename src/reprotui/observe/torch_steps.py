@@ -45,7 +45,8 @@ class TorchObserver(PassObserver):
 
     def made(self, optimizer: Any) -> None:
         """Note an optimizer: what it is called follows the order in which they are made."""
-        self._watch.guard(lambda: self._tracked.track(optimizer))
+        if not self._recomputes:
+            self._watch.guard(lambda: self._tracked.track(optimizer))
 
     def before_capture(self) -> None:
         """Let the writer come to an end: waiting for the device on another thread would break off a CUDA graph's capture."""
@@ -54,12 +55,14 @@ class TorchObserver(PassObserver):
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Read what is there before the step; of one with a closure, return the arguments with the closure observed."""
-        if not self._watch.active(self) or self._stepping not in (None, optimizer) or self._capturing():
+        if self._recomputes or not self._watch.active(self) or self._stepping not in (None, optimizer) or self._capturing():
             return None
         self._stepping = optimizer  # what steps meanwhile is part of it: the one below a wrapper
         self._evaluations = 0
         by_name, closure = "closure" in kwargs, kwargs.get("closure", args[1] if len(args) > 1 else None)
         due = self._watch.guard(lambda: self._before(optimizer))
+        if self._again is not None and self._tracked.track(optimizer) is self._pace:
+            self._again.before_update(self._number + 1, optimizer, callable(closure))
         if not callable(closure):
             if due:
                 self._watch.guard(lambda: self._read_gradients(optimizer))
@@ -79,8 +82,10 @@ class TorchObserver(PassObserver):
 
     def after_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         """Read parameters and optimizer state, and record the step where nothing more can be part of it."""
-        if self._stepping is optimizer:
+        if self._stepping is optimizer and not self._recomputes:
             self._stepping, self._evaluations = None, 0
+            if self._again is not None:
+                self._again.after_update(optimizer)
             if self._watch.active(self):
                 self._watch.guard(lambda: self._after(optimizer))
 
@@ -131,6 +136,8 @@ class TorchObserver(PassObserver):
         self._tracked.keep_alive(tracked, optimizer)
         tracked.last_step = self._number + pace
         if pace:
+            if self._still is not None:
+                self._still.look()  # where no model was called since
             self._put()
             self._made_before = self._tracked.made
             self._let_go()
@@ -172,7 +179,10 @@ class TorchObserver(PassObserver):
             self._copies.hold(self._tracked.trained)
         if self._watch.options.record:
             if self._watch.due(self._number):
-                self._open.append(self._part(tracked, *self._state(tracked, optimizer)))
+                state = self._state(tracked, optimizer)
+                self._open.append(self._part(tracked, *state))
+                if pace and self._still is not None:
+                    self._still.keep(self._number, state, self._open[-1][0])
                 if pace and (others := self._copies.read()).paths:
                     self._open.append(self._part(None, ("params", others)))
                 self._watch.assembly.open = True

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reprotui.errors import ReprotuiError
 from reprotui.observation import Options
+from reprotui.observe.checks import Checks
 from reprotui.observe.generators import Generators
 from reprotui.observe.ledger import Ledger
 from reprotui.observe.unfound import Seen, help_for, what_was_seen
@@ -95,6 +96,7 @@ class Watch:
         self.final: Callable[[], list[tuple[Any, Any]]] | None = None
         self.candidates: dict[str, int] = {}
         self.coverage = Coverage()
+        self.checks = Checks(self, options.check) if options.check and options.record else None
         self.seen: list[Seen] = []
         self.times: list[float] = []
         self.ledger: Ledger | None = None
@@ -140,6 +142,10 @@ class Watch:
             self.owner = owner
             if self.session is not None:
                 self.session.begin(devices, description)
+                if self.checks is not None:
+                    from reprotui.record import spikes
+
+                    spikes.watch(self.session.writer)
         return self.owner is owner
 
     def due(self, step: int) -> bool:
@@ -230,6 +236,8 @@ class Watch:
             self.unseen("nothing-observed", text)
             print(f"reprotui: {text}\n{help_for(self.seen)}", file=sys.stderr)
         result = {"coverage": self.coverage.to_json(), **({"digests": {"state": digest}} if digest else {})}
+        if self.checks is not None:
+            result["watched"] = self.checks.to_json(self.session.step)
         self.session.finish(error, result)
 
     def _final_digest(self) -> str | None:

@@ -14,14 +14,15 @@ from reprotui.compare.recorded import asked_for
 from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader, phases_of
 from reprotui.compare.tolerance import Tolerance
 from reprotui.compare.verdict import most_telling
+from reprotui.compare.watched import marks_of, said_of_events
 from reprotui.errors import BadInputError, ReprotuiError
+from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunState
 from reprotui.race.start import Processes
 from reprotui.race.tolerance import compare_within, tolerance_of
 from reprotui.race.watched import WatchedRun
 from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import Event, watch
-from reprotui.trace.rows import TORN
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,18 @@ class RunStatus:
 
     @property
     def torn(self) -> str:
-        """Say where first a value was not the same on all devices that hold it; empty where there is none."""
-        return next((event.text for event in self.events if event.kind == TORN), "")
+        """Say where first a value was not right, torn or corrupt; empty where there is none."""
+        return next((event.text for event in self.events if event.kind in WRONG), "")
+
+    @cached_property
+    def checked(self) -> str:
+        """Say in few words what was checked until now of a run that recomputes steps; empty for others."""
+        return said_of_events(self.events)
+
+    @cached_property
+    def marks(self) -> dict[int, str]:
+        """Return what its checks found at steps: `corrupt`, `spike`, `recomputed`."""
+        return marks_of(self.events)
 
     @property
     def alive(self) -> bool:
@@ -109,8 +120,9 @@ class RaceStatus:
             return said_of_all(self.verdicts, self.groups, [run.standing for run in self.runs])
         if verdict is None:
             run = self.runs[0]
-            broken = f" · {run.not_finite.sentence}" if run.not_finite else ""
-            return run.torn or f"{run.state.upper()} · {'no step yet' if run.step is None else f'step {run.step}'}{broken}"
+            step = "no step yet" if run.step is None else f"step {run.step}"
+            broken = run.not_finite.sentence if run.not_finite else ""
+            return run.torn or " · ".join(filter(None, (run.state.upper(), step, run.checked, broken)))
         headline = verdict.headline_while(self.alive)
         ended = [run.standing for run in self.runs if run.standing.ended_badly]
         return " · ".join([headline, *(f"{run.label} {run.ending}" for run in ended if f"{run.label} {run.how}" not in headline)])
@@ -249,18 +261,16 @@ class Monitor:
         return tuple(verdicts)
 
     def _run_status(self, index: int, line: RunLine, complete: bool) -> RunStatus:
-        watched = self._watched[index]
-        manifest = watched.manifest
+        watched, manifest, reference = self._watched[index], self._watched[index].manifest, self._watched[0].manifest
         step = int(line.steps[-1]) if len(line.steps) else None
         loss = float(line.losses[-1]) if step else None  # record 0 is taken before any loss
-        reference = self._watched[0].manifest
         differs = deviations(reference, manifest) if index and reference and manifest else ()
-        devices = manifest.devices if manifest else {}
+        devices, asked = (manifest.devices, " ".join(asked_for(manifest))) if manifest else ({}, "")
         return RunStatus(
             watched.label, watched.run.path, watched.state, step, manifest.planned_steps if manifest else None, loss,
             watched.rate(step if complete else None), str(devices.get("backend", "")), devices.get("cpu_threads"),
             differs, tuple(watched.events), watched.log, self._reader.problems.get(index, watched.problem),
-            of_line(watched.label, line), watched.metrics, " ".join(asked_for(manifest)) if manifest else "",
+            of_line(watched.label, line), watched.metrics, asked,
         )  # fmt: skip
 
     def _name(self) -> str:

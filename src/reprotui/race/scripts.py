@@ -92,10 +92,31 @@ def prepare_scripts(
     """
     for member in members:
         check_member(member)
-    stem = Path(members[0].command.script[0]).stem if stem is None else stem
-    path = create_directory(request.runs, request.name, re.sub(r"[^A-Za-z0-9._+-]", "-", stem).lstrip("._+-") or "script")
+    path = create_directory(request.runs, request.name, _stem(members[0].command, stem))
     with whole_or_nothing(path):
-        return path, write_race(path, {member.label: _manifest(request, member, path.name, options) for member in members})
+        return path, write_race(
+            path,
+            {member.label: _manifest(request, member, path.name, options, f"{path.name}/{member.label}") for member in members},
+        )
+
+
+def prepare_script(request: Request, command: Command, options: Options) -> RunDirectory:
+    """Create the directory of a single run of a script.
+
+    Args:
+        request: where, and what is recorded.
+        command: what is run.
+        options: what the observers are asked to do.
+
+    Raises:
+        BadInputError: the script, the interpreter or the place cannot be used; nothing is left behind.
+    """
+    member = ScriptMember("", command)
+    check_member(member)
+    directory = RunDirectory(create_directory(request.runs, request.name, _stem(command)))
+    with whole_or_nothing(directory.path):
+        directory.write_manifest(_manifest(request, member, None, options, directory.path.name).document)
+    return directory
 
 
 def start_script(run: RunDirectory, manifest: RunManifest, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -152,12 +173,18 @@ def check_member(member: ScriptMember) -> None:
             raise BadInputError(f"{member.command}: {python} has no reprotui: install it there, beside what the script needs")
 
 
-def _manifest(request: Request, member: ScriptMember, race: str, options: Options) -> RunManifest:
+def _stem(command: Command, stem: str | None = None) -> str:
+    """Return what a name begins with: of the script, where no other is given, with the letters that a directory may have."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", Path(command.script[0]).stem if stem is None else stem).lstrip("._+-") or "script"
+
+
+def _manifest(request: Request, member: ScriptMember, race: str | None, options: Options, name: str) -> RunManifest:
     command, directory = member.command, member.version.directory if member.version else Path.cwd()
     named = {name: value for name, value in command.variables.items() if not is_captured_variable(name)}
     return RunManifest.new(
-        Kind.SCRIPT, f"{race}/{member.label}", request.command, request.recording or Recording(),
-        race=Membership(race, member.label), working_directory=str(directory), experiment=_script(command, directory),
+        Kind.SCRIPT, name, request.command, request.recording or Recording(),
+        race=None if race is None else Membership(race, member.label),
+        working_directory=str(directory), experiment=_script(command, directory),
         config={**settings_of(command.words), **named}, version=member.version.to_json() if member.version else None,
         launch=Launch(command.words, command.variables, str(directory), options.to_text()),
     )  # fmt: skip

@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass, field
 
 from reprotui.errors import ReprotuiError
+from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunManifest, RunState
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Event, Trace
-from reprotui.trace.rows import TORN
 
 LOG_LINES = 200
 """Lines of a worker's log that are kept for the eye."""
@@ -91,8 +91,8 @@ class WatchedRun:
 
     @property
     def torn(self) -> tuple[str, ...]:
-        """Return what the run said of values that are not the same on all devices that hold them."""
-        return tuple(event.text for event in self.events if event.kind == TORN)
+        """Return what the run said of values that are not right: torn or corrupt."""
+        return tuple(event.text for event in self.events if event.kind in WRONG)
 
     @property
     def _inherited(self) -> int:

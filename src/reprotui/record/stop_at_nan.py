@@ -19,6 +19,6 @@ def watch(writer: TraceWriter, recording: Recording, request_stop: Callable[[str
         spell = judge.spell(NotFiniteRow(record.step, record.table, unpacked(record.not_finite)))
         if spell.broken:
             request_stop(f"not finite at step {record.step}: {first_and_then(spell.broken)}")
-            writer.on_record = lambda record: None
+            writer.listeners.remove(look)
 
-    writer.on_record = look
+    writer.listeners.append(look)

@@ -10,9 +10,9 @@ from reprotui.compare import Verdict, worst
 from reprotui.compare.around import ConfigDifference
 from reprotui.environment import Difference
 from reprotui.errors import DIFFERS
+from reprotui.event_kinds import WRONG
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.trace import Event
-from reprotui.trace.rows import TORN
 
 SCHEMA_VERSION = 2
 """Version of the JSON form: raised when a field goes away or changes its meaning, not when one is added."""
@@ -151,5 +151,5 @@ class Report:
     @property
     def exit_code(self) -> int:
         """Return 0 where all runs are identical, 1 where one differs or is torn, 3 where one cannot be told."""
-        torn = any(event.kind == TORN for run in self.runs for event in run.events)
+        torn = any(event.kind in WRONG for run in self.runs for event in run.events)
         return worst([*(comparison.verdict.exit_code for comparison in self.comparisons), *([DIFFERS] if torn else [])])

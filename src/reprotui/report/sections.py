@@ -5,12 +5,13 @@ from typing import Any
 
 from reprotui.compare import Verdict
 from reprotui.compare.ledger import side_by_side
+from reprotui.compare.watched import Watched
+from reprotui.event_kinds import CORRUPT, TORN, word_of
 from reprotui.report.differences import config_section, environment_section, first_difference_sections
 from reprotui.report.document import Block, Card, Cell, Chart, Section, Table, mark_of
 from reprotui.report.model import Report, RunReport
 from reprotui.report.text import number, timestamp
 from reprotui.schedule import Replicas
-from reprotui.trace.rows import TORN
 
 SYMBOLS = {"identical": "=", "diverged": "≠", "incomplete": "?", "incomparable": "?"}
 CHANCE_SHOWN = 100
@@ -24,7 +25,7 @@ def cards(report: Report) -> list[Card]:
     found = []
     for comparison in report.comparisons:
         verdict, cause = comparison.verdict, comparison.verdict.cause
-        rows = [("torn", text) for text in verdict.torn]
+        rows = [(word_of(text).lower(), text) for text in verdict.torn]
         if cause:
             rows += [("evidence" if index == 0 else "", line) for index, line in enumerate(cause.evidence)]
             if cause.unrelated:
@@ -72,6 +73,12 @@ def _proof(report: Report, verdict: Verdict) -> str:
     return f"{records}, and the final states have the same content digest" if verdict.ends_equal else records
 
 
+def _watched(run: RunReport) -> str:
+    kept = run.entry("result", "watched")
+    found = Watched.of(kept if isinstance(kept, Mapping) else None)
+    return "" if found is None else "; ".join([found.sentence, *found.lines])
+
+
 def _runs_table(runs: Sequence[RunReport]) -> Table:
     rows: list[tuple[Cell, ...]] = []
 
@@ -87,7 +94,9 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
 
     add("state", [run.state for run in runs])
     add("error", entries("result", "error"))
-    add("torn", [next((event.text for event in run.events if event.kind == TORN), "") for run in runs])
+    for word, kind in (("torn", TORN), ("corrupt", CORRUPT)):
+        add(word, [next((event.text for event in run.events if event.kind == kind), "") for run in runs])
+    add("watched", [_watched(run) for run in runs])
     add("experiment", entries("experiment", "name"), compared=True)
     add("source digest", [_short(value) for value in entries("experiment", "source_digest")], code=True, compared=True)
     add("steps recorded", [_steps_recorded(run) for run in runs])

@@ -8,9 +8,10 @@ from typing import Self
 
 import numpy as np
 
+from reprotui.event_kinds import TORN
 from reprotui.trace.reader import Trace
 from reprotui.trace.records import Record
-from reprotui.trace.rows import TORN, StepRow
+from reprotui.trace.rows import StepRow
 from reprotui.trace.writer import TraceWriter
 
 RECORDS = 1024

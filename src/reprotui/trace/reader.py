@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from reprotui.asked import Asked, asked_row
 from reprotui.chance import Chance, chance_row
+from reprotui.event_kinds import WRONG
 from reprotui.trace.not_finite import NotFiniteRow, unpacked
 from reprotui.trace.phases import PHASES
 from reprotui.trace.rows import (
     DECODERS,
     LAST_STEP,
-    TORN,
     Event,
     Span,
     StepRow,
@@ -271,10 +271,10 @@ class Trace(VersionedFile):
             return [event_row(row) for row in in_order(self._connection.execute(query, (after,)), after)]
 
     def torn(self) -> tuple[str, ...]:
-        """Return what the run said of values whose copies on several devices are not equal."""
-        query = "SELECT id, text FROM events WHERE kind = ? ORDER BY id"
+        """Return what the run said of values that are not right: copies on several devices that differ, corrupt steps."""
+        query = "SELECT id, text FROM events WHERE kind IN (?, ?) ORDER BY id"
         with self._damage():
-            return tuple(str(text) for _, text in in_order(self._connection.execute(query, (TORN,)), 0))
+            return tuple(str(text) for _, text in in_order(self._connection.execute(query, WRONG), 0))
 
     def find_root(self, offset: int, root: bytes) -> int | None:
         """Return the first step whose roots hold these 8 bytes at this offset, None where none does."""

@@ -15,8 +15,6 @@ from reprotui.trace.phases import PHASES, ROOT_BYTES, ROOTS_BYTES
 from reprotui.trace.records import CHAIN_BYTES, LOSSES, LeafTable
 
 STEP_COLUMNS = "step, time_ns, loss, loss_bits, metrics, version, roots, chain"
-TORN = "torn"
-"""Kind of the events that say of a leaf that its copies on several devices are not equal."""
 LAST_STEP = 1 << 53
 """No step is larger: what float64 and JSON hold exactly."""
 

@@ -16,10 +16,10 @@ from reprotui.chance import Chance
 from reprotui.checksum import NAME
 from reprotui.disk import ROOM, with_disk
 from reprotui.errors import WorkerFailedError
+from reprotui.event_kinds import CORRUPT, TORN
 from reprotui.trace.former import ROOTS
 from reprotui.trace.history import History, copy_history, signed, write_table
 from reprotui.trace.records import LeafTable, Record, next_chain
-from reprotui.trace.rows import TORN
 from reprotui.trace.schema import connect_writer
 
 GATHER_SECONDS = 0.05
@@ -79,11 +79,11 @@ class TraceWriter:
         self._count, self._leaf_rows = before.records, before.leaf_rows
         self._calls: str | None = None
         self._not_finite = before.not_finite
-        self.on_record: Callable[[Record], None] = lambda record: None
-        """Called with each record once it is written, on the writer's thread."""
         self.memory: Callable[[], tuple[int | None, int | None]] | None = None
         """Says how many bytes the process has in use, of the host and of accelerators; asked once in `MEMORY_SECONDS`."""
         self._measured = -math.inf
+        self.listeners: list[Callable[[Record], tuple[str, str] | None]] = []
+        """Called with each record once it is written, on the writer's thread; one may give the kind and text of an event."""
         self._torn: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
@@ -96,6 +96,8 @@ class TraceWriter:
     def event(self, kind: str, text: str) -> None:
         """Queue an event: started, compiled, paused, resumed, stopped, failed, finished, ..."""
         self._check()
+        if kind == CORRUPT and len(self._torn) < TORN_SAID:
+            self._torn[text] = text
         self._queue.put((kind, text, time.time_ns()))
 
     def chance(self, found: Chance) -> None:
@@ -118,7 +120,7 @@ class TraceWriter:
 
     @property
     def torn(self) -> list[str]:
-        """Return what was said of leaves whose copies are not equal; whole once the trace is sealed."""
+        """Return what was said of values that are not right: torn or corrupt; whole once the trace is sealed."""
         return list(self._torn.values())
 
     def seal(self) -> dict[str, Any]:
@@ -233,8 +235,7 @@ class TraceWriter:
                 (found.step, found.kind, found.source, found.path, found.line, found.text, found.value),
             )
         else:
-            kind, text, time_ns = found
-            self._connection.execute("INSERT INTO events (time_ns, kind, text) VALUES (?, ?, ?)", (time_ns, kind, text))
+            self._write_event(*found)
 
     def _write_record(self, record: Record) -> None:
         version = self._tables.get(record.table.digest)
@@ -263,15 +264,19 @@ class TraceWriter:
         self._chain = chain
         self._last_step = record.step
         self._count += 1
-        self.on_record(record)
+        for listener in list(self.listeners):  # one may take itself out
+            if (said := listener(record)) is not None:
+                self._write_event(*said, record.time_ns)
+
+    def _write_event(self, kind: str, text: str, time_ns: int) -> None:
+        self._connection.execute("INSERT INTO events (time_ns, kind, text) VALUES (?, ?, ?)", (time_ns, kind, text))
 
     def _write_torn(self, record: Record) -> None:
         """Say once of each leaf that its copies are not equal: most stay so from there on."""
         for leaf, text in record.torn:
             if leaf not in self._torn and len(self._torn) < TORN_SAID:
                 self._torn[leaf] = text
-                row = record.time_ns, TORN, text
-                self._connection.execute("INSERT INTO events (time_ns, kind, text) VALUES (?, ?, ?)", row)
+                self._write_event(TORN, text, record.time_ns)
 
     def _write_memory(self, step: int) -> None:
         """Note beside a record, outside of the chain, how much memory is in use."""

@@ -183,7 +183,7 @@ class RaceForm:
     def start(self, runs: Path) -> Started:
         """Start the race; raises what `start_race` and `start_scripts` raise."""
         from reprotui.experiments.discovery import find_experiment
-        from reprotui.observation import Options
+        from reprotui.observation import Options, parse_share
         from reprotui.race.prepare import Member, Request
         from reprotui.race.script_race import ScriptRace
         from reprotui.race.scripts import parse_command
@@ -204,7 +204,8 @@ class RaceForm:
         name, command = self.name or None, self.command(runs)
         if self.scripts:
             commands = [(label, parse_command(self.commands[at])) for label, at in zip(self.labels, columns, strict=True)]
-            asked = Options(self.options.get("step-function"), self.options.get("loss"), inside=chosen("inside"))
+            check = parse_share(self.options["check"]) if self.options.get("check") else None
+            asked = Options(self.options.get("step-function"), self.options.get("loss"), inside=chosen("inside"), check=check)
             return start_scripts(Request(runs, name, command, recording), ScriptRace(commands, asked, self.sources), *rules)
         members = [Member(label, dict(self.runs[at])) for label, at in zip(self.labels, columns, strict=True)]
         request = Request(runs, name, command, recording, checkpointing(self.options))

@@ -52,6 +52,8 @@ OPTIONS = (
            empty="(found by itself)", of_scripts=True),
     Option("loss", "recording", "", "the scalar output that is the loss, where another would be taken for it",
            empty="(found by itself)", of_scripts=True),
+    Option("check", "recording", "", "recompute this share of the steps, which must come out to the bit, such as 1%",
+           empty="(none)", of_scripts=True),
     Option("save-every", "checkpoints", "", "save a checkpoint every N steps and at the end", count=True, empty="(never)",
            of_scripts=False),
     Option("save-at", "checkpoints", "", "save one at these steps, with blanks between them", empty="(at no step)",
@@ -94,6 +96,7 @@ def problem_of(name: str, text: str) -> str:
     """Return what is wrong with a text in the line of an option, as far as the text alone tells; empty where nothing is."""
     from reprotui.compare.tolerance import parse_tolerance
     from reprotui.errors import ReprotuiError
+    from reprotui.observation import parse_share
 
     option = BY_NAME[name]
     if option.count:
@@ -105,6 +108,11 @@ def problem_of(name: str, text: str) -> str:
     if name == TOLERANCE:
         try:
             parse_tolerance(text.split())
+        except ReprotuiError as error:
+            return str(error)
+    elif name == "check":
+        try:
+            parse_share(text)
         except ReprotuiError as error:
             return str(error)
     elif len(text.split()) > 1:

@@ -57,4 +57,5 @@ def words() -> Lines:
         ("INCOMPLETE", "left over by a save that did not end; UNREADABLE: reading failed"),
         ("UNCHECKED", "nothing to hold it against; UNREGISTERED: no manifest or registry knows it"),
         ("torn", "copies of one value on several devices differ"),
+        ("recomputed", "a step computed once more from copies of its inputs; CORRUPT at step 9: it came out otherwise"),
     ]

@@ -35,6 +35,12 @@ class Symbols:
             return self.unknown, "unknown"
         return (self.differs, "differs") if differs else (self.equal, "equal")
 
+    def checked(self, found: str) -> tuple[str, str]:
+        """Return text and colour of what a run's own checks found at a step; see `compare.watched.marks_of`."""
+        signs = {"recomputed": (self.equal, "equal"), "corrupt": (self.differs, "differs"), "spike": ("!", "unknown")}
+        sign, colour = signs.get(found, ("", "muted"))
+        return f"{sign} {found}".strip(), colour
+
 
 UNICODE = Symbols(False, "=", "≠", "≈", "?", "–", "▸", "●", "▾", "▸", "│", "┊", "·", "Δ", "→", "◂", "▸")
 ASCII = Symbols(True, "=", "#", "~", "?", "-", ">", "*", "v", ">", "|", ":", ".", "d", "->", "<", ">")

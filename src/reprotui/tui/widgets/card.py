@@ -64,7 +64,9 @@ class RunCard(Widget):
         plainly = "reference" if self.index == 0 else same
         differs = self._text(" ".join(run.differs) or plainly)
         progress = self._progress(run, NARROW_BAR if narrow else BAR)
-        tail = "  ".join(part for part in (run.backend, f"{run.threads} threads" if run.threads else "", run.asked) if part)
+        tail = "  ".join(
+            part for part in (run.backend, f"{run.threads} threads" if run.threads else "", run.asked, run.checked) if part
+        )
         problem = " ".join((run.problem or run.torn or last_words(run)).split())
         if narrow:
             behind = self._text(run.not_finite.when).stylize("$differs") if run.not_finite else differs

@@ -216,11 +216,13 @@ class StepTable(Rows):
         if self._records.problem and pair.a is None and pair.b is None:
             return [Cell(f"{pair.step:>{step}} "), Cell(f"{self.symbols.unknown} {self._records.problem}", "unknown")]
         if self._pair is None:
+            marks, lost = self.status.runs[0].marks if self.status else {}, self._not_finite(pair.a)
+            text, colour = (lost, "unknown") if lost else self.symbols.checked(marks.get(pair.step, ""))
             return [
                 Cell(f"{pair.step:>{step}}  "),
                 Cell(f"{_loss(pair.a, loss):>{loss}} ", "a"),
                 *(Cell(f"{_root(pair.a, name, root):<{root}} ") for name in SHOWN if root),
-                Cell(_fit(self._not_finite(pair.a), rest), "unknown"),
+                Cell(_fit(text, rest), colour),
             ]
         sign, colour, marks = self._difference(pair.a, pair.b, rest)
         delta = _delta(pair.a, pair.b)
