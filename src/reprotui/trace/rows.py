@@ -17,6 +17,8 @@ from reprotui.trace.records import CHAIN_BYTES, LOSSES, LeafTable
 STEP_COLUMNS = "step, time_ns, loss, loss_bits, metrics, version, roots, chain"
 TORN = "torn"
 """Kind of the events that say of a leaf that its copies on several devices are not equal."""
+COPIES = "copies"
+"""Key under which a trace says which leaves every process of the training that has them holds alike."""
 LAST_STEP = 1 << 53
 """No step is larger: what float64 and JSON hold exactly."""
 
