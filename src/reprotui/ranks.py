@@ -1,7 +1,7 @@
-"""Where the records of a training of several processes lie: the run directory is that of process 0, and holds those of the others.
+"""Where the records of a training of several processes lie: the run directory is that of rank 0, and holds those of others.
 
-    runs/race/a/run.json, trace.db               rank 0, whose records stand for the run wherever one trace is looked at
-    runs/race/a/ranks/0001/run.json, trace.db    rank 1, a run directory of its own
+runs/race/a/run.json, trace.db               rank 0, whose records stand for the run wherever one trace is looked at
+runs/race/a/ranks/0001/run.json, trace.db    rank 1, a run directory of its own
 """
 
 from collections.abc import Mapping, Sequence

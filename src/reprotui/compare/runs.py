@@ -1,4 +1,4 @@
-"""Compare run directories: N runs with the reference, and which of them agree with which."""
+"""Compare two run directories of one process each: a run of several processes is compared rank by rank, see `ranks`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -74,8 +74,8 @@ class Allowed(NamedTuple):
     exact: Iterable[ExactLeaf] = ()
 
 
-def compare_runs(a: RunView, b: RunView, verify: bool = False, allowed: Allowed | None = None) -> Verdict:
-    """Compare run B with the reference A.
+def compare_process(a: RunView, b: RunView, verify: bool = False, allowed: Allowed | None = None) -> Verdict:
+    """Compare run B with the reference A, process 0 of each where they have several.
 
     Args:
         a, b: the runs; finished, running or dead.

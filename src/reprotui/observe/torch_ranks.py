@@ -15,7 +15,10 @@ from typing import Any
 from reprotui.checksum.shards import slice_text
 
 ALL = frozenset({"params/", "grads/", "opt_state/"})
-_SAME_EVERYWHERE = ("torch.distributed.algorithms.ddp_comm_hooks.default_hooks", "torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook")
+_SAME_EVERYWHERE = (
+    "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
+    "torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook",
+)
 """Where hooks are from that reduce gradients in another way, after which they are the same on all ranks still."""
 
 

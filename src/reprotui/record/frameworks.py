@@ -45,7 +45,7 @@ def describe_torch() -> dict[str, Any]:
 def this_rank() -> Rank:
     """Return which rank of its training this process is: what jax or torch know, else what the launcher says.
 
-    Asking starts nothing. A process that no library knows to be one of several, and no launcher started, is a training of its own.
+    Asking starts nothing. A process that no library knows to be one of several, and no launcher started, trains alone.
     """
     number, size = jax_process()
     if size == 1:

@@ -18,8 +18,8 @@ from reprotui.environment import capture_environment, first_variables
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.manifest import RunManifest
 from reprotui.observation import RUN_VARIABLE, Interruption
-from reprotui.record.control import Control
 from reprotui.ranks import rank_path
+from reprotui.record.control import Control
 from reprotui.record.frameworks import this_rank
 from reprotui.record.interruption import Interrupter
 from reprotui.record.place import begin_rank, create, with_sources
@@ -28,7 +28,6 @@ from reprotui.schedule import Recording
 
 if TYPE_CHECKING:
     from reprotui.trace import TraceWriter
-
 
 
 class StopTraining(SystemExit):

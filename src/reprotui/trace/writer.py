@@ -65,9 +65,9 @@ class TraceWriter:
                 self._reserve.unlink()
             raise WorkerFailedError(f"{path} cannot be created: {with_disk(error, path)}") from None
         self._path = path
-        self._queue: queue.Queue[Callable[[], Record | Asked] | Chance | tuple[str, str, int] | frozenset[str] | threading.Event | None] = (
-            queue.Queue(PENDING_RECORDS)
-        )
+        self._queue: queue.Queue[
+            Callable[[], Record | Asked] | Chance | tuple[str, str, int] | frozenset[str] | threading.Event | None
+        ] = queue.Queue(PENDING_RECORDS)
         self._hurry = threading.Event()
         self._error: BaseException | None = None
         self.history = before
@@ -105,7 +105,7 @@ class TraceWriter:
         self._queue.put(pending)
 
     def copies(self, paths: frozenset[str]) -> None:
-        """Queue which leaves every process of the training that has them holds alike; a path with `/` at its end means all below."""
+        """Queue which leaves every process that has them holds alike; a path with `/` at its end means all below it."""
         self._check()
         self._queue.put(paths)
 
