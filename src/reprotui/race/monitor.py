@@ -10,13 +10,14 @@ from reprotui.compare import RunView, Verdict
 from reprotui.compare.agreement import Groups, Standing, groups_of, provisional, said_of_all
 from reprotui.compare.around import deviations
 from reprotui.compare.not_finite import NotFinite, of_line
+from reprotui.compare.rank_status import RankStatus
 from reprotui.compare.recorded import asked_for
 from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader
 from reprotui.compare.tolerance import Tolerance
 from reprotui.compare.verdict import most_telling
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.manifest import RunState
-from reprotui.race.ranked import First, RankStatus, RankTimelines
+from reprotui.race.ranked import First, RankTimelines
 from reprotui.race.start import Processes
 from reprotui.race.tolerance import compare_within, tolerance_of
 from reprotui.race.watched import WatchedRun

@@ -2,35 +2,18 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from reprotui.compare.rank_status import RankStatus, statuses, with_torn
 from reprotui.compare.timeline import SPAN, PairLine, TimelineReader, phases_of
 from reprotui.compare.torn import TornSearch
 from reprotui.compare.verdict import AtRanks
 from reprotui.errors import ReprotuiError
-from reprotui.manifest import RunManifest, RunState
+from reprotui.manifest import RunManifest
 from reprotui.ranks import ranks_of, world_of
 from reprotui.run_directory import RunDirectory
-from reprotui.trace import PHASES, Trace
-
-
-@dataclass(frozen=True)
-class RankStatus:
-    """One rank at one moment; `step` and `loss` are its last ones, None where it has none; `problem` says what is wrong with it.
-
-    `torn`: it holds a copy of something that is not equal to those of the others.
-    """
-
-    number: int
-    host: str
-    path: Path
-    state: RunState
-    step: int | None
-    loss: float | None
-    problem: str = ""
-    torn: bool = False
+from reprotui.trace import PHASES
 
 
 class WatchedRanks:
@@ -43,7 +26,7 @@ class WatchedRanks:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        self._manifests: dict[int, tuple[tuple[int, int], RunManifest]] = {}
+        self._manifests: dict[Path, tuple[tuple[int, int], RunManifest]] = {}
         self._searched: tuple[int, ...] = ()
         self._search = TornSearch({})
         self.statuses: tuple[RankStatus, ...] = ()
@@ -52,48 +35,31 @@ class WatchedRanks:
     @property
     def alive(self) -> bool:
         """Say whether a rank besides the first goes on."""
-        return any(status.state.alive and status.problem == "" for status in self.statuses[1:])
+        return any(status.state.alive for status in self.statuses[1:] if status.step is not None)
 
     def look(self, manifest: RunManifest) -> None:
         """Look at every rank, and at the records that all of them have since the last look."""
-        size = world_of(manifest)
-        if size == 1:
-            return
-        there = ranks_of(self._run.path, manifest)
         # States first: a rank that has ended by now has committed everything that is then found.
-        statuses = [self._status(number, there.get(number)) for number in range(size)]
-        traces = {number: run.trace_path for number, run in there.items() if run.trace_path.is_file()}
+        found = statuses(self._run, manifest, self._manifest)
+        if not found:
+            return
+        traces = {
+            number: run.trace_path for number, run in ranks_of(self._run.path, manifest).items() if run.trace_path.is_file()
+        }
         if self._searched != tuple(traces):
             self._searched, self._search = tuple(traces), TornSearch(traces)
         with contextlib.suppress(ReprotuiError):  # of what cannot be read, the status of its rank tells
             self._search.look()
-        found = self._search.found
-        self.torn = found.said({status.number: status.host for status in statuses}) if found else ""
-        odd = found.ranks if found else ()
-        self.statuses = tuple(replace(status, torn=status.number in odd) for status in statuses)
+        torn = self._search.found
+        self.torn = torn.said({status.number: status.host for status in found}) if torn else ""
+        self.statuses = with_torn(found, torn)
 
-    def _status(self, number: int, run: RunDirectory | None) -> RankStatus:
-        if run is None:
-            return RankStatus(number, "", self._run.path, RunState.CREATED, None, None, "has left no records")
-        try:
-            manifest = self._manifest(number, run)
-            state = run.state(manifest)
-            step = loss = None
-            if run.trace_path.is_file():
-                with Trace(run.trace_path) as trace:
-                    step = trace.last_step()
-                    row = None if step is None else trace.row(step)
-                    loss = row.loss if row else None
-            return RankStatus(number, manifest.host or "", run.path, state, step, loss, run.why(state, manifest))
-        except (ReprotuiError, OSError) as error:
-            return RankStatus(number, "", run.path, RunState.UNREADABLE, None, None, str(error))
-
-    def _manifest(self, number: int, run: RunDirectory) -> RunManifest:
+    def _manifest(self, run: RunDirectory) -> RunManifest:
         status = run.manifest_path.stat()
         stamp = status.st_mtime_ns, status.st_size
-        if number not in self._manifests or self._manifests[number][0] != stamp:
-            self._manifests[number] = stamp, run.manifest()
-        return self._manifests[number][1]
+        if run.path not in self._manifests or self._manifests[run.path][0] != stamp:
+            self._manifests[run.path] = stamp, run.manifest()
+        return self._manifests[run.path][1]
 
 
 class First(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any
 
 from reprotui.compare import Verdict
 from reprotui.compare.ledger import side_by_side
+from reprotui.compare.rank_status import HEADINGS
 from reprotui.report.differences import config_section, environment_section, first_difference_sections
 from reprotui.report.document import Block, Card, Cell, Chart, Section, Table, mark_of
 from reprotui.report.model import Report, RunReport
@@ -50,6 +51,7 @@ def sections(report: Report) -> list[Section]:
     return [
         *([Section("Agreement", (report.agreement,))] if report.agreement else []),
         Section("Runs", (_runs_table(report.runs),)),
+        *_ranks(report.runs),
         *([Section("Loss", (Chart(),))] if any(run.loss.points for run in report.runs) else []),
         *first_difference_sections(report),
         config_section(report),
@@ -88,6 +90,8 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
     add("state", [run.state for run in runs])
     add("error", entries("result", "error"))
     add("torn", [next((event.text for event in run.events if event.kind == TORN), "") for run in runs])
+    add("torn ranks", [", ".join(str(rank.number) for rank in run.ranks if rank.torn) for run in runs])
+    add("ranks", [len(run.ranks) or "" for run in runs], compared=True)
     add("experiment", entries("experiment", "name"), compared=True)
     add("source digest", [_short(value) for value in entries("experiment", "source_digest")], code=True, compared=True)
     add("steps recorded", [_steps_recorded(run) for run in runs])
@@ -118,6 +122,15 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
     add("ended", [timestamp(value) for value in entries("result", "ended_ns")])
     add("path", [str(run.path) for run in runs], code=True)
     return Table(("", *(run.label for run in runs)), tuple(rows), {index + 1: index for index in range(len(runs))})
+
+
+def _ranks(runs: Sequence[RunReport]) -> list[Section]:
+    tables = [
+        Table(("run", *HEADINGS), tuple(tuple(Cell(text) for text in (run.label, *rank.cells)) for rank in run.ranks), {})
+        for run in runs
+        if run.ranks
+    ]
+    return [Section("Ranks", tuple(tables))] if tables else []
 
 
 def _steps_recorded(run: RunReport) -> str:
