@@ -14,6 +14,7 @@ from reprotui.ranks import ranks_of, world_of
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Trace
 
+_Read = Callable[[RunDirectory], RunManifest]
 HEADINGS = ("rank", "host", "state", "step", "loss", "")
 
 
@@ -36,15 +37,12 @@ class RankStatus:
     @property
     def cells(self) -> tuple[str, ...]:
         """Return it as a row under `HEADINGS`."""
-        step, loss = (
-            "–" if value is None else text for value, text in ((self.step, str(self.step)), (self.loss, _loss(self.loss)))
-        )
+        step = "–" if self.step is None else str(self.step)
+        loss = "–" if self.loss is None else short(self.loss, 6)
         return str(self.number), self.host or "?", self.state, step, loss, self.problem or ("TORN" if self.torn else "")
 
 
-def statuses(
-    run: RunDirectory, manifest: RunManifest, read: Callable[[RunDirectory], RunManifest] = RunDirectory.manifest
-) -> tuple[RankStatus, ...]:
+def statuses(run: RunDirectory, manifest: RunManifest, read: _Read = RunDirectory.manifest) -> tuple[RankStatus, ...]:
     """Return how all ranks of a run stand; empty for a run of one process. `read` gives their manifests, or raises."""
     if (size := world_of(manifest)) == 1:
         return ()
@@ -75,9 +73,7 @@ def all_ranks(run: RunDirectory, manifest: RunManifest) -> tuple[RankStatus, ...
     return with_torn(found, torn_of({number: rank.trace_path for number, rank in ranks_of(run.path, manifest).items()}))
 
 
-def _status(
-    number: int, whole: RunDirectory, run: RunDirectory | None, read: Callable[[RunDirectory], RunManifest]
-) -> RankStatus:
+def _status(number: int, whole: RunDirectory, run: RunDirectory | None, read: _Read) -> RankStatus:
     if run is None:
         return RankStatus(number, "", whole.path, RunState.CREATED, None, None, "has left no records")
     try:
@@ -92,7 +88,3 @@ def _status(
         return RankStatus(number, manifest.host or "", run.path, state, step, loss, run.why(state, manifest))
     except (ReprotuiError, OSError) as error:
         return RankStatus(number, "", run.path, RunState.UNREADABLE, None, None, str(error))
-
-
-def _loss(value: float | None) -> str:
-    return "" if value is None else short(value, 6)

@@ -43,9 +43,8 @@ class WatchedRanks:
         found = statuses(self._run, manifest, self._manifest)
         if not found:
             return
-        traces = {
-            number: run.trace_path for number, run in ranks_of(self._run.path, manifest).items() if run.trace_path.is_file()
-        }
+        there = ranks_of(self._run.path, manifest).items()
+        traces = {number: run.trace_path for number, run in there if run.trace_path.is_file()}
         if self._searched != tuple(traces):
             self._searched, self._search = tuple(traces), TornSearch(traces)
         with contextlib.suppress(ReprotuiError):  # of what cannot be read, the status of its rank tells

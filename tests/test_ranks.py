@@ -1,0 +1,244 @@
+"""Trainings of several processes: every rank is recorded, one verdict over all, and copies that differ are named with theirs.
+
+Real processes: DDP and FSDP2 over gloo, below a launcher. The faults are on one rank alone. How copies are found among more
+ranks, and what is no copy, is tested on traces that are written as processes write them.
+"""
+
+import json
+import shutil
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Cli
+from reprotui.checksum import LeafSpec
+from reprotui.compare.torn import torn_of
+from reprotui.ranks import named
+from reprotui.trace import LeafTable, Record, Trace, TraceWriter
+from reprotui.trace.phases import ROOTS_BYTES
+
+DDP = """
+import sys, torch, torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+how, fault = sys.argv[1], sys.argv[2:]
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+if how == "ddp":
+    model = DistributedDataParallel(model)
+elif how == "fsdp":
+    mesh = init_device_mesh("cpu", (2,))
+    fully_shard(model, mesh=mesh)
+optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+odd = rank == 1
+data = torch.Generator().manual_seed(rank + (100 if odd and "seed" in fault else 0))
+for step in range(1, 7):
+    x = torch.randn(16, 6, generator=data)
+    if odd and "batch" in fault and step == 4:
+        x[3, 0] += 1
+    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    own = None
+    if odd and "reduce" in fault and step == 4:
+        own = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    loss.backward()
+    for parameter, gradient in zip(model.parameters(), own or ()):
+        parameter.grad.copy_(gradient)
+    if odd and "flip" in fault and step == 4:
+        first = next(model.parameters())
+        getattr(first, "_local_tensor", first).detach().view(torch.int32).view(-1)[3] ^= 1 << 10
+    optimizer.step()
+dist.destroy_process_group()
+"""
+# As torchrun starts its processes, without the seconds that importing it takes.
+LAUNCH = """
+import os, subprocess, sys
+port, words = sys.argv[1], sys.argv[2:]
+world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+ranks = [
+    subprocess.Popen([sys.executable, *words], env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    for rank in range(2)
+]
+sys.exit(max(process.wait() for process in ranks))
+"""
+
+
+def training(how: str, *fault: str) -> str:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    return f"sh -c '{sys.executable} launch.py {port} train.py {' '.join([how, *fault])}'"
+
+
+def raced(reprotui: Cli, name: str, how: str, *faults: str) -> dict[str, Any]:
+    """Race a clean training against another clean one, and against one with each fault."""
+    reprotui.write("train.py", DDP)
+    reprotui.write("launch.py", LAUNCH)
+    runs = [training(how), training(how), *(training(how, fault) for fault in faults)]
+    words = [word for label, run in zip("abcdef", runs, strict=False) for word in (f"--{label}", run)]
+    return json.loads(reprotui("race", "--json", "--name", name, *words).stdout)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, bare_environment: dict[str, str]) -> Cli:
+    return Cli(tmp_path_factory.mktemp("ranks"), bare_environment)
+
+
+@pytest.fixture(scope="module")
+def ddp(home: Cli) -> dict[str, Any]:
+    return raced(home, "ddp", "ddp", "seed", "batch", "reduce", "flip")
+
+
+@pytest.fixture(scope="module")
+def fsdp(home: Cli) -> dict[str, Any]:
+    return raced(home, "fsdp", "fsdp", "flip")
+
+
+def test_every_rank_is_recorded_in_a_run_directory_of_its_own(home: Cli, ddp: dict[str, Any]) -> None:
+    run = home.runs / "ddp" / "a"
+    for rank, path in enumerate((run, run / "ranks" / "0001")):
+        manifest = json.loads((path / "run.json").read_text())
+        assert (manifest["rank"], manifest["world_size"], manifest["host"]) == (rank, 2, socket.gethostname())
+        assert manifest["result"]["state"] == "finished"
+        with Trace(path / "trace.db") as trace:
+            assert trace.last_step() == 6
+    assert [rank["state"] for rank in ddp["runs"]["a"]["ranks"]] == ["finished"] * 2
+    home("compare", str(run), "ddp/b", "--verify", exit_code=0)
+
+
+def test_two_clean_trainings_are_identical_on_all_ranks(ddp: dict[str, Any]) -> None:
+    clean = ddp["verdicts"][0]
+    assert (clean["kind"], clean["torn"], clean["ranks"]["numbers"]) == ("identical", [], [0, 1])
+    assert any("all 2 ranks" in note for note in clean["notes"])
+
+
+@pytest.mark.parametrize(
+    ("at", "step", "phase"),
+    [(1, 1, "batch"), (2, 4, "batch"), (3, 4, "grads"), (4, 4, "params")],
+    ids=["seed", "batch", "reduce", "flip"],
+)
+def test_a_fault_on_one_rank_is_named_with_it(ddp: dict[str, Any], at: int, step: int, phase: str) -> None:
+    found = ddp["verdicts"][at]
+    assert (found["kind"], found["step"], found["phase"], found["ranks"]["numbers"]) == ("diverged", step, phase, [1])
+    assert f"at step {step} · {phase} · rank 1 (host {socket.gethostname()})" in found["headline"]
+
+
+def test_copies_that_differ_are_torn_and_what_belongs_to_a_rank_is_not(home: Cli, ddp: dict[str, Any]) -> None:
+    """A forgotten reduction and a flipped bit tear; another seed or batch reaches all ranks alike, through the reduction."""
+    assert [bool(verdict["torn"]) for verdict in ddp["verdicts"]] == [False, False, False, True, True]
+    assert ddp["verdicts"][3]["torn"] == ["E: TORN at step 4 · grads/0/weight · ranks 0 and 1 differ from one another"]
+    torn = json.loads(home("compare", "--json", str(home.runs / "ddp" / "f"), exit_code=1).stdout)
+    assert (torn["torn"]["step"], torn["torn"]["phase"], torn["torn"]["path"]) == (4, "params", "params/0/weight")
+    assert "EQUAL" in home("compare", str(home.runs / "ddp" / "a"), exit_code=0).stdout
+
+
+def test_parts_of_sharded_arrays_are_recorded_with_their_slice(home: Cli, fsdp: dict[str, Any]) -> None:
+    clean, flipped = fsdp["verdicts"]
+    assert (clean["kind"], clean["torn"]) == ("identical", [])
+    assert (flipped["step"], flipped["phase"], flipped["ranks"]["numbers"]) == (4, "params", [1])
+    assert flipped["leaves"][0]["path"] == "params/0/weight[4:8,:]"
+
+
+def test_a_rank_without_records_leaves_it_open(home: Cli, ddp: dict[str, Any]) -> None:
+    half = home.runs / "half"
+    shutil.copytree(home.runs / "ddp" / "b", half)
+    shutil.rmtree(half / "ranks")
+    found = home.compare("ddp/a", "half", exit_code=3)["verdicts"][0]
+    assert (found["kind"], found["ranks"]["numbers"]) == ("incomplete", [1])
+    assert "rank 1: half left no records" in found["headline"]
+    # What another rank did differently is a difference all the same.
+    home.compare("ddp/e", "half", exit_code=1)
+
+
+def test_one_process_against_two_cannot_be_compared_rank_by_rank(home: Cli, ddp: dict[str, Any]) -> None:
+    alone = home.runs / "alone"
+    shutil.copytree(home.runs / "ddp" / "a", alone)
+    manifest = json.loads((alone / "run.json").read_text())
+    (alone / "run.json").write_text(
+        json.dumps({key: value for key, value in manifest.items() if key not in ("rank", "world_size")})
+    )
+    found = home.compare("ddp/a", "alone", exit_code=3)["verdicts"][0]
+    assert "has 2 processes" in found["reason"] and "has 1 process" in found["reason"]
+    assert "alone cannot be compared" in home("compare", "alone", exit_code=2).stderr
+
+
+# Copies among more ranks, on traces as processes write them
+
+PATHS = ("batch/x", "loss", "grads/w", "opt_state/m", "params/w", "params/b")
+PHASES_OF = ("batch", "forward", "grads", "optimizer", "params", "params")
+COPIES = frozenset({"grads/", "opt_state/", "params/"})
+
+
+def written(
+    folder: Path,
+    ranks: int,
+    flips: Iterable[tuple[int, int, int]] = (),
+    copies: Mapping[int, frozenset[str]] = {},
+    steps: int = 5,
+) -> dict[int, Path]:
+    """Write the traces of a training; a flip is (rank, step, leaf), and stays as the training goes on."""
+    table = LeafTable(PHASES_OF, tuple(LeafSpec(path, "float32", (3,)) for path in PATHS))
+    found = {}
+    for rank in range(ranks):
+        found[rank] = folder / f"{rank}.db"
+        writer = TraceWriter(found[rank])
+        writer.copies(copies.get(rank, COPIES))
+        for step in range(steps):
+            sums = np.arange(6, dtype=np.uint64) + np.uint64(1000 * step)
+            sums[:2] += np.uint64(rank << 20)  # batch and loss are those of the rank
+            for of, since, leaf in flips:
+                if of == rank and step >= since:
+                    sums[leaf] ^= np.uint64(1 << 40)
+            record = Record(step, 1, table, bytes(ROOTS_BYTES), leaf_checksums=sums.tobytes())
+            writer.put(lambda record=record: record)
+        writer.seal()
+    return found
+
+
+def test_the_majority_names_the_odd_rank(tmp_path: Path) -> None:
+    torn = torn_of(written(tmp_path, 8, [(5, 3, 4)]))
+    assert torn is not None
+    assert torn.said(dict.fromkeys(range(8), "n3")) == "TORN at step 3 · params/w · rank 5 (host n3) against the other seven"
+
+
+def test_the_first_place_is_told_in_causal_order(tmp_path: Path) -> None:
+    torn = torn_of(written(tmp_path, 3, [(1, 3, 5), (1, 3, 2), (2, 4, 2)]))
+    assert torn is not None and (torn.step, torn.path, torn.ranks) == (3, "grads/w", (1,))
+
+
+def test_without_a_majority_all_are_named(tmp_path: Path) -> None:
+    torn = torn_of(written(tmp_path, 4, [(1, 2, 3), (3, 2, 3)]))
+    assert torn is not None and not torn.majority and torn.ranks == (0, 1, 2, 3)
+    assert torn.said({}) == "TORN at step 2 · opt_state/m · ranks 0-3 differ from one another"
+
+
+def test_equal_copies_are_silent_whatever_belongs_to_a_rank(tmp_path: Path) -> None:
+    assert torn_of(written(tmp_path, 4)) is None
+    (tmp_path / "own").mkdir()
+    assert torn_of(written(tmp_path / "own", 4, [(1, 2, 0), (2, 2, 1)])) is None
+
+
+def test_what_one_rank_does_not_call_a_copy_is_none(tmp_path: Path) -> None:
+    assert torn_of(written(tmp_path, 3, [(1, 3, 4)], {2: COPIES - {"params/"}})) is None
+    (tmp_path / "called").mkdir()
+    assert torn_of(written(tmp_path / "called", 3, [(1, 3, 4)], {2: COPIES | {"params/w"}})) is not None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size", "said"),
+    [
+        ((3,), 8, "rank 3 (host n2)"), (tuple(range(8)), 8, "all 8 ranks"), ((4, 5, 6, 7), 8, "ranks 4-7 (host n2)"),
+        ((0, 2), 8, "ranks 0 and 2 (host n2)"), ((0, 2, 4, 5, 6), 8, "ranks 0, 2 and 4-6 (host n2)"),
+    ],
+)  # fmt: skip
+def test_ranks_are_written_short(numbers: tuple[int, ...], size: int, said: str) -> None:
+    assert named(numbers, size, dict.fromkeys(range(size), "n2")) == said
