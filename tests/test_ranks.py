@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.common import ROOT
 from conftest import Cli
 from reprotui.checksum import LeafSpec
 from reprotui.compare.torn import torn_of
@@ -22,70 +23,21 @@ from reprotui.ranks import named
 from reprotui.trace import LeafTable, Record, Trace, TraceWriter
 from reprotui.trace.phases import ROOTS_BYTES
 
-DDP = """
-import sys, torch, torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel
-how, fault = sys.argv[1], sys.argv[2:]
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
-if how == "ddp":
-    model = DistributedDataParallel(model)
-elif how == "fsdp":
-    mesh = init_device_mesh("cpu", (2,))
-    fully_shard(model, mesh=mesh)
-optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-odd = rank == 1
-data = torch.Generator().manual_seed(rank + (100 if odd and "seed" in fault else 0))
-for step in range(1, 7):
-    x = torch.randn(16, 6, generator=data)
-    if odd and "batch" in fault and step == 4:
-        x[3, 0] += 1
-    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-    optimizer.zero_grad()
-    own = None
-    if odd and "reduce" in fault and step == 4:
-        own = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
-    loss.backward()
-    for parameter, gradient in zip(model.parameters(), own or ()):
-        parameter.grad.copy_(gradient)
-    if odd and "flip" in fault and step == 4:
-        first = next(model.parameters())
-        getattr(first, "_local_tensor", first).detach().view(torch.int32).view(-1)[3] ^= 1 << 10
-    optimizer.step()
-dist.destroy_process_group()
-"""
-# As torchrun starts its processes, without the seconds that importing it takes.
-LAUNCH = """
-import os, subprocess, sys
-port, words = sys.argv[1], sys.argv[2:]
-world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-ranks = [
-    subprocess.Popen([sys.executable, *words], env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-    for rank in range(2)
-]
-sys.exit(max(process.wait() for process in ranks))
-"""
+SCRIPT = ROOT / "benchmarks" / "scripts" / "data_parallel.py"
 
 
 def training(how: str, *fault: str) -> str:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    return f"sh -c '{sys.executable} launch.py {port} train.py {' '.join([how, *fault])}'"
+    return f"env {sys.executable} {SCRIPT} {port} 2 {' '.join([how, *fault])}"
 
 
-def raced(reprotui: Cli, name: str, how: str, *faults: str) -> dict[str, Any]:
-    """Race a clean training against another clean one, and against one with each fault."""
-    reprotui.write("train.py", DDP)
-    reprotui.write("launch.py", LAUNCH)
-    runs = [training(how), training(how), *(training(how, fault) for fault in faults)]
+def raced(reprotui: Cli, name: str, how: str, fault: str, again: bool = True) -> dict[str, Any]:
+    """Race a clean training against one with a fault, and another clean one before it if asked for."""
+    runs = [training(how), *([training(how)] if again else []), training(how, fault)]
     words = [word for label, run in zip("abcdef", runs, strict=False) for word in (f"--{label}", run)]
-    return json.loads(reprotui("race", "--json", "--name", name, *words).stdout)
+    return json.loads(reprotui("race", "--json", "--name", name, *words, exit_code=1).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +47,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, bare_environment: dict[str, s
 
 @pytest.fixture(scope="module")
 def ddp(home: Cli) -> dict[str, Any]:
-    return raced(home, "ddp", "ddp", "seed", "batch", "reduce", "flip")
+    return raced(home, "ddp", "ddp", "reduce")
 
 
 @pytest.fixture(scope="module")
 def fsdp(home: Cli) -> dict[str, Any]:
-    return raced(home, "fsdp", "fsdp", "flip")
+    return raced(home, "fsdp", "fsdp", "flip", again=False)
 
 
 def test_every_rank_is_recorded_in_a_run_directory_of_its_own(home: Cli, ddp: dict[str, Any]) -> None:
@@ -121,29 +73,27 @@ def test_two_clean_trainings_are_identical_on_all_ranks(ddp: dict[str, Any]) -> 
     assert any("all 2 ranks" in note for note in clean["notes"])
 
 
-@pytest.mark.parametrize(
-    ("at", "step", "phase"),
-    [(1, 1, "batch"), (2, 4, "batch"), (3, 4, "grads"), (4, 4, "params")],
-    ids=["seed", "batch", "reduce", "flip"],
-)
-def test_a_fault_on_one_rank_is_named_with_it(ddp: dict[str, Any], at: int, step: int, phase: str) -> None:
-    found = ddp["verdicts"][at]
-    assert (found["kind"], found["step"], found["phase"], found["ranks"]["numbers"]) == ("diverged", step, phase, [1])
-    assert f"at step {step} · {phase} · rank 1 (host {socket.gethostname()})" in found["headline"]
+def test_a_fault_on_one_rank_is_named_with_it(ddp: dict[str, Any]) -> None:
+    found = ddp["verdicts"][1]
+    assert (found["kind"], found["step"], found["phase"], found["ranks"]["numbers"]) == ("diverged", 4, "grads", [1])
+    assert f"at step 4 · grads · rank 1 (host {socket.gethostname()})" in found["headline"]
 
 
 def test_copies_that_differ_are_torn_and_what_belongs_to_a_rank_is_not(home: Cli, ddp: dict[str, Any]) -> None:
-    """A forgotten reduction and a flipped bit tear; another seed or batch reaches all ranks alike, through the reduction."""
-    assert [bool(verdict["torn"]) for verdict in ddp["verdicts"]] == [False, False, False, True, True]
-    assert ddp["verdicts"][3]["torn"] == ["E: TORN at step 4 · grads/0/weight · ranks 0 and 1 differ from one another"]
-    torn = json.loads(home("compare", "--json", str(home.runs / "ddp" / "f"), exit_code=1).stdout)
-    assert (torn["torn"]["step"], torn["torn"]["phase"], torn["torn"]["path"]) == (4, "params", "params/0/weight")
-    assert "EQUAL" in home("compare", str(home.runs / "ddp" / "a"), exit_code=0).stdout
+    """Batches and losses differ from the first step on; the gradients that were not reduced are what tears."""
+    said = "TORN at step 4 · grads/0/weight · ranks 0 and 1 differ from one another"
+    assert ddp["verdicts"][1]["torn"] == [f"C: {said}"]
+    assert [[rank["torn"] for rank in ddp["runs"][label]["ranks"]] for label in "abc"] == [[False] * 2, [False] * 2, [True] * 2]
+    torn = home.compare("ddp/c", exit_code=1)
+    assert torn["headline"] == said and (torn["torn"]["phase"], torn["torn"]["step"]) == ("grads", 4)
+    assert "EQUAL" in home("compare", "ddp/a", exit_code=0).stdout
+    opened = json.loads(home("open", "ddp/c", "--once", "--json", exit_code=1).stdout)["runs"][0]
+    assert opened["torn"] == said and [rank["step"] for rank in opened["ranks"]] == [6, 6]
 
 
 def test_parts_of_sharded_arrays_are_recorded_with_their_slice(home: Cli, fsdp: dict[str, Any]) -> None:
-    clean, flipped = fsdp["verdicts"]
-    assert (clean["kind"], clean["torn"]) == ("identical", [])
+    (flipped,) = fsdp["verdicts"]
+    assert flipped["torn"] == []  # each part is on one rank: there is no copy that could tell
     assert (flipped["step"], flipped["phase"], flipped["ranks"]["numbers"]) == (4, "params", [1])
     assert flipped["leaves"][0]["path"] == "params/0/weight[4:8,:]"
 
@@ -156,7 +106,7 @@ def test_a_rank_without_records_leaves_it_open(home: Cli, ddp: dict[str, Any]) -
     assert (found["kind"], found["ranks"]["numbers"]) == ("incomplete", [1])
     assert "rank 1: half left no records" in found["headline"]
     # What another rank did differently is a difference all the same.
-    home.compare("ddp/e", "half", exit_code=1)
+    home.compare("ddp/c", "half", exit_code=1)
 
 
 def test_one_process_against_two_cannot_be_compared_rank_by_rank(home: Cli, ddp: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reprotui.compare.distance import Distance
 from reprotui.compare.not_finite import NotFinite
-from reprotui.compare.runs import Allowed, RunView, compare_process, open_run
+from reprotui.compare.runs import Allowed, RunView, compare_process, open_run, other_processes
 from reprotui.compare.torn import torn_of
 from reprotui.compare.verdict import AtRanks, Verdict
 from reprotui.errors import ReprotuiError
@@ -39,6 +39,8 @@ def compare_runs(a: RunView, b: RunView, verify: bool = False, allowed: Allowed 
         ]
         why = f"{processes[0]}, {processes[1]}: each process holds other data, and sums are taken in another order"
         return Verdict(a.label, b.label, "incomparable", reason=why, torn=torn)
+    if other := other_processes(a, b):
+        return Verdict(a.label, b.label, "incomparable", reason=other, torn=torn)
     found: dict[int, Verdict] = {0: compare_process(a, b, verify, allowed)}
     hosts: dict[int, str] = {0: b.manifest.host or ""}
     directories = [ranks_of(view.run.path, view.manifest) for view in (a, b)]

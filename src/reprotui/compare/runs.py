@@ -137,7 +137,7 @@ def _judge(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Verd
     if found.incomparable:
         return replace(verdict, reason=found.incomparable, notes=found.notes)
     first = found.first
-    if first is not None and (other := _other_processes(a, b)):
+    if first is not None and (other := other_processes(a, b)):
         return replace(
             verdict, reason=f"{other}; the first difference is in {first.phase} at step {first.step}", notes=found.notes
         )
@@ -207,7 +207,7 @@ def _other_ends(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace) -> str:
     return "" if last == further else f"{shorter.label} stops there, {longer.label} goes on to step {further}"
 
 
-def _other_processes(a: RunView, b: RunView) -> str:
+def other_processes(a: RunView, b: RunView) -> str:
     """Say which processes of a training the runs are, where they are not the same one; empty where they are."""
     numbers = [view.manifest.devices.get("process", 0) for view in (a, b)]
     if numbers[0] == numbers[1]:
