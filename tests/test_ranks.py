@@ -9,17 +9,22 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
 from benchmarks.common import ROOT
 from conftest import Cli
+from pilots import dashboard, drive
 from reprotui.checksum import LeafSpec
 from reprotui.compare.torn import torn_of
 from reprotui.ranks import named
+from reprotui.report.collect import collect_report
+from reprotui.report.json_form import to_json
 from reprotui.trace import LeafTable, Record, Trace, TraceWriter
 from reprotui.trace.phases import ROOTS_BYTES
 
@@ -192,3 +197,26 @@ def test_what_one_rank_does_not_call_a_copy_is_none(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_ranks_are_written_short(numbers: tuple[int, ...], size: int, said: str) -> None:
     assert named(numbers, size, dict.fromkeys(range(size), "n2")) == said
+
+
+def test_the_dashboard_says_torn_and_lists_the_ranks(home: Cli, ddp: dict[str, Any]) -> None:
+    async def look() -> None:
+        async with dashboard(home.runs / "ddp" / "c", home.runs / "ddp" / "a") as driven:
+            await driven.until("the verdict", lambda: "TORN at step 4" in driven.text())
+            await driven.press("R")
+            await driven.until("the ranks", lambda: "esc closes" in driven.text())
+            rows = [line for line in driven.text().splitlines() if "finished" in line and socket.gethostname() in line]
+            assert ["TORN" in line for line in rows] == [True, True, False, False], driven.text()
+            await driven.press("escape")
+            await driven.until("the race again", lambda: "esc closes" not in driven.text())
+
+    drive(look())
+
+
+def test_a_report_lists_the_ranks_and_reads_the_leaves_of_the_one_that_differs(home: Cli, ddp: dict[str, Any]) -> None:
+    found = to_json(collect_report([home.runs / "ddp" / "a", home.runs / "ddp" / "c"]))
+    jsonschema.validate(
+        found, json.loads(resources.files("reprotui.report").joinpath("schema/report-v2.json").read_text(encoding="utf-8"))
+    )
+    assert found["exit_code"] == 1 and [rank["torn"] for rank in found["runs"][1]["ranks"]] == [True, True]
+    assert found["comparisons"][0]["steps"] and found["comparisons"][0]["problem"] is None
