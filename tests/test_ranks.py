@@ -7,6 +7,7 @@ ranks, and what is no copy, is tested on traces that are written as processes wr
 import json
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -220,3 +221,43 @@ def test_a_report_lists_the_ranks_and_reads_the_leaves_of_the_one_that_differs(h
     )
     assert found["exit_code"] == 1 and [rank["torn"] for rank in found["runs"][1]["ranks"]] == [True, True]
     assert found["comparisons"][0]["steps"] and found["comparisons"][0]["problem"] is None
+
+
+BY_HAND = """
+import os, sys
+import numpy as np
+from reprotui import Recorder
+
+with Recorder(**({"name": sys.argv[1]} if len(sys.argv) > 1 else {})) as recorder:
+    for step in range(1, 4):
+        recorder.step(step, params={"w": np.full(3, step + int(os.environ["RANK"]))}, loss=1.0)
+"""
+
+
+def by_hand(cli: Cli, *words: str, **variables: str) -> None:
+    cli.write("hand.py", BY_HAND)
+    for rank in "01":
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "REPROTUI_RUNS": str(cli.runs)}
+        subprocess.run(
+            [sys.executable, "hand.py", *words], cwd=cli.directory, env={**cli.environment, **world, **variables}, check=True
+        )
+
+
+def test_ranks_that_are_started_by_hand_find_one_run_by_its_name_or_their_job(bare_environment: Any, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, bare_environment)
+    for name in ("one", "two"):
+        by_hand(cli, name)
+    found = cli.compare("one", "two", exit_code=0)["verdicts"][0]
+    assert (found["kind"], found["ranks"]["numbers"]) == ("identical", [0, 1])
+    # Nobody said that what they hold are copies: that it differs is no fault, and that it is equal would prove nothing.
+    assert "CANNOT TELL" in cli("compare", "one", exit_code=3).stdout
+    for _ in range(2):
+        by_hand(cli, TORCHELASTIC_RUN_ID="j/7")
+    assert {path.name for path in cli.runs.iterdir()} == {"one", "two", "hand-j-7", "hand-j-7-2"}
+    assert all((path / "ranks" / "0001" / "trace.db").is_file() for path in cli.runs.iterdir())
+
+
+def test_processes_that_nothing_names_alike_have_a_run_each(bare_environment: Any, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, bare_environment)
+    by_hand(cli)
+    assert len(list(cli.runs.iterdir())) == 2 and not list(cli.runs.glob("*/ranks"))

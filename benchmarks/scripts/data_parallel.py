@@ -43,8 +43,8 @@ for step in range(1, 7):
     optimizer.zero_grad()
     loss.backward()
     if fault == "reduce" and step == 4:
-        for parameter in model.parameters():
-            parameter.grad.mul_(2)
+        for gradient in [parameter.grad for parameter in model.parameters() if parameter.grad is not None]:
+            gradient.mul_(2)
     if fault == "flip" and step == 4:
         first = next(model.parameters())
         getattr(first, "_local_tensor", first).detach().view(torch.int32).view(-1)[3] ^= 1 << 10

@@ -54,15 +54,11 @@ def create(name: str | None, runs: Path | None, rank: Rank) -> RunDirectory:
 
     Processes of one training find it by its name, or by what the launcher calls their job.
     """
-    experiment = script_of(sys.argv)
-    stem = "".join(letter if letter.isalnum() or letter in "._+-" else "-" for letter in str(experiment.name)).lstrip("._+-")
-    runs, stem = runs or default_runs_directory(), stem[:60] or "run"
-    if rank.of > 1 and name is None and rank.job is None:
-        raise BadInputError(
-            f"this is one of {rank.of} processes, which cannot agree on a name for their run: give --name, or start them by "
-            "reprotui race or run"
-        )
-    path = create_directory(runs, name, stem) if rank.of == 1 else _shared(runs, name or f"{stem}-{rank.job}", rank)
+    experiment, runs = script_of(sys.argv), runs or default_runs_directory()
+    stem = _fit(str(experiment.name))[:60] or "run"
+    path = (
+        create_directory(runs, name, stem) if rank.of == 1 else _shared(runs, name, f"{stem}-{_fit(rank.job or '')[:30]}", rank)
+    )
     manifest = RunManifest.new(
         Kind.SCRIPT, path.name, command_of_this_process(), Recording(), experiment=experiment, config={}
     )  # fmt: skip
@@ -70,17 +66,26 @@ def create(name: str | None, runs: Path | None, rank: Rank) -> RunDirectory:
     return RunDirectory(path)
 
 
-def _shared(runs: Path, name: str, rank: Rank) -> Path:
-    """Return the directory of a run of several processes; whichever comes first makes it."""
-    path = runs / check_name(name)
-    own = RunDirectory(rank_path(path, rank.number))
-    try:
-        own.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(f"{own.path} cannot be made: {error.strerror}") from None
-    if own.manifest_path.exists():
-        raise BadInputError(f"{own.path} exists already: choose another --name, or delete it first")
-    return path
+def _fit(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._+-" else "-" for letter in text).lstrip("._+-")
+
+
+def _shared(runs: Path, name: str | None, stem: str, rank: Rank) -> Path:
+    """Return the directory of a run of several processes; whichever comes first makes it.
+
+    Without a name it is the first one of its job in which this rank has not recorded yet: each rank counts alike.
+    """
+    candidates = [check_name(name)] if name is not None else [stem, *(f"{stem}-{number}" for number in range(2, 1000))]
+    for path in (runs / candidate for candidate in candidates):
+        own = RunDirectory(rank_path(path, rank.number))
+        if own.manifest_path.exists():
+            continue
+        try:
+            own.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(f"{own.path} cannot be written: {error.strerror}; choose another with --runs-dir") from None
+        return path
+    raise BadInputError(f"{runs / candidates[0]} exists already: choose another --name, or delete it first")
 
 
 def command_of_this_process() -> list[str]:

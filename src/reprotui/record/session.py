@@ -18,7 +18,7 @@ from reprotui.environment import capture_environment, first_variables
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.manifest import RunManifest
 from reprotui.observation import RUN_VARIABLE, Interruption
-from reprotui.ranks import rank_path
+from reprotui.ranks import Rank, rank_path
 from reprotui.record.control import Control
 from reprotui.record.frameworks import this_rank
 from reprotui.record.interruption import Interrupter
@@ -65,6 +65,8 @@ class Session:
         given = os.environ.pop(RUN_VARIABLE, None)
         self.supervised = given is not None
         rank = this_rank()
+        if given is None and name is None and rank.job is None:
+            rank = Rank()  # processes that nothing names alike cannot find one run: each has its own
         whole = RunDirectory(Path(given)) if given else create(name, runs, rank)
         self.run = RunDirectory(rank_path(whole.path, rank.number))
         if given and rank.number:
