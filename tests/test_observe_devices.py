@@ -306,12 +306,12 @@ def both(reprotui: Cli, *faults: str) -> str:
     return f"sh {name}"
 
 
-def test_two_processes_are_raced_and_what_one_holds_is_recorded(reprotui: Cli) -> None:
+def test_two_processes_are_raced_and_what_each_holds_is_recorded(reprotui: Cli) -> None:
     found = race(reprotui, "--a", both(reprotui), "--b", both(reprotui), "--c", both(reprotui, "batch"), exit_code=1)
     same, other = found["verdicts"]
     assert same["headline"] == "IDENTICAL through step 8"
-    assert any("process 0 of 2 is recorded" in note for note in same["notes"])
-    assert (other["step"], other["phase"]) == (5, "batch")
+    assert any("all 2 ranks" in note for note in same["notes"]) and same["torn"] == []
+    assert (other["step"], other["phase"], other["ranks"]["numbers"]) == (5, "batch", [0])
     assert [leaf["path"] for leaf in other["leaves"]] == ["batch/x[0:8,:]", "batch/y[0:8,:]"]
     for label in "abc":
         log = (reprotui.runs / "race" / label / "worker.log").read_text()
@@ -320,6 +320,9 @@ def test_two_processes_are_raced_and_what_one_holds_is_recorded(reprotui: Cli) -
     with Trace(reprotui.runs / "race" / "a" / "trace.db") as trace:
         shapes = {spec.path: spec.shape for spec in trace.table(trace.recorded(8).version).specs}
     assert shapes["params/w[0:3,:]"] == (3, 1) and shapes["params/b"] == (1,)
+    with Trace(reprotui.runs / "race" / "a" / "ranks" / "0001" / "trace.db") as trace:
+        assert "params/w[3:6,:]" in {spec.path for spec in trace.table(trace.recorded(8).version).specs}
+        assert "params/b" in trace.copies() and not any(path.startswith("batch/x[0:") for path in trace.copies())
     # Another process of a training holds other parts: that they differ says nothing.
     edit_manifest(reprotui.runs / "race" / "c", devices=lambda devices: {**devices, "process": 1})
     verdict = reprotui.compare("race/a", "race/c", exit_code=3)["verdicts"][0]

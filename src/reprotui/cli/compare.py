@@ -57,6 +57,10 @@ def call(parsed: argparse.Namespace) -> int:
 
     runs = common.runs_directory(parsed)
     paths = expand_races([common.find_run(name, runs) for name in parsed.run])
+    if len(paths) == 1 and paths[0].is_dir() and not parsed.resumed:
+        from reprotui.cli.compare_ranks import compare_ranks
+
+        return compare_ranks(paths[0], parsed.json)
     if len(paths) < 2:
         raise BadInputError(f"{parsed.run[0]} alone cannot be compared: name two or more runs, or a race")
     if parsed.offset is not None and not parsed.resumed:

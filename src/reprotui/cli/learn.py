@@ -155,7 +155,7 @@ def _print_lesson(lesson: "Lesson", race: "LessonRace") -> None:
 def _race(path: Path, directories: Sequence[Any]) -> tuple["Verdict", bool, list[str]]:
     """Run a prepared race to its end; return its verdict, whether it was interrupted, and what its runs printed."""
     from reprotui.cli.progress import watch_race
-    from reprotui.compare.runs import RunView, compare_runs
+    from reprotui.compare import RunView, compare_runs
     from reprotui.lessons.play import lesson_environment, printed_by
     from reprotui.race.start import labelled
 

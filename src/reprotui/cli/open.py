@@ -84,6 +84,8 @@ def _line(run: Any) -> str:
 def _to_json(status: Any, code: int) -> dict[str, Any]:
     import math
 
+    from reprotui.compare.rank_status import ranks_to_json
+
     def loss(value: float | None) -> float | str | None:
         return value if value is None or math.isfinite(value) else str(value)
 
@@ -95,6 +97,7 @@ def _to_json(status: Any, code: int) -> dict[str, Any]:
                 "label": run.label, "path": str(run.path), "state": run.state, "step": run.step, "steps": run.steps,
                 "loss": loss(run.loss), "differs": list(run.differs), "problem": run.problem, "torn": run.torn,
                 "checked": run.checked,
+                "ranks": ranks_to_json(run.ranks),
             }
             for run in status.runs
         ],

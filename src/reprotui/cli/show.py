@@ -10,6 +10,7 @@ from reprotui.cli import common
 from reprotui.compare import RunView, Verdict
 from reprotui.compare.agreement import Groups
 from reprotui.compare.ledger import chance_of, no_places, side_by_side
+from reprotui.compare.rank_status import all_ranks, ranks_to_json
 from reprotui.compare.recorded import asked_for
 from reprotui.errors import ReprotuiError
 from reprotui.event_kinds import word_of
@@ -17,6 +18,7 @@ from reprotui.foreign import visible_log
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.manifest import RunState
 from reprotui.numbers import short
+from reprotui.ranks import world_of
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Trace
 
@@ -124,6 +126,8 @@ def run_line(view: RunView) -> str:
     if digest:
         parts.append(f"params {digest[:12]}")
     parts += result.torn[:1]
+    if (size := world_of(view.manifest)) > 1:
+        parts.append(f"{size} ranks")
     return "  ".join(parts)
 
 
@@ -171,6 +175,7 @@ def race_to_json(
                 "config": view.manifest.config,
                 "recorded_with": asked_for(view.manifest),
                 "result": view.manifest.document.get("result"),
+                "ranks": ranks_to_json(all_ranks(view.run, view.manifest)),
             }
             for view in runs
         },

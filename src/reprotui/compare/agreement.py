@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from reprotui.compare.verdict import Verdict
 from reprotui.errors import ReprotuiError
 from reprotui.event_kinds import wrong_in
 from reprotui.manifest import RunState
+from reprotui.ranks import ranks_of
 from reprotui.trace import Trace
 
 Groups = tuple[tuple[str, ...], ...]
@@ -56,17 +57,18 @@ def agreement(views: Sequence[RunView]) -> list[list[str]]:
     """
     groups: list[list[str]] = []
     with ExitStack() as stack:
-        traces: dict[str, Trace] = {}
+        traces: dict[str, dict[int, Trace]] = {}
         for view in views:
             try:
-                trace = stack.enter_context(Trace(view.run.trace_path))
-                if trace.last_step() is not None:
-                    traces[view.label] = trace
+                ranks = ranks_of(view.run.path, view.manifest).items()
+                opened = {number: stack.enter_context(Trace(run.trace_path)) for number, run in ranks}
+                if all(trace.last_step() is not None for trace in opened.values()):
+                    traces[view.label] = opened
             except ReprotuiError:
                 continue
         for view in views:
             own = traces.get(view.label)
-            agreeing = (group for group in groups if own and all(_agree(own, traces.get(label)) for label in group))
+            agreeing = (group for group in groups if own and all(_ranks_agree(own, traces.get(label)) for label in group))
             if found := next(agreeing, None):
                 found.append(view.label)
             else:
@@ -82,10 +84,13 @@ def groups_of(views: Sequence[RunView]) -> Groups:
         return ()
 
 
-def _agree(a: Trace, b: Trace | None) -> bool:
+def _ranks_agree(a: Mapping[int, Trace], b: Mapping[int, Trace] | None) -> bool:
+    """Say whether the histories of all ranks are equal to those of the same ones of another run."""
+    return b is not None and a.keys() == b.keys() and all(_agree(trace, b[number]) for number, trace in a.items())
+
+
+def _agree(a: Trace, b: Trace) -> bool:
     """Say whether two histories are equal up to the last step that both recorded."""
-    if b is None:
-        return False
     last = _last_shared(a, b)
     rows = None if last is None else (a.row(last), b.row(last))
     if rows and rows[0] and rows[1] and rows[0].chain == rows[1].chain:

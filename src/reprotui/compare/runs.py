@@ -1,4 +1,4 @@
-"""Compare run directories: N runs with the reference, and which of them agree with which."""
+"""Compare two run directories of one process each: a run of several processes is compared rank by rank, see `ranks`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -74,8 +74,8 @@ class Allowed(NamedTuple):
     exact: Iterable[ExactLeaf] = ()
 
 
-def compare_runs(a: RunView, b: RunView, verify: bool = False, allowed: Allowed | None = None) -> Verdict:
-    """Compare run B with the reference A.
+def compare_process(a: RunView, b: RunView, verify: bool = False, allowed: Allowed | None = None) -> Verdict:
+    """Compare run B with the reference A, process 0 of each where they have several.
 
     Args:
         a, b: the runs; finished, running or dead.
@@ -137,7 +137,7 @@ def _judge(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Verd
     if found.incomparable:
         return replace(verdict, reason=found.incomparable, notes=found.notes)
     first = found.first
-    if first is not None and (other := _other_processes(a, b)):
+    if first is not None and (other := other_processes(a, b)):
         return replace(
             verdict, reason=f"{other}; the first difference is in {first.phase} at step {first.step}", notes=found.notes
         )
@@ -207,7 +207,7 @@ def _other_ends(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace) -> str:
     return "" if last == further else f"{shorter.label} stops there, {longer.label} goes on to step {further}"
 
 
-def _other_processes(a: RunView, b: RunView) -> str:
+def other_processes(a: RunView, b: RunView) -> str:
     """Say which processes of a training the runs are, where they are not the same one; empty where they are."""
     numbers = [view.manifest.devices.get("process", 0) for view in (a, b)]
     if numbers[0] == numbers[1]:

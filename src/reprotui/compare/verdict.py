@@ -10,6 +10,7 @@ from reprotui.compare.not_finite import NotFinite, said_of
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
 from reprotui.event_kinds import wrong_in
 from reprotui.integrity.leaves import LeafDifference
+from reprotui.ranks import named
 
 Kind = Literal["identical", "diverged", "incomplete", "incomparable"]
 
@@ -39,6 +40,24 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class AtRanks:
+    """Ranks of two trainings of several processes, each compared with the same one of the other.
+
+    `hosts` are those on which they run in the run that is compared, as many as `numbers`; `of` is how many ranks there are.
+    """
+
+    numbers: tuple[int, ...]
+    of: int
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """Return them in words: `rank 3 (host n2)`, `on all 8 ranks`."""
+        text = named(self.numbers, self.of, dict(zip(self.numbers, self.hosts, strict=False)))
+        return text if len(self.numbers) == 1 else f"on {text}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a comparison of run `b` with the reference `a` says.
 
@@ -49,7 +68,9 @@ class Verdict:
     incomparable. `not_finite` says of each run that holds NaN or infinity since when, and where first.
     `distance` says how far runs that diverged are apart, where a tolerance was given.
     `ends_equal`: both runs digested the state that they ended with, and it is the same.
-    `torn` says for each run of values that are not right, torn or corrupt (`event_kinds.WRONG`), whatever the other one holds.
+    `torn` says for each run of values that are not right, torn (on devices or ranks) or corrupt (`event_kinds.WRONG`), whatever the
+    other one holds.
+    `ranks`: of runs of several processes, which ranks differ first, or hold up another verdict, and how many there are.
     """
 
     a: str
@@ -68,6 +89,7 @@ class Verdict:
     distance: Distance | None = None
     ends_equal: bool = False
     torn: tuple[str, ...] = ()
+    ranks: AtRanks | None = None
 
     @property
     def exit_code(self) -> int:
@@ -113,9 +135,10 @@ class Verdict:
                 return f"IDENTICAL {self.sampling}through step {self.equal_through}"
             case "diverged":
                 leaves = f" · {counted(len(self.leaves))}" if self.leaves else ""
+                ranks = f" · {self.ranks.said}" if self.ranks else ""
                 if self.step is None:
-                    return f"DIVERGED after step {self.equal_through} · in calls that were not recorded"
-                return f"DIVERGED at step {self.step} · {self.phase}{leaves}"
+                    return f"DIVERGED after step {self.equal_through} · in calls that were not recorded{ranks}"
+                return f"DIVERGED at step {self.step} · {self.phase}{ranks}{leaves}"
             case "incomplete":
                 equal = "no common step yet" if self.equal_through is None else f"equal up to step {self.equal_through}"
                 return f"INCOMPLETE · {equal}; {self.reason}"

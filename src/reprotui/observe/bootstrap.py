@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
@@ -22,7 +23,8 @@ from reprotui.observe.generators import Generators
 from reprotui.observe.hooks import after_import
 from reprotui.observe.ledger import Ledger
 from reprotui.observe.watch import Watch
-from reprotui.record.frameworks import jax_process
+from reprotui.ranks import rank_path
+from reprotui.record.frameworks import this_rank
 from reprotui.record.session import Session
 
 USAGE_TEXT = """\
@@ -81,8 +83,8 @@ def start(options: Options, name: str | None = None) -> Watch:
 def start_in_place() -> None:
     """Put the observers in place in a process that began by itself, somewhere below the command that was started.
 
-    The run is taken when the first step is seen, and by one process only: a launcher that imports a framework and starts
-    the training as another process takes nothing.
+    The run is taken when the first step is seen, and by one process only, or by one of each rank: a launcher that imports a
+    framework and starts the training as another process takes nothing.
     """
     options = Options.from_text(os.environ.get(OPTIONS_VARIABLE))
 
@@ -97,11 +99,14 @@ def start_in_place() -> None:
         watch.finish(ended[0] if ended else None)
 
     def open_session() -> Session | None:
-        if jax_process()[0] != 0:
-            return None  # of a training that is spread over processes always the same one is recorded
+        rank = this_rank().number
+        if rank and not options.record:
+            return None  # of a training that is spread over processes always the same one tells what it ends on
         # Where nothing is recorded there is no run, only the file for the digest of the end.
         place = Path(os.environ.get(RUN_VARIABLE, "")) if options.record else Path(options.final or "").parent
+        place, watch.options = rank_path(place, rank), options if rank == 0 else replace(options, final=None)
         try:
+            place.mkdir(parents=True, exist_ok=True)
             (place / "taken").touch(exist_ok=False)
         except OSError:
             return None

@@ -253,7 +253,7 @@ class JaxObserver:
         if not self._watch.claim(self, f"train step: {training.step.name}{f', with {also}' if also else ''}", describe_jax()):
             return
         process, processes = jax_process()
-        if processes > 1:
+        if processes > 1 and (self._watch.session is None or self._watch.session.manifest.rank is None):
             text = (
                 f"process {process} of {processes} is recorded; of arrays that are spread over processes, the part that it holds"
             )

@@ -11,6 +11,7 @@ from reprotui.observe.torch_copies import Copies
 from reprotui.observe.torch_functional import Gradients
 from reprotui.observe.torch_graph import leaves
 from reprotui.observe.torch_passes import Passes
+from reprotui.observe.torch_ranks import Ranks, local, sharded
 from reprotui.observe.torch_state import Named
 from reprotui.observe.torch_still import Still
 from reprotui.observe.torch_tracked import Tracked, TrackedOptimizer
@@ -33,6 +34,7 @@ class PassObserver:
         self.inside = self.passing = False
         self._tracked = Tracked()
         self._calls, self._copies = Calls(torch, watch), Copies()
+        self.ranks = Ranks()
         self._passes = Passes(watch, self, self._tracked, self._calls)
         self._again = None if watch.checks is None else Recompute(torch, watch.checks, self._tracked, watch.ledger)
         self._still = None if watch.checks is None else Still(torch, watch.checks)
@@ -196,6 +198,8 @@ class PassObserver:
 
     def _part(self, tracked: TrackedOptimizer | None, *found: tuple[str, Named]) -> "Part":
         """Take the checksums of what an optimizer has in some phases."""
+        if sharded():
+            found = tuple((phase, Named(*local(named.paths, named.tensors))) for phase, named in found)
         names = _in_record(self._name_of(tracked), tuple([(phase, named.paths) for phase, named in found]))
         return self._watch.assembly.part(names, [tensor for _, named in found for tensor in named.tensors])
 

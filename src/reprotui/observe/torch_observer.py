@@ -26,6 +26,7 @@ def install(torch: Any, watch: Watch) -> None:
     observe_transforms(torch, observer)
     _before(torch.optim.Optimizer, "__init__", None, observer.made)
     _before(torch.nn.Module, "__setstate__", None, observer.copied)
+    _before(torch.nn.parallel.DistributedDataParallel, "__init__", None, observer.ranks.wrapped)
     epochs = Epochs(watch, lambda: observer.steps_taken)
     after_import("torch.utils.data", lambda data: _before(data.DataLoader, "__iter__", epochs.begins, None))
     _before(torch.cuda.CUDAGraph, "capture_begin", lambda _: observer.before_capture(), None)

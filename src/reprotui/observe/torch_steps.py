@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from reprotui.observe.torch_calls import CALLS_NAMED
 from reprotui.observe.torch_forward import PassObserver, within
 from reprotui.observe.torch_passes import NAME
+from reprotui.observe.torch_ranks import local, sharded
 from reprotui.observe.torch_state import Named
 from reprotui.observe.torch_tracked import TrackedOptimizer
 from reprotui.observe.watch import Watch
@@ -42,11 +43,12 @@ class TorchObserver(PassObserver):
         self._losses_read = 0  # of those of this step
         self._calls_before = 0  # this step
         self._open: list[Part] = []  # of the record that is not put yet
+        self._copies_told: set[Any] = set()
 
     def made(self, optimizer: Any) -> None:
         """Note an optimizer: what it is called follows the order in which they are made."""
         if not self._recomputes:
-            self._watch.guard(lambda: self._tracked.track(optimizer))
+            self._watch.guard(lambda: (self.ranks.made(optimizer), self._tracked.track(optimizer)))
 
     def before_capture(self) -> None:
         """Let the writer come to an end: waiting for the device on another thread would break off a CUDA graph's capture."""
@@ -149,7 +151,17 @@ class TorchObserver(PassObserver):
             self._watch.wait(self._number)
             if self._number == 0:
                 self._put_init()
+        self._tell_copies(tracked, optimizer)
         return self._watch.due(self._number + pace)
+
+    def _tell_copies(self, tracked: TrackedOptimizer, optimizer: Any) -> None:
+        """Write down what of an optimizer's all ranks of the training hold alike, where that may be other than before."""
+        names, tensors = self._tracked.named(optimizer)
+        key = id(optimizer), self.ranks.known, self._name_of(tracked), len(names)
+        if key not in self._copies_told and self._watch.session is not None:
+            self._copies_told.add(key)
+            if found := self.ranks.copies(tensors, [within(self._name_of(tracked), f"/{name}")[1:] for name in names]):
+                self._watch.session.writer.copies(found)
 
     def _read_gradients(self, optimizer: Any) -> None:
         """Read inputs, losses and gradients; of a closure's later evaluations, inputs and losses."""
@@ -233,7 +245,7 @@ class TorchObserver(PassObserver):
             for tracked in self._tracked.optimizers
             if tracked.alive is not None
             for _, named in self._state(tracked, tracked.alive)
-            for path, tensor in zip(named.paths, named.tensors, strict=True)
+            for path, tensor in zip(*(local(*named) if sharded() else named), strict=True)
         ]
 
 

@@ -1,7 +1,7 @@
 """The models that were called and the optimizers that were made in a process, and which belongs to which."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,11 @@ class Tracked:
         owners = {self._owners.get(id(parameter)) for parameter in parameters}
         found = (reference() for key, reference in self._models.items() if key in owners)
         return [model for model in found if model is not None]
+
+    def named(self, optimizer: Any) -> tuple[Sequence[str], Sequence[Any]]:
+        """Return the names and tensors of what an optimizer trains."""
+        found = self._parameters(optimizer)
+        return found.names, found.tensors
 
     def gradients(self, optimizer: Any) -> Named:
         """Return the gradients that an optimizer steps on."""

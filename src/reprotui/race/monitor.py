@@ -10,14 +10,16 @@ from reprotui.compare import RunView, Verdict
 from reprotui.compare.agreement import Groups, Standing, groups_of, provisional, said_of_all
 from reprotui.compare.around import deviations
 from reprotui.compare.not_finite import NotFinite, of_line
+from reprotui.compare.rank_status import RankStatus
 from reprotui.compare.recorded import asked_for
-from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader, phases_of
+from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader
 from reprotui.compare.tolerance import Tolerance
 from reprotui.compare.verdict import most_telling
 from reprotui.compare.watched import marks_of, said_of_events
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunState
+from reprotui.race.ranked import First, RankTimelines
 from reprotui.race.start import Processes
 from reprotui.race.tolerance import compare_within, tolerance_of
 from reprotui.race.watched import WatchedRun
@@ -31,7 +33,8 @@ class RunStatus:
 
     `differs` are its config differences from the reference, as `name=value`; `problem` says what cannot be read or why
     it failed; `not_finite` since when it holds NaN or infinity; `metrics` are name and value of those of
-    its last record; `asked` what of its recording is not the usual.
+    its last record; `asked` what of its recording is not the usual; `torn` where first a value was not the same on all
+    devices or ranks that hold it; `ranks` are its processes where it has several.
     """
 
     label: str
@@ -50,11 +53,9 @@ class RunStatus:
     not_finite: NotFinite | None = None
     metrics: tuple[tuple[str, float], ...] = ()
     asked: str = ""
-
-    @property
-    def torn(self) -> str:
-        """Say where first a value was not right, torn or corrupt; empty where there is none."""
-        return next((event.text for event in self.events if event.kind in WRONG), "")
+    torn: str = ""
+    """Where first a value was not right, torn or corrupt; empty where there is none."""
+    ranks: tuple[RankStatus, ...] = ()
 
     @cached_property
     def checked(self) -> str:
@@ -167,6 +168,7 @@ class Monitor:
         started = processes or {}
         self._watched = [WatchedRun(label, run, started.get(label)) for label, run in runs]
         self._reader = TimelineReader([run.trace_path for _, run in runs], columns)
+        self._ranks = RankTimelines([run for _, run in runs])
         self._verdicts: tuple[Verdict, ...] = ()
         self._groups: Groups = ()
         self._judged: tuple[Any, ...] | None = None
@@ -185,6 +187,7 @@ class Monitor:
         timeline = self._reader.advance(records, lambda index, trace: self._watched[index].look_at_trace(trace))
         for watched in self._watched:
             watched.refine()
+        self._ranks.look([watched.manifest for watched in self._watched])
         runs = tuple(self._run_status(index, line, timeline.complete) for index, line in enumerate(timeline.runs))
         judged = timeline.complete and self._judged == self._question(timeline)
         reference = self._watched[0].manifest
@@ -228,12 +231,12 @@ class Monitor:
         """Say whether `judge` would add something: a divergence that has no cause yet, or an end that has no verdict."""
         if status.judged or len(self._watched) < 2 or not status.timeline.complete:
             return False
-        found = any(pair.first is not None for pair in status.timeline.pairs)
+        found = any(self._firsts(status.timeline))
         return found or not status.alive
 
     def _question(self, timeline: Timeline) -> tuple[Any, ...]:
         """Return what a verdict depends on: it holds as long as this is equal."""
-        places = tuple(pair.first for pair in timeline.pairs)
+        places = self._firsts(timeline)
         ends = tuple(
             (watched.state, len(line.steps)) if place is None else None
             for watched, line, place in zip(self._watched[1:], timeline.runs[1:], places, strict=True)
@@ -248,17 +251,22 @@ class Monitor:
         a = self._watched[0].label
         verdicts = []
         of_a, *others = (of_line(own.label, line) for own, line in zip(self._watched, timeline.runs, strict=True))
-        for watched, pair, of_b in zip(self._watched[1:], timeline.pairs, others, strict=True):
-            if pair.first is None:
+        for watched, pair, first, of_b in zip(self._watched[1:], timeline.pairs, self._firsts(timeline), others, strict=True):
+            if first is None:
                 through = int(pair.steps[-1]) if len(pair.steps) else None
                 verdict = Verdict(a, watched.label, "incomplete", through, reason="not judged yet")
             else:
-                phases = phases_of(pair.first_mask)
-                verdict = Verdict(a, watched.label, "diverged", None, pair.first, phases[0], phases)
+                verdict = Verdict(
+                    a, watched.label, "diverged", None, first.step, first.phases[0], first.phases, ranks=first.ranks
+                )
             torn = tuple(f"{item.label}: {text}" for item in (self._watched[0], watched) for text in item.torn)
             not_finite = tuple(found for found in (of_a, of_b) if found is not None)
             verdicts.append(replace(verdict, not_finite=not_finite, torn=torn))
         return tuple(verdicts)
+
+    def _firsts(self, timeline: Timeline) -> tuple[First | None, ...]:
+        """Return where each run first differs from the reference, over all ranks."""
+        return tuple(self._ranks.first(index, pair) for index, pair in enumerate(timeline.pairs))
 
     def _run_status(self, index: int, line: RunLine, complete: bool) -> RunStatus:
         watched, manifest, reference = self._watched[index], self._watched[index].manifest, self._watched[0].manifest
@@ -270,7 +278,7 @@ class Monitor:
             watched.label, watched.run.path, watched.state, step, manifest.planned_steps if manifest else None, loss,
             watched.rate(step if complete else None), str(devices.get("backend", "")), devices.get("cpu_threads"),
             differs, tuple(watched.events), watched.log, self._reader.problems.get(index, watched.problem),
-            of_line(watched.label, line), watched.metrics, asked,
+            of_line(watched.label, line), watched.metrics, asked, next(iter(watched.torn), ""), watched.ranks.statuses,
         )  # fmt: skip
 
     def _name(self) -> str:

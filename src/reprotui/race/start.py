@@ -10,12 +10,13 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprotui.errors import WorkerFailedError
+from reprotui.errors import ReprotuiError, WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
 from reprotui.race.launch import start_worker
 from reprotui.race.prepare import Member, Request, prepare_race
 from reprotui.race.script_race import ScriptRace
 from reprotui.race.tolerance import remember
+from reprotui.ranks import ranks_of
 from reprotui.run_directory import RunDirectory
 
 STOP_SECONDS = 20.0
@@ -95,7 +96,15 @@ def _see_end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
     """Wait for a process, and note where it left no seal; one writer at a time, because each writes the whole file."""
     process.wait()
     with _NOTING:
-        run.note_end()
+        for one in _ranks(run):
+            one.note_end()
+
+
+def _ranks(run: RunDirectory) -> Iterable[RunDirectory]:
+    try:
+        return ranks_of(run.path, run.manifest()).values()
+    except ReprotuiError:  # the directory may be gone
+        return ()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from reprotui.errors import ReprotuiError
 from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunManifest, RunState
+from reprotui.race.ranked import WatchedRanks
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Event, Trace
 
@@ -38,6 +39,9 @@ class WatchedRun:
     written_ns: int = 0
     metrics: tuple[tuple[str, float], ...] = ()
 
+    def __post_init__(self) -> None:
+        self.ranks = WatchedRanks(self.run)
+
     def look(self) -> None:
         """Read what may have changed beside the trace: manifest, state, log."""
         try:
@@ -47,6 +51,9 @@ class WatchedRun:
                 self.manifest, self.stamp = self.run.manifest(), stamp
             assert self.manifest is not None
             self.state = self.run.state(self.manifest)
+            self.ranks.look(self.manifest)
+            if self.state is RunState.FINISHED and self.ranks.alive:
+                self.state = RunState.RUNNING  # other processes of it
             result = self.manifest.result
             self.problem = (result.error if result else "") or self.run.why(self.state, self.manifest)
         except (ReprotuiError, OSError) as error:
@@ -91,8 +98,8 @@ class WatchedRun:
 
     @property
     def torn(self) -> tuple[str, ...]:
-        """Return what the run said of values that are not right: torn or corrupt."""
-        return tuple(event.text for event in self.events if event.kind in WRONG)
+        """Return what the run said of values that are not right: torn, on devices or ranks, or corrupt."""
+        return (*(event.text for event in self.events if event.kind in WRONG), *filter(None, [self.ranks.torn]))
 
     @property
     def _inherited(self) -> int:

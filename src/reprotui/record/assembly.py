@@ -118,6 +118,7 @@ class _Layout:
         self._sizes = tuple(2 * (end - start) for _, start, end in self.table.slices)
         self._phases = np.array([PHASE_INDEX[phase] for phase, _, _ in self.table.slices], np.intp)
         self._readable = [(spec.path, number, index) for (_, spec, index), number in leaves if _is_readable(spec.path)]
+        self._shared: dict[tuple[tuple[int, ...], ...], frozenset[str]] = {}
         self._paths = {(number, entry[2]): path for (entry, number), path in zip(leaves, paths, strict=True)}
 
     def record(
@@ -155,12 +156,20 @@ class _Layout:
             leaf_checksums=rows.tobytes() if with_leaves else None, leaf_stats=statistics, calls=calls,
             not_finite=packed(self._joined([part.not_finite for part in found], "?")) if spoilt else b"",
             torn=self._torn(step, found) if any(part.torn for part in found) else (),
+            copies=self._copies(tuple(part.shared for part in found)) if any(part.shared for part in found) else frozenset(),
         )  # fmt: skip
 
     def _torn(self, step: int, found: Sequence[Taken]) -> tuple[tuple[str, str], ...]:
         """Return the leaves of the record whose copies are not equal, each with what is to be said of it."""
         torn = [(self._paths.get((number, item.leaf)), item) for number, part in enumerate(found) for item in part.torn]
         return tuple((path, item.text(step, path)) for path, item in torn if path is not None)
+
+    def _copies(self, shared: tuple[tuple[int, ...], ...]) -> frozenset[str]:
+        """Return the paths of the leaves that span processes; those of one layout are always the same."""
+        if shared not in self._shared:
+            found = ((number, leaf) for number, part in enumerate(shared) for leaf in part)
+            self._shared[shared] = frozenset(self._paths[place] for place in found if place in self._paths)
+        return self._shared[shared]
 
     def _joined(self, parts: Sequence[np.ndarray], dtype: str) -> np.ndarray:
         """Return a row for each leaf of the record, from those of its parts."""

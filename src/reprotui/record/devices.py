@@ -51,7 +51,10 @@ class Torn(NamedTuple):
 
 
 class OnDevices(NamedTuple):
-    """What was taken of jax's arrays; as in `record.lanes.Taken`, with `torn` for those whose copies are not equal."""
+    """What was taken of jax's arrays; as in `record.lanes.Taken`, with `torn` for those whose copies are not equal.
+
+    `shared`: those that span processes; each process that holds the same of one holds it alike.
+    """
 
     lanes: np.ndarray
     not_finite: np.ndarray
@@ -59,6 +62,7 @@ class OnDevices(NamedTuple):
     norms: np.ndarray | None
     roots: np.ndarray | None
     torn: list[Torn]
+    shared: tuple[int, ...] = ()
 
 
 class DeviceLeaves:
@@ -157,6 +161,11 @@ class _Layout:
         at = {group: [(device, offsets[device] + row) for device, row in found] for group, found in groups.items()}
         self._first = np.array([found[0][1] for found in at.values()], np.intp)
         self._copied = [(group[0], group[1], found) for group, found in at.items() if len(found) > 1]
+        self.shared = tuple(
+            place
+            for place, array in enumerate(words)
+            if not array.sharding.is_fully_addressable and not placement(array.sharding, array.shape).sums
+        )
         self._leaders = np.array([found[0][1] for _, _, found in self._copied for _ in found[1:]], np.intp)
         self._copies = np.array([row for _, _, found in self._copied for _, row in found[1:]], np.intp)
 
@@ -196,7 +205,7 @@ class _Layout:
                 norms[self.leaves.keys] = 0
             return OnDevices(rows, not_finite != 0, numbers, norms, roots, [])
         norms = None if norms is None else self.norms(norms)
-        return OnDevices(self.lanes(rows), self.not_finite(not_finite), numbers, norms, None, self.torn(rows))
+        return OnDevices(self.lanes(rows), self.not_finite(not_finite), numbers, norms, None, self.torn(rows), self.shared)
 
     def numbers(self, program: _Program, words: np.ndarray) -> dict[int, Any]:
         """Return the single numbers whose words a call gave."""

@@ -5,6 +5,15 @@ import sys
 from typing import Any
 
 from reprotui.environment import cores
+from reprotui.ranks import Rank
+
+_LAUNCHERS = (
+    ("LOCAL_RANK", "RANK", "WORLD_SIZE"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_SIZE", "PMI_RANK", "PMI_SIZE"),
+)
+"""Variables of torchrun, `srun`, Open MPI and MPICH: what only their processes have, then rank and number of ranks."""
 
 
 def describe() -> dict[str, Any]:
@@ -31,6 +40,47 @@ def describe_torch() -> dict[str, Any]:
         "cudnn": {"benchmark": torch.backends.cudnn.benchmark, "deterministic": torch.backends.cudnn.deterministic},
         "matmul_precision": torch.get_float32_matmul_precision(),
     }
+
+
+def this_rank() -> Rank:
+    """Return which rank of its training this process is: what jax or torch know, else what the launcher says.
+
+    Asking starts nothing. A process that no library knows to be one of several, and no launcher started, trains alone.
+    """
+    number, size = jax_process()
+    if size == 1:
+        number, size = _torch_process()
+    if size == 1:
+        number, size = _launched()
+    return Rank(number, size, _job()) if size > 1 else Rank()
+
+
+def _torch_process() -> tuple[int, int]:
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _launched() -> tuple[int, int]:
+    for marker, rank, size in _LAUNCHERS:
+        try:
+            found = int(os.environ[rank]), int(os.environ[size])
+        except (KeyError, ValueError):
+            continue
+        if marker in os.environ and 0 <= found[0] < found[1]:
+            return found
+    return 0, 1
+
+
+def _job() -> str | None:
+    """Return what all processes of this training know it by."""
+    given = os.environ.get
+    if job := given("SLURM_JOB_ID"):
+        return ".".join(part for part in (job, given("SLURM_STEP_ID")) if part)
+    if (job := given("TORCHELASTIC_RUN_ID")) and job != "none":
+        return job
+    return None
 
 
 def jax_process() -> tuple[int, int]:

@@ -33,6 +33,7 @@ class Taken(NamedTuple):
         norms: float32[leaves, 2], norms and maxima; None where they were not asked for.
         roots: uint32[runs, 2], the lanes of the roots over the plan's runs; None where they were not taken along.
         torn: leaves that lie on several devices, and are not the same there.
+        shared: leaves that span the processes of a training; each that holds the same of one holds it alike.
     """
 
     lanes: np.ndarray
@@ -41,6 +42,7 @@ class Taken(NamedTuple):
     norms: np.ndarray | None
     roots: np.ndarray | None
     torn: "Sequence[Torn]" = ()
+    shared: tuple[int, ...] = ()
 
 
 class Lanes:
@@ -98,7 +100,7 @@ class Lanes:
             norms = np.zeros((plan.size, 2), np.float32) if norms is None else norms
             norms[plan.device] = found.norms
         torn = [item._replace(leaf=int(plan.device[item.leaf])) for item in found.torn]
-        return Taken(lanes, not_finite, scalars, norms, None, torn)
+        return Taken(lanes, not_finite, scalars, norms, None, torn, tuple(int(plan.device[leaf]) for leaf in found.shared))
 
 
 class Plan:

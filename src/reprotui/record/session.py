@@ -2,11 +2,9 @@
 
 import atexit
 import contextlib
-import hashlib
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -18,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 from reprotui.disk import full_disk, no_room
 from reprotui.environment import capture_environment, first_variables
 from reprotui.errors import BadInputError, ReprotuiError
-from reprotui.manifest import Experiment, Kind, RunManifest
+from reprotui.manifest import RunManifest
 from reprotui.observation import RUN_VARIABLE, Interruption
+from reprotui.ranks import Rank, rank_path
 from reprotui.record.control import Control
+from reprotui.record.frameworks import this_rank
 from reprotui.record.interruption import Interrupter
-from reprotui.run_directory import RunDirectory, create_directory, default_runs_directory, this_process
+from reprotui.record.place import begin_rank, create, with_sources
+from reprotui.run_directory import RunDirectory, this_process
 from reprotui.schedule import Recording
 
 if TYPE_CHECKING:
     from reprotui.trace import TraceWriter
-
-SOURCES_LIMIT = 2000
-"""Source files whose digests a manifest keeps."""
 
 
 class StopTraining(SystemExit):
@@ -66,14 +64,21 @@ class Session:
     ) -> None:  # fmt: skip
         given = os.environ.pop(RUN_VARIABLE, None)
         self.supervised = given is not None
-        self.run = RunDirectory(Path(given)) if given else _create(name, runs)
-        manifest = self.run.manifest()
+        rank = this_rank()
+        if given is None and name is None and rank.job is None:
+            rank = Rank()  # processes that nothing names alike cannot find one run: each has its own
+        whole = RunDirectory(Path(given)) if given else create(name, runs, rank)
+        self.run = RunDirectory(rank_path(whole.path, rank.number))
+        if given and rank.number:
+            begin_rank(whole, self.run)
+        manifest, process = self.run.manifest(), this_process()
+        place = {"rank": rank.number, "world_size": rank.of, "host": process.host, "job": rank.job} if rank.of > 1 else {}
         self.manifest = self.run.update_manifest(
-            process=this_process(), environment=capture_environment(variables=first_variables()),
+            process=process, **place, environment=capture_environment(variables=first_variables()),
             config={**manifest.config, **plain_config(config)}, recording=_asked(recording, manifest),
         )  # fmt: skip
         self._writer: TraceWriter | None = None
-        self.control = Control(self.run.commands_path)
+        self.control = Control(whole.commands_path)  # what is asked of the run, all its processes are asked
         self.step = 0
         self.ended = False
         self._begun = False
@@ -224,48 +229,6 @@ def plain_config(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
         raise BadInputError(f"config is a {type(config).__name__}: give a mapping, a dataclass or a namespace")
     return {str(key): _plain(value) for key, value in config.items()}
-
-
-def with_sources(script: Experiment) -> Experiment:
-    """Return a script with the digests of it and of every module that was imported from its folder: the code that ran."""
-    if script.path is None:
-        return script
-    root = Path(script.path).resolve().parent
-    files = {Path(script.path).resolve()}
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file and file.endswith(".py") and "site-packages" not in file and Path(file).resolve().is_relative_to(root):
-            files.add(Path(file).resolve())
-    digests = {}
-    for path in sorted(files)[:SOURCES_LIMIT]:
-        with contextlib.suppress(OSError):
-            digests[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    whole = hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in digests.items()).encode()).hexdigest()
-    return replace(script, source_digest=whole, sources=digests)
-
-
-def script_of(argv: list[str]) -> Experiment:
-    """Return what a manifest keeps of the script that a process runs."""
-    path = Path(argv[0]) if argv and argv[0] and Path(argv[0]).is_file() else None
-    return with_sources(Experiment(path.stem, str(path.resolve())) if path else Experiment("python"))
-
-
-def _create(name: str | None, runs: Path | None) -> RunDirectory:
-    """Make the directory of a run that was started by hand."""
-    experiment = script_of(sys.argv)
-    stem = "".join(letter if letter.isalnum() or letter in "._+-" else "-" for letter in str(experiment.name)).lstrip("._+-")
-    run = RunDirectory(create_directory(runs or default_runs_directory(), name, stem[:60] or "run"))
-    manifest = RunManifest.new(
-        Kind.SCRIPT, run.path.name, command_of_this_process(), Recording(), experiment=experiment, config={}
-    )  # fmt: skip
-    run.write_manifest(manifest.document)
-    return run
-
-
-def command_of_this_process() -> list[str]:
-    """Return the command line that started this process, as it was typed where the platform tells."""
-    original = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
-    return ["python", *original[1:]]
 
 
 def _outcome(error: BaseException | None, step: int, run: Path) -> tuple[str, str, dict[str, Any]]:

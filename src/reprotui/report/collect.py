@@ -13,15 +13,17 @@ from reprotui.compare import RunView, Verdict, compare_runs, open_run
 from reprotui.compare.agreement import groups_of, said_of_all, standing_of
 from reprotui.compare.around import config_differences, environment_differences
 from reprotui.compare.differences import phases_at
+from reprotui.compare.rank_status import all_ranks
 from reprotui.compare.recorded import asked_for
 from reprotui.compare.runs import labels_of
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.manifest import RunState
+from reprotui.ranks import rank_path
 from reprotui.report.loss import loss_curve
 from reprotui.report.model import Comparison, LeafLine, LossCurve, Report, RunReport, StepLine, StepSide, Verification
 from reprotui.report.verify import Verify, checkpoints_of, verify_run, written
-from reprotui.run_directory import expand_races
+from reprotui.run_directory import RunDirectory, expand_races
 from reprotui.trace import PHASES, StepRow, Trace
 from reprotui.version import __version__
 
@@ -113,7 +115,7 @@ def _run(
         view.label, view.run.path, view.state, view.manifest.document, last, loss, events, problem, chance, verification,
         log=() if ended_well else tuple(view.run.log_tail(LOG_LINES)),
         checkpoints=checkpoints_of(view, wanted, signers) if checkpoints is None else checkpoints,
-        asked=tuple(asked_for(view.manifest)),
+        asked=tuple(asked_for(view.manifest)), ranks=all_ranks(view.run, view.manifest),
     )  # fmt: skip
 
 
@@ -132,7 +134,9 @@ def _comparison(
     if wanted.exact is not None:
         comparison = replace(comparison, exact=wanted.exact(a, b, verdict.step, wanted.say))
     try:
-        with Trace(a.run.trace_path) as trace_a, Trace(b.run.trace_path) as trace_b:
+        rank = verdict.ranks.numbers[0] if verdict.ranks else 0
+        paths = [RunDirectory(rank_path(view.run.path, rank)).trace_path for view in (a, b)]
+        with Trace(paths[0]) as trace_a, Trace(paths[1]) as trace_b:
             leaves = tuple(_leaf_lines(trace_a, trace_b, verdict.step, verdict.leaves))
             return replace(comparison, leaves=leaves, steps=tuple(_steps_around(trace_a, trace_b, verdict.step)))
     except ReprotuiError as error:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from reprotui.compare.rank_status import ranks_to_json
 from reprotui.foreign import json_text, plain
 from reprotui.report.model import SCHEMA_VERSION, Comparison, Exact, Report, RunReport, StepLine, StepSide
 from reprotui.report.text import timestamp
@@ -100,6 +101,7 @@ def _run(run: RunReport) -> dict[str, Any]:
         },
         "events": [{"time": timestamp(event.time_ns), "kind": event.kind, "text": event.text} for event in run.events],
         "chance": [asdict(item) for item in run.chance],
+        "ranks": ranks_to_json(run.ranks),
         "log": run.log,
         "checkpoints": run.checkpoints,
     }

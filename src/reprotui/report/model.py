@@ -8,6 +8,7 @@ from typing import Any
 from reprotui.chance import Chance
 from reprotui.compare import Verdict, worst
 from reprotui.compare.around import ConfigDifference
+from reprotui.compare.rank_status import RankStatus
 from reprotui.environment import Difference
 from reprotui.errors import DIFFERS
 from reprotui.event_kinds import WRONG
@@ -106,7 +107,7 @@ class RunReport:
     `manifest` is its `run.json`, whole. `chance` is where chance and data entered, of an observed script. `verification` is
     None unless it was asked for, `problem` says why the trace could not be read, `log` is the end of the worker's log where
     the run did not end well, `checkpoints` are objects with at least `name` and `status`, `asked` is what of its recording
-    is not the usual, as the command line takes it.
+    is not the usual, as the command line takes it, `ranks` are its processes where it has several.
     """
 
     label: str
@@ -122,6 +123,7 @@ class RunReport:
     log: tuple[str, ...] = ()
     checkpoints: tuple[Mapping[str, Any], ...] = ()
     asked: tuple[str, ...] = ()
+    ranks: tuple[RankStatus, ...] = ()
 
     def entry(self, *keys: str) -> Any:
         """Return an entry of the manifest by its path, None where there is none."""
@@ -152,4 +154,5 @@ class Report:
     def exit_code(self) -> int:
         """Return 0 where all runs are identical, 1 where one differs or is torn, 3 where one cannot be told."""
         torn = any(event.kind in WRONG for run in self.runs for event in run.events)
+        torn = torn or any(rank.torn for run in self.runs for rank in run.ranks)
         return worst([*(comparison.verdict.exit_code for comparison in self.comparisons), *([DIFFERS] if torn else [])])

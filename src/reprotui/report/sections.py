@@ -5,6 +5,7 @@ from typing import Any
 
 from reprotui.compare import Verdict
 from reprotui.compare.ledger import side_by_side
+from reprotui.compare.rank_status import HEADINGS
 from reprotui.compare.watched import Watched
 from reprotui.event_kinds import CORRUPT, TORN, word_of
 from reprotui.report.differences import config_section, environment_section, first_difference_sections
@@ -51,6 +52,7 @@ def sections(report: Report) -> list[Section]:
     return [
         *([Section("Agreement", (report.agreement,))] if report.agreement else []),
         Section("Runs", (_runs_table(report.runs),)),
+        *_ranks(report.runs),
         *([Section("Loss", (Chart(),))] if any(run.loss.points for run in report.runs) else []),
         *first_difference_sections(report),
         config_section(report),
@@ -96,6 +98,8 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
     add("error", entries("result", "error"))
     for word, kind in (("torn", TORN), ("corrupt", CORRUPT)):
         add(word, [next((event.text for event in run.events if event.kind == kind), "") for run in runs])
+    add("torn ranks", [", ".join(str(rank.number) for rank in run.ranks if rank.torn) for run in runs])
+    add("ranks", [len(run.ranks) or "" for run in runs], compared=True)
     add("watched", [_watched(run) for run in runs])
     add("experiment", entries("experiment", "name"), compared=True)
     add("source digest", [_short(value) for value in entries("experiment", "source_digest")], code=True, compared=True)
@@ -127,6 +131,15 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
     add("ended", [timestamp(value) for value in entries("result", "ended_ns")])
     add("path", [str(run.path) for run in runs], code=True)
     return Table(("", *(run.label for run in runs)), tuple(rows), {index + 1: index for index in range(len(runs))})
+
+
+def _ranks(runs: Sequence[RunReport]) -> list[Section]:
+    tables = [
+        Table(("run", *HEADINGS), tuple(tuple(Cell(text) for text in (run.label, *rank.cells)) for rank in run.ranks), {})
+        for run in runs
+        if run.ranks
+    ]
+    return [Section("Ranks", tuple(tables))] if tables else []
 
 
 def _steps_recorded(run: RunReport) -> str:

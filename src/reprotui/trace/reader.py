@@ -13,6 +13,7 @@ from reprotui.event_kinds import WRONG
 from reprotui.trace.not_finite import NotFiniteRow, unpacked
 from reprotui.trace.phases import PHASES
 from reprotui.trace.rows import (
+    COPIES,
     DECODERS,
     LAST_STEP,
     Event,
@@ -275,6 +276,15 @@ class Trace(VersionedFile):
         query = "SELECT id, text FROM events WHERE kind IN (?, ?) ORDER BY id"
         with self._damage():
             return tuple(str(text) for _, text in in_order(self._connection.execute(query, WRONG), 0))
+
+    def copies(self) -> tuple[str, ...]:
+        """Return the paths of the leaves that every process of the training which has them holds alike; all below those with `/`
+        at their end."""
+        with self._damage():
+            found = json.loads(self._scalar("SELECT value FROM meta WHERE key = ?", COPIES) or "[]")
+            if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+                raise ValueError("what it says of copies lost its form")
+            return tuple(found)
 
     def find_root(self, offset: int, root: bytes) -> int | None:
         """Return the first step whose roots hold these 8 bytes at this offset, None where none does."""

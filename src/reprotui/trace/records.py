@@ -58,7 +58,8 @@ class Record:
     `leaf_checksums` is uint64 little-endian in table order, `leaf_stats` float32 (L2 norm, max |x|) in table order;
     either may be None. `not_finite` are the leaves with a NaN or an infinity (`trace.not_finite.packed`). `calls` says how many
     calls of which functions lie in it, as JSON, where an observer knows. `torn` are leaves
-    whose copies on several devices are not equal, each with what is to be said of it.
+    whose copies on several devices are not equal, each with what is to be said of it. `copies` are paths of
+    leaves that every process of the training which has them holds alike.
     """
 
     step: int
@@ -73,6 +74,7 @@ class Record:
     not_finite: bytes = b""
     calls: str | None = None
     torn: tuple[tuple[str, str], ...] = ()
+    copies: frozenset[str] = frozenset()
 
 
 def next_chain(previous: bytes, step: int, loss_bits: int | None, roots: bytes, table_digest: bytes) -> bytes:

@@ -15,6 +15,8 @@ from reprotui.trace.phases import PHASES, ROOT_BYTES, ROOTS_BYTES
 from reprotui.trace.records import CHAIN_BYTES, LOSSES, LeafTable
 
 STEP_COLUMNS = "step, time_ns, loss, loss_bits, metrics, version, roots, chain"
+COPIES = "copies"
+"""Key under which a trace says which leaves every process of the training that has them holds alike."""
 LAST_STEP = 1 << 53
 """No step is larger: what float64 and JSON hold exactly."""
 

@@ -1,6 +1,7 @@
 """The one writer of a trace: a thread that resolves records as the device finishes them, and commits them in batches."""
 
 import contextlib
+import json
 import math
 import os
 import queue
@@ -20,6 +21,7 @@ from reprotui.event_kinds import CORRUPT, TORN
 from reprotui.trace.former import ROOTS
 from reprotui.trace.history import History, copy_history, signed, write_table
 from reprotui.trace.records import LeafTable, Record, next_chain
+from reprotui.trace.rows import COPIES
 from reprotui.trace.schema import connect_writer
 
 GATHER_SECONDS = 0.05
@@ -67,9 +69,9 @@ class TraceWriter:
                 self._reserve.unlink()
             raise WorkerFailedError(f"{path} cannot be created: {with_disk(error, path)}") from None
         self._path = path
-        self._queue: queue.Queue[Callable[[], Record | Asked] | Chance | tuple[str, str, int] | threading.Event | None] = (
-            queue.Queue(PENDING_RECORDS)
-        )
+        self._queue: queue.Queue[
+            Callable[[], Record | Asked] | Chance | tuple[str, str, int] | frozenset[str] | threading.Event | None
+        ] = queue.Queue(PENDING_RECORDS)
         self._hurry = threading.Event()
         self._error: BaseException | None = None
         self.history = before
@@ -85,6 +87,7 @@ class TraceWriter:
         self.listeners: list[Callable[[Record], tuple[str, str] | None]] = []
         """Called with each record once it is written, on the writer's thread; one may give the kind and text of an event."""
         self._torn: dict[str, str] = {}
+        self._copies: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, name="trace-writer", daemon=True)
         self._thread.start()
 
@@ -109,6 +112,11 @@ class TraceWriter:
         """Queue what networks were asked before a step; the callable runs on the writer's thread, like that of a record."""
         self._check()
         self._queue.put(pending)
+
+    def copies(self, paths: frozenset[str]) -> None:
+        """Queue which leaves every process that has them holds alike; a path with `/` at its end means all below it."""
+        self._check()
+        self._queue.put(paths)
 
     def flush(self) -> None:
         """Return when everything queued so far is committed."""
@@ -216,9 +224,9 @@ class TraceWriter:
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
 
-    def _write(self, item: Callable[[], Record | Asked] | Chance | tuple[str, str, int]) -> None:
+    def _write(self, item: Callable[[], Record | Asked] | Chance | tuple[str, str, int] | frozenset[str]) -> None:
         try:
-            found = item if isinstance(item, Chance | tuple) else item()
+            found = item if isinstance(item, Chance | tuple | frozenset) else item()
         except BaseException:
             self._commit()  # the records before the one that failed are whole
             raise
@@ -234,6 +242,8 @@ class TraceWriter:
                 "INSERT INTO chance (step, kind, source, path, line, text, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (found.step, found.kind, found.source, found.path, found.line, found.text, found.value),
             )
+        elif isinstance(found, frozenset):
+            self._write_copies(found)
         else:
             self._write_event(*found)
 
@@ -261,6 +271,7 @@ class TraceWriter:
             self._calls = record.calls
         self._write_torn(record)
         self._write_memory(record.step)
+        self._write_copies(record.copies)
         self._chain = chain
         self._last_step = record.step
         self._count += 1
@@ -286,6 +297,12 @@ class TraceWriter:
         self._measured = now
         with contextlib.suppress(Exception):  # what a framework raises here concerns no record
             self._connection.execute("INSERT INTO memory VALUES (?, ?, ?)", (step, *self.memory()))
+
+    def _write_copies(self, paths: frozenset[str]) -> None:
+        if not paths <= self._copies:
+            self._copies |= paths
+            row = COPIES, json.dumps(sorted(self._copies))
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
 
     def _write_table(self, table: LeafTable) -> int:
         version = len(self._tables)

@@ -24,6 +24,7 @@ from reprotui.tui.live import Watch
 from reprotui.tui.newest import Newest
 from reprotui.tui.screens.asked import AskedScreen
 from reprotui.tui.screens.base import ActionScreen, bindings
+from reprotui.tui.screens.reasons import why_not_of
 from reprotui.tui.verified import Verified, verify_runs
 from reprotui.tui.widgets.cards import Cards
 from reprotui.tui.widgets.chart import LossChart
@@ -173,17 +174,10 @@ class RaceScreen(ActionScreen):
             return None
         if status is None:
             return "the runs are being opened"
-        if name in ("first_difference", "next_difference", "previous_difference"):
-            if not status.timeline.pairs:
-                return "one run alone has nothing to differ from"
-            if all(pair.first is None for pair in status.timeline.pairs):
-                return f"no difference: {status.headline}"
-        if name == "versus" and len(status.runs) < 3:
-            return "there are two runs at most: nothing else to hold against A"
+        if reason := why_not_of(status, name):
+            return reason
         if name in ("open_step", "copy_value") and self.table.step is None:
             return "no step is recorded yet"
-        if name == "export" and len(status.runs) < 2:
-            return "a report compares runs: open two, or a race"
         if BY_ID[action].method == "chart" and (reason := self.plots.why_not(name)):
             return reason
         return self.cards.why_not(name, status)
@@ -238,6 +232,12 @@ class RaceScreen(ActionScreen):
         from reprotui.tui.screens.chance import ChanceScreen
 
         self.app.push_screen(ChanceScreen(self.chosen_pair(), self.symbols))
+
+    def do_ranks(self) -> None:
+        from reprotui.tui.screens.ranks import RanksScreen
+
+        assert self.status is not None
+        self.app.push_screen(RanksScreen(self.status.runs, self.symbols))
 
     def do_export(self) -> None:
         from reprotui.tui.screens.export import ExportScreen
