@@ -16,7 +16,7 @@ def equations(jaxpr: Any) -> Iterator[tuple[str, Place | None]]:
     for equation in jaxpr.eqns:
         inner, said = [], []
         for name, value in sorted(equation.params.items()):
-            found = [part for part in _jaxprs(value)]
+            found = list(_jaxprs(value))
             inner += found
             if not found and not callable(value):
                 said.append(f"{name}={_ADDRESS.sub('0x', str(value))[:_LONGEST]}")

@@ -47,7 +47,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Instruction:
-    """A line of a computation; `shapes` are its arrays as XLA writes them, `index` is that of a get-tuple-element or parameter."""
+    """A line of a computation; `shapes` are its arrays as XLA writes them, `index` is of a get-tuple-element or parameter."""
 
     name: str
     opcode: str
@@ -184,7 +184,8 @@ def _instruction(number: int, line: str, name: str, rest: str, root: bool) -> In
     parts = list(_ARRAY.finditer(shape))
     nested = "(" in shape[1:].partition(":T(")[0]  # a tuple in a tuple: its parts have no number of their own
     arrays = tuple(
-        Array("" if nested else TYPES.get(found[1], ""), tuple(int(size) for size in found[2].split(",") if size)) for found in parts
+        Array("" if nested else TYPES.get(found[1], ""), tuple(int(size) for size in found[2].split(",") if size))
+        for found in parts
     )
     index = re.search(r"\bindex=(\d+)", after) if kind == "get-tuple-element" else None
     operands = () if kind in ("constant", "parameter") else tuple(_NAME.findall(inside))

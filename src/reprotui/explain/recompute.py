@@ -15,7 +15,6 @@ from reprotui.checksum.jax_form import named_leaves
 from reprotui.checksum.leaves import raw_bytes, to_numpy
 from reprotui.errors import CannotTellError
 from reprotui.explain.equations import equations
-from reprotui.explain.hlo import Kernel
 from reprotui.explain.sources import Place
 from reprotui.explain.taps import Tap, Taps
 from reprotui.replay.rerun import Replay
@@ -61,7 +60,7 @@ class Recomputation:
                 "body": [[text, _place(place)] for text, place in kernel.body],
                 "inputs": [list(source) for source in kernel.inputs],
                 "outputs": [outcomes[0].get((number, output)) for output in range(len(kernel.arrays))],
-                "distinct": max((len({outcome[tap] for outcome in outcomes}) for tap in _taps_of(number, kernel, outcomes[0])), default=0),
+                "distinct": _distinct(number, outcomes),
             }
             for number, kernel in enumerate(self._taps.kernels)
         ]  # fmt: skip
@@ -107,11 +106,17 @@ class Recomputation:
         names = [name for name, variable in zip(self._names, jaxpr.outvars, strict=True) if id(variable) not in given]
         if len(names) != len(self._taps.ends):
             return []
-        return [[number, output, name] for (kind, number, output), name in zip(self._taps.ends, names, strict=True) if kind == "kernel"]
+        return [
+            [number, output, name]
+            for (kind, number, output), name in zip(self._taps.ends, names, strict=True)
+            if kind == "kernel"
+        ]
 
 
-def _taps_of(number: int, kernel: Kernel, outcome: dict[Tap, str]) -> list[Tap]:
-    return [(number, output) for output in range(len(kernel.arrays)) if (number, output) in outcome]
+def _distinct(number: int, outcomes: list[dict[Tap, str]]) -> int:
+    """Return how many different outcomes a kernel had; 0 where it was not read."""
+    seen = {tuple(checksum for tap, checksum in outcome.items() if tap[0] == number) for outcome in outcomes}
+    return len(seen - {()})
 
 
 def _flat(tree: Any) -> list[list[str]]:

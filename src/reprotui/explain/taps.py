@@ -5,6 +5,7 @@ that nothing depends on; once all kernels are made, and before they are schedule
 kernel's output. Whether the program's own outputs kept their bits is for the caller to check: it is always checked.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 from reprotui.errors import CannotTellError
 from reprotui.explain.hlo import TYPES, Array, Instruction, Kernel, Module, users_of
 
+hlo: Any = importlib.import_module("jaxlib._hlo")
+"""XLA's modules; jaxlib has no types for them."""
 NAME = "reprotui_explained_step"
 GROUP_BYTES = 1 << 30
 """Outputs of kernels that are read in one run of the program; those of a larger program are read in several."""
@@ -94,14 +97,12 @@ class Taps:
 
     def _transform(self, serialized: bytes) -> bytes | None:
         """Change a module on its way through XLA; what is raised here XLA would swallow or die of."""
-        from jaxlib import _hlo
-
         try:
-            module = _hlo.HloModule.from_serialized_hlo_module_proto(serialized)
+            module = hlo.HloModule.from_serialized_hlo_module_proto(serialized)
             if module.name != f"jit_{NAME}":
                 return None
             text = self._edit(module)
-            return None if text is None else _hlo.hlo_module_from_text(text).as_serialized_hlo_module_proto()
+            return None if text is None else hlo.hlo_module_from_text(text).as_serialized_hlo_module_proto()
         except Exception as error:
             self._problem = str(error).strip().partition("\n")[0] or type(error).__name__
             return None
@@ -194,9 +195,7 @@ def _with_operands(line: str, root: Instruction, operands: Sequence[str]) -> str
 
 
 def _text(module: Any, metadata: bool = False) -> str:
-    from jaxlib import _hlo
-
-    options = _hlo.HloPrintOptions()
+    options = hlo.HloPrintOptions()
     options.print_large_constants = True  # of two programs, what they captured may be all that differs
     options.print_metadata = metadata
     return module.to_string(options)

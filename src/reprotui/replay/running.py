@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ LOG_LINES = 3
 
 
 @contextlib.contextmanager
-def workspace(place: Path | None) -> Iterator[Path]:
+def workspace(place: Path | None) -> Generator[Path]:
     """Make a directory for one replay, gone at the end unless it was put into its place."""
     directory = Path(tempfile.mkdtemp(prefix=".replaying-", dir=place))
     try:
@@ -36,7 +36,7 @@ def workspace(place: Path | None) -> Iterator[Path]:
 @contextlib.contextmanager
 def started(
     plan: Plan, directory: Path, module: str, further: Mapping[str, Any], environment: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Generator[subprocess.Popen[bytes]]:
     """Start `python -m MODULE DIRECTORY` with the plan as its `request.json`; at the end it is gone.
 
     Args:
