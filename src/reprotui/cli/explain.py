@@ -6,7 +6,7 @@ from typing import Any
 
 from reprotui.cli import common
 from reprotui.cli.replay import one_run
-from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError
+from reprotui.errors import BadInputError
 
 LINE_SECONDS = 2.0
 """How often is said how far it is."""
@@ -53,7 +53,7 @@ def call(parsed: argparse.Namespace) -> int:
     else:
         found = explain_step(_labelled(runs), parsed.step, say, trusted=parsed.trust)
     if isinstance(found, NotExplained):
-        return _not_explained(found, DIFFERS if len(runs) == 1 else CANNOT_TELL, parsed.json)
+        return _not_explained(found, parsed.json)
     if parsed.json:
         common.print_json({"exit_code": found.exit_code, "runs": [str(run.path) for run in runs], **found.to_json()})
     else:
@@ -79,14 +79,14 @@ def _labelled(runs: list[Any]) -> list[tuple[str, Any]]:
     return list(zip(labels_of([run.path for run in runs]), runs, strict=True))
 
 
-def _not_explained(found: Any, code: int, as_json: bool) -> int:
+def _not_explained(found: Any, as_json: bool) -> int:
     from reprotui.cli.show_replay import show_state, to_json
 
     if as_json:
-        common.print_json({"exit_code": code, "headline": found.headline, "replay": to_json(found.found, None)})
+        common.print_json({"exit_code": found.exit_code, "headline": found.headline, "replay": to_json(found.found, None)})
     else:
         show_state(found.found, None)
-    return code
+    return found.exit_code
 
 
 def _show(found: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from reprotui.checksum import LeafSpec
 from reprotui.compare import Verdict, compare_runs, open_run
-from reprotui.errors import BadInputError, CannotTellError, WorkerFailedError
+from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError, CannotTellError, WorkerFailedError
 from reprotui.explain.align import Change, Pair, changes_of, kernels_of, pair_kernels
 from reprotui.explain.answer import Explanation, Repeated
 from reprotui.explain.sources import Place
@@ -31,10 +31,14 @@ PROCESS = "reprotui.explain.process"
 
 @dataclass(frozen=True)
 class NotExplained:
-    """A run whose step did not come out as recorded when it was taken again: its kernels would say nothing about it."""
+    """A run whose step did not come out as recorded when it was taken again: its kernels would say nothing about it.
+
+    Of one run alone that is a difference (exit code 1); of two, nothing can be said of what differs between them (3).
+    """
 
     label: str
     found: Unfaithful
+    exit_code: int = CANNOT_TELL
 
     @property
     def headline(self) -> str:
@@ -97,7 +101,7 @@ def explain_repeats(
     with workspace(None) as directory, started(plan, directory, PROCESS, {"times": count}) as process:
         result = _follow(process, plan, directory, label, say)
         if not result["faithful"]:
-            return NotExplained(label, unfaithful(plan, result, None))
+            return NotExplained(label, unfaithful(plan, result, None), DIFFERS)
         outputs = result["outputs"]
         return Repeated(step, count, tuple(kernels_of(result["kernels"])), outputs["count"], outputs["identical"])
 

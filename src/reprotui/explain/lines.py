@@ -4,6 +4,7 @@ import linecache
 
 from reprotui.explain.align import Change, Pair, Ran
 from reprotui.explain.answer import Explanation, Repeated, describe, lines_of
+from reprotui.explain.explain import NotExplained
 from reprotui.explain.sources import Place
 
 KERNELS_SHOWN = 12
@@ -25,6 +26,11 @@ def of_explanation(found: Explanation) -> tuple[str, Lines]:
     if len(found.different) > KERNELS_SHOWN:
         lines.append(("", f"and {len(found.different) - KERNELS_SHOWN} more"))
     return found.headline, [*lines, ("taps", _taps(found))]
+
+
+def of_unfaithful(found: NotExplained) -> tuple[str, Lines]:
+    """Return why nothing is explained, and what may be behind it."""
+    return f"NOT FAITHFUL  {found.headline}", [("changed", reason) for reason in found.found.reasons]
 
 
 def of_repeats(found: Repeated) -> tuple[str, Lines]:

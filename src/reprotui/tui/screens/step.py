@@ -15,6 +15,7 @@ from reprotui.run_directory import RunDirectory
 from reprotui.tui.leaf_tree import CAUSAL, LeafTree
 from reprotui.tui.leaves import Leaf, StepLeaves, read_step
 from reprotui.tui.replaying import PairReplay
+from reprotui.tui.screens import explain
 from reprotui.tui.screens.base import ActionScreen, bindings
 from reprotui.tui.widgets.filter_box import FilterBox
 from reprotui.tui.widgets.leaf_pane import LeafPane
@@ -151,12 +152,17 @@ class StepScreen(ActionScreen):
             return "a report compares runs: open two, or a race"
         if name == "exact" and len(self._pair) < 2:
             return "one run alone: its state comes by `reprotui replay RUN --step N`"
+        if name == "explain":
+            return explain.why_not(self._pair, self._step)
         if name == "sort" and len(self.query_one(LeafTable).orders) < 2:
             return "nothing to sort by: x replays the step, and counts elements that differ"
         return None
 
     def do_exact(self) -> None:
         self._replay.begin(self._step)
+
+    def do_explain(self) -> None:
+        explain.open_explanation(self, self._pair, self._step)
 
     @on(PairReplay.News)
     def _replayed(self, event: PairReplay.News) -> None:
