@@ -1,6 +1,5 @@
 """What explaining a step found, as a value that the command line, the dashboard and reports show."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,19 +8,11 @@ from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
 from reprotui.explain.align import Change, Pair, Ran
 from reprotui.explain.hlo import LOOPS
 from reprotui.explain.sources import Place
+from reprotui.explain.words import describe, last, lines_of, place_json
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.numbers import whole
 
-_SUMS = (
-    "reduce_sum",
-    "dot_general",
-    "reduce_window_sum",
-    "cumsum",
-    "scatter-add",
-    "conv_general_dilated",
-    "transpose",
-    "reduce_prod",
-)
+_SUMS = ("dot", "convolution", "reduce_sum", "reduce_prod", "reduce_window_sum", "cumsum", "scatter-add")
 _WHY_SUM = "the sum is taken in another order: a number of threads, a vector width or a compiler flag does that"
 _WHY_ELSEWHERE = "the same operations were compiled to other instructions: fused multiply-add, vector width or fast math"
 _WHY_PROGRAM = "the kernel itself is not the same in both programs"
@@ -266,31 +257,6 @@ class Repeated:
                 for ran in self.flaky
             ],
         }  # fmt: skip
-
-
-def last(ran: Ran) -> str:
-    """Return the jax operation that gives a kernel's output, XLA's where it kept none."""
-    return ran.kernel.operation.rpartition("/")[2] or ran.kernel.opcode
-
-
-def describe(ran: Ran) -> str:
-    """Return a kernel in a few words: `fusion.37 = reduce_sum float32[64]`, with the pass that it belongs to."""
-    backward = " (backward)" if "transpose(" in ran.kernel.operation else ""
-    shapes = ", ".join(map(str, ran.kernel.arrays[:2])) + (" …" if len(ran.kernel.arrays) > 2 else "")
-    return f"{ran.kernel.name} = {last(ran)}{backward} {shapes}"
-
-
-def lines_of(ran: Ran) -> list[Place]:
-    """Return the lines of source in a kernel, its own first."""
-    places: Sequence[Place | None] = [ran.kernel.place, *(place for _, place in ran.kernel.body)]
-    return list({(place.file, place.line): place for place in reversed(places) if place is not None}.values())[::-1]
-
-
-def place_json(place: Place | None) -> dict[str, Any] | None:
-    """Return a line of source as a JSON object."""
-    if place is None:
-        return None
-    return {"file": place.file, "line": place.line, "function": place.function, "through": place.through or None}
 
 
 def _kernel_json(pair: Pair) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def explain_step(
             if not result["faithful"]:
                 return NotExplained(label, unfaithful(plan, result, None))
             sides.append((process, directory, result))
-        found = _compare(step, labels, [result for _, _, result in sides], _records_differ(plans))
+        found = compare_results(step, labels, [result for _, _, result in sides], _records_differ(plans))
         if verdict is not None and verdict.cause is not None:
             found = replace(found, cause=verdict.cause.sentence)
         if found.first is not None:
@@ -153,7 +153,15 @@ def _records_differ(plans: Sequence[Plan]) -> bool:
     return rows[0].roots != rows[1].roots
 
 
-def _compare(step: int, labels: tuple[str, str], results: Sequence[dict[str, Any]], recorded_differ: bool) -> Explanation:
+def compare_results(step: int, labels: tuple[str, str], results: Sequence[dict[str, Any]], recorded_differ: bool) -> Explanation:
+    """Hold what two processes found side by side.
+
+    Args:
+        step: the step.
+        labels: of A and B.
+        results: as `reprotui.explain.recompute` makes them.
+        recorded_differ: whether the records of the step differ.
+    """
     a, b = results
     given_a, given_b = (dict(map(tuple, result["inputs"])) for result in results)
     names = dict.fromkeys([*given_a, *given_b])
@@ -183,12 +191,12 @@ def _elements(first: Pair, sides: Sequence[tuple[subprocess.Popen[bytes], Path]]
     for ran, (process, directory) in zip((first.a, first.b), sides, strict=True):
         assert process.stdin is not None
         try:
-            process.stdin.write(f"{json.dumps([[ran.number, output]])}\n".encode())
+            process.stdin.write(f"{json.dumps([ran.number, output])}\n".encode())
             process.stdin.close()
         except BrokenPipeError:
             raise WorkerFailedError("the process that took the step again ended before it was asked for values") from None
         process.wait()
-        values.append(np.load(directory / f"{ran.number}-{output}.npy", allow_pickle=False))
+        values.append(np.load(directory / "value.npy", allow_pickle=False))
     # numpy stores the types of ml_dtypes as raw bytes.
     x, y = (value.view(np.dtype(array.dtype)) if value.dtype.kind == "V" else value for value in values)
     spec = LeafSpec(first.a.kernel.name, array.dtype, array.shape)

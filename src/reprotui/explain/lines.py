@@ -3,9 +3,10 @@
 import linecache
 
 from reprotui.explain.align import Change, Pair, Ran
-from reprotui.explain.answer import Explanation, Repeated, describe, lines_of
+from reprotui.explain.answer import Explanation, Repeated
 from reprotui.explain.explain import NotExplained
 from reprotui.explain.sources import Place
+from reprotui.explain.words import describe, lines_of
 
 KERNELS_SHOWN = 12
 """Kernels that are listed; the JSON form has them all."""

@@ -19,12 +19,13 @@ def main(directory: Path) -> int:
         request = json.loads((directory / "request.json").read_text(encoding="utf-8"))
         # As a worker does: before jax is imported, which sets variables of its own.
         environment = capture_environment()
-        from reprotui.explain.recompute import Recomputation, serve
+        from reprotui.explain.recompute import recompute, serve
 
-        recomputation = Recomputation(request, directory)
-        write_json(directory / "result.json", {**recomputation.run(), "environment": environment})
+        result, recomputation = recompute(request, directory)
+        write_json(directory / "result.json", {**result, "environment": environment})
         print(json.dumps({"doing": "done", "step": 1, "of": 1}), flush=True)
-        serve(recomputation)
+        if recomputation is not None:
+            serve(recomputation, directory)
     except ReprotuiError as error:
         write_json(directory / "result.json", {"error": str(error), "exit_code": error.exit_code})
         return error.exit_code or WORKER_FAILED

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +22,56 @@ from reprotui.worker.program import step_paths
 from reprotui.worker.steps import step_inputs
 
 
+def recompute(request: dict[str, Any], directory: Path) -> "tuple[dict[str, Any], Recomputation | None]":
+    """Replay a run to a step, and read the kernels of that step; without them where it is not faithful to the trace.
+
+    Args:
+        request: as `reprotui.replay.running` writes it, with `times`: how often the step is taken.
+        directory: gets the values that are asked for.
+
+    Returns:
+        What the caller's side compares, and what answers its further questions.
+    """
+    replay = Replay({**request, "step": None, "repeat": 1}, directory, keep_before=True)
+    found = {**replay.run(), **replay.describe()}
+    if not found["faithful"] or replay.before is None:
+        return found, None
+    program, before = replay.program, replay.before
+    batch, key = step_inputs(program, before)
+    # The program that trained takes the buffers of its state.
+    outputs = program.step(jax.tree.map(jnp.copy, before.state), batch, key)
+    names = [path for _, path in step_paths(jax.eval_shape(lambda: outputs))]
+    given = {**before.state._asdict(), "batch": batch, "rng": key}
+    recomputation = Recomputation(program.experiment.train_step, (before.state, batch, key), outputs, names)
+    inputs = [[path, _checksum(to_numpy(leaf))] for path, leaf in named_leaves(given)]
+    return {**found, "inputs": inputs, **recomputation.read(request["times"])}, recomputation
+
+
 class Recomputation:
-    """The step, its kernels, and what came of it."""
+    """A function and arguments, its kernels, and what they give.
 
-    def __init__(self, request: dict[str, Any], directory: Path) -> None:
-        self._request, self._directory = request, directory
-        self._taps: Taps
-        self._outputs: list[bytes] = []
-        self._identical = 0
+    Args:
+        function: the training step.
+        arguments: what goes in; they are left as they are.
+        outputs: what the program that trained gave of them: with taps every bit must be the same.
+        names: of the outputs, in flattening order.
+    """
 
-    def run(self) -> dict[str, Any]:
-        """Return what the caller's side compares; without kernels where the step is not faithful to the trace."""
-        replay = Replay({**self._request, "step": None, "repeat": 1}, self._directory, keep_before=True)
-        found = {**replay.run(), **replay.describe()}
-        if not found["faithful"] or replay.before is None:
-            return found
-        program, before = replay.program, replay.before
-        batch, key = step_inputs(program, before)
-        arguments = (before.state, batch, key)
-        inputs = _flat({"state": before.state._asdict(), "batch": batch, "rng": key})
-        # The program that trained takes the buffers of its state.
-        self._outputs = [
-            raw_bytes(to_numpy(leaf)).tobytes()
-            for leaf in jax.tree.leaves(program.step(jax.tree.map(jnp.copy, before.state), batch, key))
-        ]
-        train = program.experiment.train_step
-        traced = jax.jit(train).trace(*arguments)
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], outputs: Any, names: Sequence[str]) -> None:
         _say("compiling", 0, 1)
-        self._taps = Taps(train, arguments)
-        self._names = [path for _, path in step_paths(traced.out_info)]
+        self._taps = Taps(function, arguments)
+        self._traced = jax.jit(function).trace(*arguments)
+        self._outputs = [raw_bytes(to_numpy(leaf)).tobytes() for leaf in jax.tree.leaves(outputs)]
+        self._names = names
         self._identical = len(self._outputs)
-        outcomes = self._read(self._request["times"])
+
+    def read(self, times: int = 1) -> dict[str, Any]:
+        """Return kernels with checksums, ends and equations, as JSON can hold them.
+
+        Raises:
+            CannotTellError: with taps the program's own outputs have other bits.
+        """
+        outcomes = self._run(times)
         kernels = [
             {
                 "name": kernel.name, "opcode": kernel.opcode, "operation": kernel.operation, "place": _place(kernel.place),
@@ -64,20 +83,18 @@ class Recomputation:
             }
             for number, kernel in enumerate(self._taps.kernels)
         ]  # fmt: skip
+        jaxpr = self._traced.jaxpr.jaxpr
         return {
-            **found, "inputs": inputs, "outputs": {"count": len(self._outputs), "identical": self._identical},
-            "kernels": kernels, "unread": self._taps.unread, "ends": self._ends(traced.jaxpr.jaxpr),
-            "equations": [[text, _place(place)] for text, place in equations(traced.jaxpr.jaxpr)],
+            "outputs": {"count": len(self._outputs), "identical": self._identical},
+            "kernels": kernels, "unread": self._taps.unread, "ends": self._ends(jaxpr),
+            "equations": [[text, _place(place)] for text, place in equations(jaxpr)],
         }  # fmt: skip
 
-    def values(self, taps: Iterable[Tap]) -> None:
-        """Write what kernels gave, each as `KERNEL-OUTPUT.npy`, as raw bits where numpy has no name for the type."""
-        for tap in taps:
-            value = self._taps.run(self._taps.group_of(tap)).values[tap]
-            raw = value.view(f"V{value.itemsize}") if value.dtype.kind == "V" else value
-            np.save(self._directory / f"{tap[0]}-{tap[1]}.npy", raw, allow_pickle=False)
+    def value(self, tap: Tap) -> np.ndarray:
+        """Return what a kernel gave, in a further run."""
+        return self._taps.run(self._taps.group_of(tap)).values[tap]
 
-    def _read(self, times: int) -> list[dict[Tap, str]]:
+    def _run(self, times: int) -> list[dict[Tap, str]]:
         """Run the program with taps; return the checksums of every kernel's outputs, one mapping a repetition.
 
         Raises:
@@ -94,7 +111,7 @@ class Recomputation:
                 if same < len(self._outputs) and times == 1:
                     said = f"only {same} of {len(self._outputs)} outputs of the step are identical with taps"
                     raise CannotTellError(f"{said}: what its kernels give says nothing about the run")
-                sums |= {tap: f"{host_form.checksum(value):016x}" for tap, value in run.values.items()}
+                sums |= {tap: _checksum(value) for tap, value in run.values.items()}
                 _say("reading", time * len(self._taps.groups) + group + 1, total)
             outcomes.append(sums)
         return outcomes
@@ -119,8 +136,8 @@ def _distinct(number: int, outcomes: list[dict[Tap, str]]) -> int:
     return len(seen - {()})
 
 
-def _flat(tree: Any) -> list[list[str]]:
-    return [[path, f"{host_form.checksum(to_numpy(leaf)):016x}"] for path, leaf in named_leaves(tree, "")]
+def _checksum(array: np.ndarray) -> str:
+    return f"{host_form.checksum(array):016x}"
 
 
 def _place(place: Place | None) -> list[Any] | None:
@@ -131,9 +148,13 @@ def _say(what: str, step: int, of: int) -> None:
     print(json.dumps({"doing": what, "step": step, "of": of}), flush=True)
 
 
-def serve(recomputation: Recomputation) -> None:
-    """Answer one question from stdin: the numbers of kernels and outputs whose values are wanted; then it is over."""
+def serve(recomputation: Recomputation, directory: Path) -> None:
+    """Answer one question from stdin, for a kernel's number and its output: its value as `value.npy`; then it is over."""
     line = sys.stdin.readline()
     if line.strip():
-        recomputation.values([(int(number), int(output)) for number, output in json.loads(line)])
-        _say("values", 1, 1)
+        number, output = json.loads(line)
+        value = recomputation.value((number, output))
+        # The types of ml_dtypes have no name in a .npy file; their bits have.
+        np.save(
+            directory / "value.npy", value.view(f"V{value.itemsize}") if value.dtype.kind == "V" else value, allow_pickle=False
+        )

@@ -131,8 +131,7 @@ class StepScreen(ActionScreen):
         assert self._leaves is not None
         notes = [f"sorted by {ORDERS[self._order]}"] if self._order != CAUSAL else []
         notes += ["only differing leaves"] if self._only_different else []
-        notes += [f"filter: {self._pattern}"] if self._pattern else []
-        notes += [self._replay.said] if self._replay.said else []
+        notes += [text for text in (self._pattern and f"filter: {self._pattern}", self._replay.said) if text]
         self.query_one(StepBand).show(self._leaves, self._race.line.first if self._race.line else None, notes)
 
     def _show_detail(self) -> None:
@@ -180,8 +179,7 @@ class StepScreen(ActionScreen):
         self._read()
 
     def do_first_difference(self) -> None:
-        line = self._race.line
-        if line is not None and line.first is not None:
+        if (line := self._race.line) is not None and line.first is not None:
             self.go_to_step(line.first)
 
     def do_next_difference(self) -> None:
