@@ -42,8 +42,6 @@ PLANTED = {
     "gelu": ("approximate=True", "approximate=False"),
     "constant": ("0.01 * b", "0.0101 * b"),
     "key": ("bernoulli(key,", "bernoulli(jax.random.fold_in(key, 1),"),
-    "sum": ("jnp.sum(low.astype(jnp.float32) ** 2)", "jnp.sum((low.astype(jnp.float32) ** 2).T[::-1] * 1.5)"),
-    "momentum": ("0.9 * a + b", "0.91 * a + b"),
 }
 READ = """
 import importlib.util, json, sys

@@ -44,7 +44,8 @@ sys.exit(main(sys.argv[1:]))
 def commands() -> dict[str, list[str]]:
     """Return every command with arguments that its parser takes."""
     needed = {
-        "open": ["x"], "compare": ["x", "y"], "replay": ["x", "--step", "1"], "explain": ["x", "y"], "report": ["x"], "control": ["x", "stop"],
+        "open": ["x"], "compare": ["x", "y"], "replay": ["x", "--step", "1"], "report": ["x"], "control": ["x", "stop"],
+        "explain": ["x", "y"],
         "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "new": ["x"],
         "export": ["x"], "runs show": ["x"], "runs rename": ["x", "y"], "runs note": ["x", "text"], "runs delete": ["x"],
         "checkpoint list": ["x"], "checkpoint save": ["x"], "checkpoint restore": ["x"], "checkpoint verify": ["x"],

@@ -20,9 +20,9 @@ class Ran:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """Return by what it is found in another program: operation, shapes, line."""
+        """Return by what it is found in another program: operation, shapes, function. Lines and files move between versions."""
         kernel = self.kernel
-        return kernel.opcode, kernel.operation, kernel.arrays, str(kernel.place)
+        return kernel.opcode, kernel.operation, kernel.arrays, kernel.place.function if kernel.place else ""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Explanation:
     @property
     def exit_code(self) -> int:
         """Return 0 where no kernel differs, 1 where the origin is known, 3 where it is not."""
-        if self.first is not None or (self.changes and self.different):
+        if self.first is not None or (self.changes and (self.different or any(self.alone))):
             return DIFFERS
         clear = not self.inputs_differ and not self.different and not any(self.alone) and not self.unread
         return SAME if clear and not self.recorded_differ else CANNOT_TELL
@@ -112,6 +112,8 @@ class Explanation:
         first = self.first
         if first is not None:
             return f"first different: {describe(first.a)} {self._at}"
+        if self.changes and (self.different or any(self.alone)):
+            return f"the programs are not the same, first {self._at}; no kernel that both have differs with equal inputs"
         if self.different:
             return f"{len(self.different)} of {self._count} kernels differ, and none of them with equal inputs"
         if any(self.alone):
