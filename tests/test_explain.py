@@ -84,7 +84,7 @@ def read(once: Any, environment: dict[str, str]) -> Path:
             assert old in MODEL
             (path / f"{name}.py").write_text(MODEL.replace(old, new))
         command = [sys.executable, "-c", READ, *PLANTED]
-        subprocess.run(command, cwd=path, env=environment, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=path, env=environment, check=True, timeout=3 * PATIENCE, stdout=subprocess.DEVNULL)
 
     return once("explained-models", build)
 
@@ -121,8 +121,12 @@ def test_a_line_that_was_changed_is_named(read: Path, name: str) -> None:
     found = compared(read, name)
     wanted = [number for number, (a, b) in enumerate(zip(*texts(read, name), strict=True), 1) if a != b]
     assert found.place is not None and [found.place.line] == wanted, found.headline
-    assert found.exit_code == 1 and found.first is not None
-    assert found.different and found.changes
+    assert (found.exit_code, found.likely) == (1, False)
+    assert f"at {name}.py:" in found.headline or "at same.py:" in found.headline
+    if name == "constant":
+        # The same kernel with another number in it; of other operations XLA makes kernels without a counterpart.
+        assert found.first is not None and found.first.inputs_equal
+        assert len(found.different) == len(found.origins) == 3
 
 
 def texts(read: Path, name: str) -> list[list[str]]:

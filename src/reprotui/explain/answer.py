@@ -98,7 +98,7 @@ class Explanation:
         """Say whether the line is only likely: the kernel holds several, or kernels before it have no counterpart."""
         first = self.first
         if first is None:
-            return not self.changes
+            return False
         if self.place is not None and self.place in [change.place for change in self.changes]:
             return False
         return any(self.alone) or bool(self.unread) or len(lines_of(first.a)) > 1
@@ -133,11 +133,7 @@ class Explanation:
                 said.append(f"{whole(found.different)} of {whole(found.elements)} elements")
                 said += [] if found.max_ulp is None else [f"max {whole(found.max_ulp)} ulp"]
         if self.different:
-            received = len(self.different) - len(self.origins)
-            began = "" if len(self.origins) == 1 else f"{len(self.origins)} began with equal inputs, "
-            others = f"the other {received}" if len(self.origins) == 1 else f"{received}"
-            tail = f"{others} received it" if received else "nothing received it"
-            said.append(f"{len(self.different)} of {self._count} kernels differ: {began}{tail}")
+            said.append(f"{len(self.different)} of {self._count} kernels differ: {self._received}")
         if any(self.alone):
             said.append(self._alone)
         return said
@@ -205,6 +201,16 @@ class Explanation:
     @property
     def _count(self) -> int:
         return len(self.kernels[0])
+
+    @property
+    def _received(self) -> str:
+        """Say how many of the different kernels began it, and how many were given it."""
+        began, received = len(self.origins), len(self.different) - len(self.origins)
+        if began == 0:
+            return "all received it"
+        if began > 1:
+            return f"{began} began with equal inputs, {received or 'none'} received it"
+        return f"the other {received} received it" if received else "no other received it"
 
     @property
     def _at(self) -> str:
