@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from reprotui.errors import CannotTellError
 from reprotui.explain.hlo import TYPES, Array, Instruction, Kernel, Module, users_of
@@ -137,6 +138,7 @@ class Taps:
 def _register(callback: Callable[[bytes], bytes | None]) -> None:
     """Let a callback change the modules that this process compiles; the cache of compiled programs knows nothing of it."""
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # jax asks once whether there is one, and the program that trained came first
     if jax.default_backend() != "cpu":
         raise CannotTellError(f"explain reads kernels on the CPU alone so far, and this run trained on {jax.default_backend()}")
     if jax.device_count() > 1:
