@@ -11,7 +11,8 @@ from conftest import PATIENCE
 from pilots import LiveRace, dashboard, drive
 from reprotui.race import lockstep
 from reprotui.race.lockstep import Leader, position
-from reprotui.race.monitor import Monitor, RaceStatus, members
+from reprotui.race.monitor import Monitor, members
+from reprotui.race.status import RaceStatus
 from reprotui.record import control
 from reprotui.record.control import Control
 from reprotui.run_directory import RunDirectory

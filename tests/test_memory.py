@@ -13,23 +13,17 @@ from conftest import MLP, Cli
 from reprotui.compare.metrics import MetricReader
 from reprotui.record import memory
 from reprotui.trace import Trace, TraceWriter, verify_trace
-from reprotui.trace import writer as writing
 from test_compare import history, to_record
 
 
 def written(path: Path, ask: Any) -> Path:
-    """Write a trace whose writer asks `ask` at every record how much memory is in use."""
+    """Write a trace whose writer is told at every record how much memory is in use."""
     writer = TraceWriter(path)
     writer.memory = ask
     for step, leaves in history(3).items():
         writer.put(lambda step=step, leaves=leaves: to_record(step, leaves, True))
     writer.seal()
     return path
-
-
-@pytest.fixture(autouse=True)
-def _at_every_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "MEMORY_SECONDS", 0)
 
 
 def test_a_process_holds_memory_and_no_accelerators_without_a_framework_that_uses_any(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +61,13 @@ def test_memory_is_a_metric_and_no_part_of_what_is_compared(tmp_path: Path) -> N
         assert [row.chain for row in a.rows()] == [row.chain for row in b.rows()]
 
 
-def test_a_framework_that_raises_costs_no_record_and_former_traces_have_none(tmp_path: Path) -> None:
-    path = written(tmp_path / "trace.db", lambda: 1 / 0)
+def test_a_framework_that_raises_costs_no_record_and_former_traces_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "SECONDS", 0)
+    monkeypatch.setattr(memory, "in_use", lambda: 1 / 0)
+    path = written(tmp_path / "trace.db", memory.Sampler())
+    assert not len(MetricReader([path]).read("memory-mb")[0].values)
     found = verify_trace(path)
     assert (found.problem, found.last_step) == (None, 3)
     with sqlite3.connect(path) as connection:

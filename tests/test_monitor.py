@@ -18,7 +18,8 @@ from pilots import LiveRace
 from reprotui.errors import BadInputError
 from reprotui.manifest import Process
 from reprotui.race import watched as watching
-from reprotui.race.monitor import Monitor, RaceStatus, members
+from reprotui.race.monitor import Monitor, members
+from reprotui.race.status import RaceStatus
 from reprotui.run_directory import RunDirectory
 from reprotui.tui import cores, live
 from test_compare import changed, to_record

@@ -45,6 +45,7 @@ def commands() -> dict[str, list[str]]:
     """Return every command with arguments that its parser takes."""
     needed = {
         "open": ["x"], "compare": ["x", "y"], "replay": ["x", "--step", "1"], "report": ["x"], "control": ["x", "stop"],
+        "explain": ["x", "y"],
         "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "watch": ["--", "x.py"], "new": ["x"],
         "export": ["x"], "runs show": ["x"], "runs rename": ["x", "y"], "runs note": ["x", "text"], "runs delete": ["x"],
         "checkpoint list": ["x"], "checkpoint save": ["x"], "checkpoint restore": ["x"], "checkpoint verify": ["x"],
@@ -83,8 +84,8 @@ def log_of(line: str) -> str:
     return Path(line.partition("the traceback is in ")[2].rpartition(", please")[0]).read_text()
 
 
-MODULES = "certify, check, checkpoint, checkpointing, compare, config, control, env, gate, new, open, race, replay, report, "
-MODULES += "export, learn, resume_check, run, runs, saving, seed_check, serve, signing, watch"
+MODULES = "certify, check, checkpoint, checkpointing, compare, config, control, env, explain, gate, new, open, race, replay, "
+MODULES += "report, export, learn, resume_check, run, runs, saving, seed_check, serve, signing, watch"
 
 
 def test_every_command_is_walked_over() -> None:

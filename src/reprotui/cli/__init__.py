@@ -15,6 +15,7 @@ from reprotui.cli import (
     config,
     control,
     env,
+    explain,
     export,
     gate,
     learn,
@@ -34,7 +35,7 @@ from reprotui.cli import (
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, report, export, runs,
+    race, open, run, compare, replay, explain, report, export, runs,
     control, checkpoint, resume_check, certify, watch, env, seed_check, check, new, gate,
     learn, serve, config,
 )  # fmt: skip

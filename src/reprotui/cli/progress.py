@@ -8,8 +8,9 @@ from typing import Any
 from reprotui.cli import common
 from reprotui.numbers import duration, rate, short
 from reprotui.race.lockstep import Leader
-from reprotui.race.monitor import Monitor, RaceStatus, RunStatus
+from reprotui.race.monitor import Monitor
 from reprotui.race.start import Processes, running, stop
+from reprotui.race.status import RaceStatus, RunStatus
 from reprotui.run_directory import RunDirectory
 
 LINE_SECONDS = 5.0

@@ -3,7 +3,6 @@
 import argparse
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
@@ -48,7 +47,7 @@ def call(parsed: argparse.Namespace) -> int:
 
     if len(parsed.run) > 2:
         raise BadInputError("replay compares two runs at most")
-    runs = [_run(name, parsed) for name in parsed.run]
+    runs = [one_run(name, parsed) for name in parsed.run]
     results = [_replay(run, parsed) for run in runs]
     found = [state for state, _ in results]
     exact = [state for state in found if not isinstance(state, Unfaithful)]
@@ -76,10 +75,11 @@ def call(parsed: argparse.Namespace) -> int:
     return code
 
 
-def _run(name: str, parsed: argparse.Namespace) -> Any:
+def one_run(name: str, parsed: argparse.Namespace) -> Any:
+    """Return the run that an argument means; a race is none."""
     from reprotui.run_directory import RunDirectory
 
-    path: Path = common.find_run(name, common.runs_directory(parsed))
+    path = common.find_run(name, common.runs_directory(parsed))
     if (path / "race.json").exists():
         raise BadInputError(f"{path} is a race: name one or two of its runs, such as {path / 'a'} {path / 'b'}")
     return RunDirectory(path)

@@ -68,8 +68,8 @@ class Verdict:
     incomparable. `not_finite` says of each run that holds NaN or infinity since when, and where first.
     `distance` says how far runs that diverged are apart, where a tolerance was given.
     `ends_equal`: both runs digested the state that they ended with, and it is the same.
-    `torn` says for each run of values that are not right, torn (on devices or ranks) or corrupt (`event_kinds.WRONG`), whatever the
-    other one holds.
+    `torn` says for each run of values that are not right, torn (on devices or ranks) or corrupt (`event_kinds.WRONG`), whatever
+    the other one holds.
     `ranks`: of runs of several processes, which ranks differ first, or hold up another verdict, and how many there are.
     """
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 from reprotui.errors import ReprotuiError
 from reprotui.manifest import RunState
-from reprotui.race.monitor import RaceStatus, RunStatus
+from reprotui.race.status import RaceStatus, RunStatus
 from reprotui.run_directory import LEAD, RunDirectory
 
 AHEAD_SECONDS = 1.0

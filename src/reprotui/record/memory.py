@@ -1,11 +1,35 @@
 """How much memory a process has in use: its own, and on its accelerators what its frameworks have allocated."""
 
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
 """Sizes of this process in pages; the second is what lies in memory. Linux has it."""
+
+
+SECONDS = 1.0
+"""How often memory is looked at: what a chart shows of it needs no more."""
+
+
+class Sampler:
+    """Say how much memory is in use, once in `SECONDS`; None in between, and where a framework raises."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self) -> tuple[int | None, int | None] | None:
+        """Return what `in_use` does, where it is due."""
+        now = time.monotonic()
+        if now - self._last < SECONDS:
+            return None
+        self._last = now
+        try:
+            return in_use()
+        except Exception:  # what goes wrong here concerns no record
+            return None
 
 
 def in_use() -> tuple[int | None, int | None]:

@@ -103,7 +103,7 @@ class Session:
             from reprotui.trace import TraceWriter
 
             self._writer = TraceWriter(self.run.trace_path)
-            self._writer.memory = memory.in_use
+            self._writer.memory = memory.Sampler()
             stop_at_nan.watch(self._writer, self.recording, self.control.request_stop)
             assert self.manifest.process is not None
             self._writer.event("started", f"process {self.manifest.process.pid} on {self.manifest.process.host}")

@@ -1,31 +1,20 @@
 """Replay a step: start the process that does it, follow it, judge what it found."""
 
-import contextlib
-import json
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reprotui.environment import compare_environments
-from reprotui.errors import BadInputError, CannotTellError, ReprotuiError, WorkerFailedError
-from reprotui.experiments.discovery import python_of, recorded_experiment
-from reprotui.foreign import plain
+from reprotui.errors import BadInputError, CannotTellError, WorkerFailedError
+from reprotui.experiments.discovery import recorded_experiment
 from reprotui.integrity.manifest import identity_of_run
-from reprotui.manifest import RunManifest, to_json
+from reprotui.manifest import RunManifest
 from reprotui.replay.plan import Plan, plan_replay
+from reprotui.replay.running import Progress, run_plan, workspace
 from reprotui.replay.stored import DIRECTORY, VERSION, ReplayedState, find_cached, keep, open_state
 from reprotui.run_directory import RunDirectory, read_json, write_json
 from reprotui.trace import Trace
-from reprotui.trust import directory_of, made_here, need_trust
-from reprotui.variables import recorded_environment
-
-Progress = Callable[[int, int], None]
-"""Called with steps done and steps to do; what it raises cancels the replay."""
-LOG_LINES = 3
+from reprotui.trust import need_trust
 
 
 @dataclass(frozen=True)
@@ -141,9 +130,9 @@ def repeat_step(
 def check_forward(plan: Plan, progress: Progress | None = None, *, trusted: bool = False) -> Unfaithful | int:
     """Replay a plan without keeping the state; return how many recorded steps agreed, or what did not."""
     need_trust(plan.run.path, plan.manifest, trusted)
-    with _workspace(None) as directory:
-        result = _run(plan, directory, progress, None, 1)
-        return result["compared"] if result["faithful"] else _unfaithful(plan, result, None)
+    with workspace(None) as directory:
+        result = run_plan(plan, directory, progress, None, 1)
+        return result["compared"] if result["faithful"] else unfaithful(plan, result, None)
 
 
 def _proof(plan: Plan) -> dict[str, Any]:
@@ -162,11 +151,11 @@ def _replay(
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{place} cannot be written: {error.strerror}; replay a copy of the run") from None
-    with _workspace(place) as directory:
-        result = _run(plan, directory, progress, environment, repeat)
+    with workspace(place) as directory:
+        result = run_plan(plan, directory, progress, environment, repeat)
         repeats = None if result["repeats"] is None else RepeatOutcome(**result["repeats"])
         if not result["faithful"]:
-            return _unfaithful(plan, result, repeats), repeats
+            return unfaithful(plan, result, repeats), repeats
         if not result["compared"]:
             raise CannotTellError(f"{plan.run.path}: no record lies between the beginning of the replay and step {plan.step}")
         (directory / "request.json").unlink()
@@ -184,68 +173,8 @@ def _replay(
     return state, repeats
 
 
-@contextlib.contextmanager
-def _workspace(place: Path | None) -> Any:
-    """Make a directory for one replay, gone at the end unless it was put into its place."""
-    directory = Path(tempfile.mkdtemp(prefix=".replaying-", dir=place))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _run(
-    plan: Plan, directory: Path, progress: Progress | None, environment: Mapping[str, str] | None, repeat: int
-) -> dict[str, Any]:
-    request = {
-        "manifest": {**plan.manifest.document, "restore": to_json(plan.restore)},
-        "trace": str(plan.run.trace_path.absolute()), "step": plan.step, "until": plan.until,
-        "repeat": repeat,
-    }  # fmt: skip
-    write_json(directory / "request.json", plain(request))  # a manifest of somebody else's may hold what JSON cannot, such as NaN
-    environment = recorded_environment(plan.manifest) if environment is None else environment
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*python_of(plan.manifest), "-m", "reprotui.replay.process", str(directory.absolute())],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=dict(environment), start_new_session=True,
-            # Another's manifest must not say where this process stands: git would be asked about that folder.
-            cwd=directory_of(plan.manifest) if made_here(plan.manifest) else None,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                try:
-                    said = json.loads(line)
-                    done, total = int(said["step"]), int(said["of"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # an experiment may print
-                if progress is not None:
-                    progress(done, total)
-            process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-    return _result(plan, directory)
-
-
-def _result(plan: Plan, directory: Path) -> dict[str, Any]:
-    try:
-        result = read_json(directory / "result.json")
-    except BadInputError:
-        lines = (directory / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LOG_LINES:]
-        raise WorkerFailedError(f"the replay of {plan.run.path} failed: {' / '.join(lines) or 'without a word'}") from None
-    if "error" in result:
-        kinds: dict[int, type[ReprotuiError]] = {
-            BadInputError.exit_code: BadInputError,
-            CannotTellError.exit_code: CannotTellError,
-        }
-        raise kinds.get(result["exit_code"], WorkerFailedError)(f"{plan.run.path} cannot be replayed: {result['error']}")
-    return result
-
-
-def _unfaithful(plan: Plan, result: dict[str, Any], repeats: RepeatOutcome | None) -> Unfaithful:
+def unfaithful(plan: Plan, result: dict[str, Any], repeats: RepeatOutcome | None) -> Unfaithful:
+    """Return what a process found that could not repeat what was recorded."""
     found = result["difference"]
     return Unfaithful(
         plan.run, plan.step, found["step"], tuple(found["phases"]),

@@ -52,45 +52,53 @@ class NewestRecord:
 
 
 class Replay:
-    """One replay: the program, where it stands, and what it found."""
+    """One replay: the program, where it stands, and what it found.
 
-    def __init__(self, request: dict[str, Any], directory: Path) -> None:
+    Args:
+        request: what `reprotui.replay.running` writes; a `step` of None keeps no state.
+        directory: gets the files of the state.
+        keep_before: leave the state before the last step in `before`; steps take the buffers of what they begin with.
+    """
+
+    def __init__(self, request: dict[str, Any], directory: Path, keep_before: bool = False) -> None:
         self._request, self._directory = request, directory
-        self._program: Program
+        self._copies = keep_before or request["repeat"] > 1
+        self.before: Start | None = None
+        self.program: Program
         self._manifest = RunManifest.parse(request["manifest"], "the run to be replayed")
-        self._program, config = load_program(self._manifest)
+        self.program, config = load_program(self._manifest)
         self._perturbation = None if config.perturb is None else Perturbation.parse(config.perturb)
         self._recording = NewestRecord()
         recording: Any = self._recording
-        self._engine = Engine(recording, Recording(statistics_every=1 << 62), order=self._program.order)
+        self._engine = Engine(recording, Recording(statistics_every=1 << 62), order=self.program.order)
         self._trace = Trace(Path(request["trace"]))
         self.compared = 0
 
     def run(self) -> dict[str, Any]:
         """Replay up to `until`; return the result."""
         restore, wanted, until = self._manifest.restore, self._request["step"], self._request["until"]
-        at = initial(self._program) if restore is None else restored(self._program, restore)
+        at = initial(self.program) if restore is None else restored(self.program, restore)
         difference = None
         if restore is None:
             at = at._replace(state=perturbed(at.state, 0, self._perturbation))
             self._engine.init(**at.state._asdict())
             difference = self._compare(0)
             if wanted == 0:
-                self._store(in_order(INIT, at.state._asdict(), self._program.order))
+                self._store(in_order(INIT, at.state._asdict(), self.program.order))
         first, repeats = at.position.step, self._request["repeat"]
-        before = at
+        before = None
         while at.position.step < until and difference is None:
-            before = at._replace(state=jax.tree.map(jnp.copy, at.state)) if repeats > 1 else at
-            step = take_step(self._program, at, self._perturbation)
+            before = at._replace(state=jax.tree.map(jnp.copy, at.state)) if self._copies else None
+            step = take_step(self.program, at, self._perturbation)
             at = step.after
             if step.number == wanted:
-                self._store(in_order(STEP, step.trees(), self._program.order))
+                self._store(in_order(STEP, step.trees(), self.program.order))
             if self._trace.row(step.number) is not None:
                 self._engine.step(step.number, **step.trees())
                 difference = self._compare(step.number)
             print(json.dumps({"step": step.number - first, "of": until - first}), flush=True)
-        outcome = None
-        if repeats > 1 and at.position.step > first:
+        outcome, self.before = None, before
+        if repeats > 1 and before is not None:
             outcome = self._repeat(before)
         return {"faithful": difference is None, "difference": difference, "compared": self.compared, "repeats": outcome}
 
@@ -98,8 +106,8 @@ class Replay:
         """Return devices, program and data of this process, to be held against those of the run."""
         return {
             "devices": describe_jax(),
-            "program": {name: self._program.description[name] for name in ("init", "step")},
-            "data_digest": getattr(self._program.experiment, "data_digest", None),
+            "program": {name: self.program.description[name] for name in ("init", "step")},
+            "data_digest": getattr(self.program.experiment, "data_digest", None),
         }
 
     def _compare(self, step: int) -> dict[str, Any] | None:
@@ -123,7 +131,7 @@ class Replay:
         number = before.position.step + 1
         for _ in range(self._request["repeat"]):
             copy = before._replace(state=jax.tree.map(jnp.copy, before.state))
-            self._engine.step(number, **take_step(self._program, copy, self._perturbation).trees())
+            self._engine.step(number, **take_step(self.program, copy, self._perturbation).trees())
             outcomes.append(self._recording.newest())
         row = self._trace.row(number)
         whole = self._trace.one_update and self._trace.leaf_checksums(number) is None

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import queue
 import sqlite3
@@ -34,8 +33,6 @@ FOLD_SECONDS = 2.0
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
 
-MEMORY_SECONDS = 1.0
-"""How often the memory in use is noted: asking takes 20 µs, and what a chart shows of it needs no more."""
 TORN_SAID = 20
 """Leaves with copies that are not equal before no more is said of others."""
 
@@ -81,9 +78,8 @@ class TraceWriter:
         self._count, self._leaf_rows = before.records, before.leaf_rows
         self._calls: str | None = None
         self._not_finite = before.not_finite
-        self.memory: Callable[[], tuple[int | None, int | None]] | None = None
-        """Says how many bytes the process has in use, of the host and of accelerators; asked once in `MEMORY_SECONDS`."""
-        self._measured = -math.inf
+        self.memory: Callable[[], tuple[int | None, int | None] | None] = lambda: None
+        """Asked at each record for the bytes in use, of the host and of accelerators; they stand beside it, not in the chain."""
         self.listeners: list[Callable[[Record], tuple[str, str] | None]] = []
         """Called with each record once it is written, on the writer's thread; one may give the kind and text of an event."""
         self._torn: dict[str, str] = {}
@@ -270,7 +266,8 @@ class TraceWriter:
             execute("INSERT INTO calls VALUES (?, ?)", (record.step, record.calls))
             self._calls = record.calls
         self._write_torn(record)
-        self._write_memory(record.step)
+        if (used := self.memory()) is not None:
+            execute("INSERT INTO memory VALUES (?, ?, ?)", (record.step, *used))
         self._write_copies(record.copies)
         self._chain = chain
         self._last_step = record.step
@@ -288,15 +285,6 @@ class TraceWriter:
             if leaf not in self._torn and len(self._torn) < TORN_SAID:
                 self._torn[leaf] = text
                 self._write_event(TORN, text, record.time_ns)
-
-    def _write_memory(self, step: int) -> None:
-        """Note beside a record, outside of the chain, how much memory is in use."""
-        now = time.monotonic()
-        if self.memory is None or now - self._measured < MEMORY_SECONDS:
-            return
-        self._measured = now
-        with contextlib.suppress(Exception):  # what a framework raises here concerns no record
-            self._connection.execute("INSERT INTO memory VALUES (?, ?, ?)", (step, *self.memory()))
 
     def _write_copies(self, paths: frozenset[str]) -> None:
         if not paths <= self._copies:

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from reprotui.race.monitor import Monitor, RaceStatus
+from reprotui.race.monitor import Monitor
+from reprotui.race.status import RaceStatus
 from reprotui.tui.cores import Cores
 
 QUIET_MS = 20

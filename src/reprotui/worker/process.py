@@ -31,7 +31,7 @@ def run_worker(run: RunDirectory) -> int:
     try:
         manifest = run.update_manifest(process=this_process(), environment=capture_environment())
         writer = TraceWriter(run.trace_path, history_of(manifest.restore))
-        writer.memory = memory.in_use
+        writer.memory = memory.Sampler()
         stop_at_nan.watch(writer, manifest.recording, control.request_stop)
     except (ReprotuiError, OSError) as error:
         text = with_disk(error, run.path)

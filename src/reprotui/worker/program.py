@@ -46,7 +46,7 @@ class Program:
             step = _compile(
                 jax.jit(experiment.train_step, donate_argnums=0),
                 (self.initial, self.batch(1), self.key(1)),
-                _step_paths,
+                step_paths,
             )
         self.step = step.call
         self.order: Order = {**init.order, **step.order}
@@ -103,7 +103,8 @@ def _init_paths(state: State) -> Paths:
     return [("init", path) for name in State._fields for path, _ in jax_form.named_leaves(getattr(state, name), name)]
 
 
-def _step_paths(output: tuple[State, StepOutput]) -> Paths:
+def step_paths(output: tuple[State, StepOutput]) -> Paths:
+    """Return the outputs of a training step in flattening order."""
     phases = {name: phase for phase, name in STEP}
     state, shown = output
     trees = {**state._asdict(), **shown._asdict()}

@@ -33,10 +33,16 @@ class Step(NamedTuple):
         return {"batch": self.batch, "rng": self.key, **self.shown._asdict(), **self.after.state._asdict()}
 
 
+def step_inputs(program: Program, before: Start) -> tuple[Any, Any]:
+    """Return the batch and the key of the step that follows."""
+    position = before.position.next()
+    return program.batch(position.batches), program.key(position.draws, position.key)
+
+
 def take_step(program: Program, before: Start, perturbation: Perturbation | None) -> Step:
     """Dispatch the step that follows; it takes the buffers of the state before it."""
     position = before.position.next()
-    batch, key = program.batch(position.batches), program.key(position.draws, position.key)
+    batch, key = step_inputs(program, before)
     state, shown = program.step(before.state, batch, key)
     return Step(batch, key, shown, Start(position, perturbed(state, position.step, perturbation)))
 

@@ -22,8 +22,8 @@ from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.lesson_code import LessonCode
 
 if TYPE_CHECKING:
-    from reprotui.race.monitor import RaceStatus
     from reprotui.race.start import Started
+    from reprotui.race.status import RaceStatus
 
 TEXT, CODE = "text", "code"
 

@@ -15,7 +15,8 @@ from textual.widget import Widget
 
 from reprotui.compare.timeline import PairLine, Timeline
 from reprotui.race.lockstep import Leader
-from reprotui.race.monitor import Monitor, RaceStatus
+from reprotui.race.monitor import Monitor
+from reprotui.race.status import RaceStatus
 from reprotui.run_directory import RunDirectory
 from reprotui.settings import remember, remembered
 from reprotui.tui.actions import BY_ID, PANES

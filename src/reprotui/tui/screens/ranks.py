@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from reprotui.compare.rank_status import HEADINGS, RankStatus
-from reprotui.race.monitor import RunStatus
+from reprotui.race.status import RunStatus
 from reprotui.tui.symbols import Symbols, plain
 
 

@@ -1,6 +1,6 @@
 """Why an action of the Race screen cannot be taken with what the runs have come to."""
 
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 
 
 def why_not_of(status: RaceStatus, action: str) -> str | None:

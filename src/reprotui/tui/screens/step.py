@@ -15,6 +15,7 @@ from reprotui.run_directory import RunDirectory
 from reprotui.tui.leaf_tree import CAUSAL, LeafTree
 from reprotui.tui.leaves import Leaf, StepLeaves, read_step
 from reprotui.tui.replaying import PairReplay
+from reprotui.tui.screens import explain
 from reprotui.tui.screens.base import ActionScreen, bindings
 from reprotui.tui.widgets.filter_box import FilterBox
 from reprotui.tui.widgets.leaf_pane import LeafPane
@@ -130,8 +131,7 @@ class StepScreen(ActionScreen):
         assert self._leaves is not None
         notes = [f"sorted by {ORDERS[self._order]}"] if self._order != CAUSAL else []
         notes += ["only differing leaves"] if self._only_different else []
-        notes += [f"filter: {self._pattern}"] if self._pattern else []
-        notes += [self._replay.said] if self._replay.said else []
+        notes += [text for text in (self._pattern and f"filter: {self._pattern}", self._replay.said) if text]
         self.query_one(StepBand).show(self._leaves, self._race.line.first if self._race.line else None, notes)
 
     def _show_detail(self) -> None:
@@ -151,12 +151,17 @@ class StepScreen(ActionScreen):
             return "a report compares runs: open two, or a race"
         if name == "exact" and len(self._pair) < 2:
             return "one run alone: its state comes by `reprotui replay RUN --step N`"
+        if name == "explain":
+            return explain.why_not(self._pair, self._step)
         if name == "sort" and len(self.query_one(LeafTable).orders) < 2:
             return "nothing to sort by: x replays the step, and counts elements that differ"
         return None
 
     def do_exact(self) -> None:
         self._replay.begin(self._step)
+
+    def do_explain(self) -> None:
+        explain.open_explanation(self, self._pair, self._step)
 
     @on(PairReplay.News)
     def _replayed(self, event: PairReplay.News) -> None:
@@ -174,8 +179,7 @@ class StepScreen(ActionScreen):
         self._read()
 
     def do_first_difference(self) -> None:
-        line = self._race.line
-        if line is not None and line.first is not None:
+        if (line := self._race.line) is not None and line.first is not None:
             self.go_to_step(line.first)
 
     def do_next_difference(self) -> None:

@@ -6,7 +6,7 @@ from textual.reactive import reactive, var
 from textual.widget import Widget
 
 from reprotui.numbers import duration, rate, short, whole
-from reprotui.race.monitor import RaceStatus, RunStatus
+from reprotui.race.status import RaceStatus, RunStatus
 from reprotui.tui.symbols import Symbols, plain
 
 BAR, NARROW_BAR = 16, 8

@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.reactive import var
 
 from reprotui.race.lockstep import Leader
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.run_directory import RunDirectory
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.card import RunCard

@@ -7,8 +7,9 @@ from textual.containers import Vertical
 from textual.reactive import var
 
 from reprotui.compare.timeline import Timeline
-from reprotui.race.monitor import Monitor, RaceStatus
+from reprotui.race.monitor import Monitor
 from reprotui.race.start import Processes
+from reprotui.race.status import RaceStatus
 from reprotui.run_directory import RunDirectory
 from reprotui.tui.live import Watch
 from reprotui.tui.newest import Newest

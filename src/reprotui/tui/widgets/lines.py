@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.reactive import reactive, var
 
 from reprotui.foreign import visible
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.tui.symbols import Symbols, plain
 from reprotui.tui.widgets.rows import Cell, Rows
 

@@ -6,7 +6,7 @@ from textual.containers import Horizontal
 from textual.reactive import var
 from textual.widgets import Input
 
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.widgets.filter_box import FilterBox
 from reprotui.tui.widgets.lines import Lines, event_lines, log_lines

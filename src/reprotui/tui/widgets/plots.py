@@ -16,7 +16,7 @@ from reprotui.compare.metrics import LOSS, NORMS, MetricReader
 from reprotui.compare.series import Series
 from reprotui.compare.timeline import Timeline
 from reprotui.numbers import whole
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.report.data import Numbers, chart_svg, csv_lines, free_name, metric_names, write_parts
 from reprotui.run_directory import RunDirectory
 from reprotui.settings import remember

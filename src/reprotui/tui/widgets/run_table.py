@@ -4,7 +4,7 @@ from textual.reactive import var
 
 from reprotui.compare import Verdict
 from reprotui.numbers import rate, short
-from reprotui.race.monitor import RaceStatus, RunStatus
+from reprotui.race.status import RaceStatus, RunStatus
 from reprotui.tui.symbols import Symbols
 from reprotui.tui.text import fit
 from reprotui.tui.widgets.card import last_words

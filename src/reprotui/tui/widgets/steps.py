@@ -11,7 +11,7 @@ from textual.strip import Strip
 from reprotui.compare.steps import index_of
 from reprotui.compare.timeline import PairLine, Timeline, phases_of
 from reprotui.numbers import short
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.trace import PHASES, StepRow
 from reprotui.trace.phases import MARKS, differing_phases
 from reprotui.tui.records import PairRecords

@@ -6,7 +6,7 @@ from textual.widget import Widget
 
 from reprotui.compare.curves import View
 from reprotui.numbers import short
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.tui.symbols import Symbols, plain
 from reprotui.tui.widgets.chart import LossChart
 

@@ -5,7 +5,7 @@ from textual.reactive import var
 from textual.widgets import Static
 
 from reprotui.compare import Verdict
-from reprotui.race.monitor import RaceStatus
+from reprotui.race.status import RaceStatus
 from reprotui.tui.symbols import Symbols, plain
 
 

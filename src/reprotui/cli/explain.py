@@ -1,0 +1,101 @@
+"""`reprotui explain`: the first kernel of a step that differs between two runs, and the line of source that it came from."""
+
+import argparse
+import time
+from typing import Any
+
+from reprotui.cli import common
+from reprotui.cli.replay import one_run
+from reprotui.errors import BadInputError
+
+LINE_SECONDS = 2.0
+"""How often is said how far it is."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = common.command(
+        subparsers,
+        "explain",
+        "name the first kernel that differs in a step of two runs, and its line of source",
+        """reprotui explain runs/x/a runs/x/b              (their first different step)
+        reprotui explain runs/x/a runs/x/b --step 12 --json
+        reprotui explain runs/x/a --step 12 --repeat 20   (is a kernel not deterministic with itself?)""",
+        description="Take the step again in both runs, from the state before it, each in a process of its own and its recorded "
+        "environment, and read what every kernel of the compiled program gives. What the step gives must be what was recorded, "
+        "and must not change by the reading: else nothing is said. For experiments that reprotui trains with jax on one CPU.",
+    )
+    parser.add_argument("run", nargs="+", metavar="RUN", help="run directory, or name in the runs directory; one or two")
+    parser.add_argument("--step", type=common.step, metavar="S", help="the step (default: the first that differs)")
+    parser.add_argument("--repeat", type=common.positive, metavar="N", help="of one run: take the step N times")
+    common.add_trust(parser)
+    common.add_runs_directory(parser)
+    common.add_json(parser)
+    parser.set_defaults(call=call)
+
+
+def call(parsed: argparse.Namespace) -> int:
+    """Explain, and print what was found; 0: no kernel differs, 1: one does, 3: it cannot be told."""
+    from reprotui.explain import NotExplained, explain_repeats, explain_step
+
+    if len(parsed.run) > 2:
+        raise BadInputError("explain takes two runs, or one with --repeat")
+    runs = [one_run(name, parsed) for name in parsed.run]
+    say = _Told()
+    if len(runs) == 1:
+        if parsed.repeat is None or parsed.repeat < 2:
+            raise BadInputError("one run alone has nothing to differ from: name a second one, or --repeat with 2 or more")
+        if parsed.step is None:
+            raise BadInputError("--repeat takes a step again and again: name it with --step")
+        found = explain_repeats(runs[0].path.name, runs[0], parsed.step, parsed.repeat, say, trusted=parsed.trust)
+    elif parsed.repeat is not None:
+        raise BadInputError("--repeat is for one run; two runs are compared kernel by kernel")
+    else:
+        found = explain_step(_labelled(runs), parsed.step, say, trusted=parsed.trust)
+    if isinstance(found, NotExplained):
+        return _not_explained(found, parsed.json)
+    if parsed.json:
+        common.print_json({"exit_code": found.exit_code, "runs": [str(run.path) for run in runs], **found.to_json()})
+    else:
+        _show(found)
+    return found.exit_code
+
+
+class _Told:
+    """Say on stderr what is being done, a line now and then."""
+
+    def __init__(self) -> None:
+        self._said = 0.0
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            common.say(f"  {text}", stderr=True)
+
+
+def _labelled(runs: list[Any]) -> list[tuple[str, Any]]:
+    from reprotui.compare.runs import labels_of
+
+    return list(zip(labels_of([run.path for run in runs]), runs, strict=True))
+
+
+def _not_explained(found: Any, as_json: bool) -> int:
+    from reprotui.cli.show_replay import show_state, to_json
+
+    if as_json:
+        common.print_json({"exit_code": found.exit_code, "headline": found.headline, "replay": to_json(found.found, None)})
+    else:
+        show_state(found.found, None)
+    return found.exit_code
+
+
+def _show(found: Any) -> None:
+    from reprotui.cli.show_checkpoint import BAD, GOOD
+    from reprotui.explain import Explanation
+    from reprotui.explain.lines import of_explanation, of_repeats
+
+    console = common.console()
+    head, lines = of_explanation(found) if isinstance(found, Explanation) else of_repeats(found)
+    console.print(common.styled((head, {0: GOOD, 1: BAD}.get(found.exit_code, "bold"))))
+    for name, text in lines:
+        console.print(f"  {name:<12} {text}")
