@@ -27,7 +27,8 @@ class Options:
     `step_function` and `loss` name what is otherwise found by itself; `record` false leaves every step alone and only
     digests what is there at the end; `final` is the file for that digest, with the times of the steps. `inside` makes each
     iteration of a loop inside a jitted call a step of its own. Once as many steps as
-    `interrupt_at` says are recorded, the process gets the signal `interrupt_by`, as from outside.
+    `interrupt_at` says are recorded, the process gets the signal `interrupt_by`, as from outside. `interventions` are changed
+    before the script's first line: names of `reprotui.observe.interventions`.
     """
 
     step_function: str | None = None
@@ -37,6 +38,7 @@ class Options:
     inside: bool = False
     interrupt_at: int | None = None
     interrupt_by: str = "TERM"
+    interventions: tuple[str, ...] = ()
 
     @property
     def interruption(self) -> Interruption | None:
