@@ -14,6 +14,7 @@ from reprotui.cli import (
     compare,
     config,
     control,
+    diagnose,
     env,
     export,
     gate,
@@ -34,7 +35,7 @@ from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedEr
 
 COMMANDS = (
     race, open, run, compare, replay, report, export, runs,
-    control, checkpoint, resume_check, certify, env, seed_check, check, new, gate,
+    control, checkpoint, resume_check, diagnose, certify, env, seed_check, check, new, gate,
     learn, serve, config,
 )  # fmt: skip
 

@@ -118,7 +118,9 @@ class Diagnosis:
             case "unclear":
                 reason = next((pair.reason for pair in search.of(()) if pair.reason), "")
                 return f"CANNOT TELL: {reason or 'the records of the runs do not tell whether they are equal'}"
-        known = f"the runs differ{_where(search)} ({_of(search.differing, search.told)})" if search.differing else "no difference yet"
+        known = (
+            f"the runs differ{_where(search)} ({_of(search.differing, search.told)})" if search.differing else "no difference yet"
+        )
         return f"{'UNFINISHED' if self.ended or not self.alive else 'SEARCHING'}: {known}"
 
     def lines(self) -> list[str]:
@@ -126,11 +128,11 @@ class Diagnosis:
         search, names, found = self.search, self.decision.changes, []
         if self.ended and not self.over:
             left = [change.text for change in self.changes if not search.of((change.name,))]
-            found.append(f"{self.ended}{f'; not tried: {', '.join(left)}' if left else ''}")
+            found.append("; ".join([self.ended, *([f"not tried: {', '.join(left)}"] if left else [])]))
         if self.word == "proved":
             found += [where for change in self.changes if change.name in names for where in change.where]
             luck = by_luck(search.told, search.differing, search.count(names, Outcome.EQUAL))
-            found.append(f"by luck this would come out in {luck:.2g} of such searches (at most {LUCK:g} is asked)")
+            found.append(f"luck alone would do this once in {round(1 / luck)} times; {round(1 / LUCK)} is asked for")
             if search.flaky:
                 found.append(f"the difference is rare: it takes {search.needed} equal pairs to say so")
             if len(names) > 1:
@@ -151,8 +153,13 @@ class Diagnosis:
 
     def rows(self) -> list[Row]:
         """Return the table: the command as it is, every change alone, and sets of them that were tried."""
-        sets = dict.fromkeys([(), *((change.name,) for change in self.changes), *(pair.changes for pair in self.pairs)])
-        return [self._row(names) for names in sets]
+        return [self._row(names) for names in self.sets()]
+
+    def sets(self) -> list[tuple[str, ...]]:
+        """Return the changes of each line of the table."""
+        alone = [(), *((change.name,) for change in self.changes)]
+        ran = [pair.changes for pair in self.pairs] + ([] if self.running is None else [self.running])
+        return list(dict.fromkeys([*alone, *ran]))
 
     def _row(self, names: tuple[str, ...]) -> Row:
         search = self.search
@@ -237,4 +244,6 @@ def _where(search: Search) -> str:
     first, last = pairs[0], pairs[-1]
     if first.step is None or first.place == last.place:
         return f" at {_place(first)}"
-    return f" at step {first.step}" if first.step == last.step else f" from step {first.step} on, or from step {last.step or 'none'}"
+    return (
+        f" at step {first.step}" if first.step == last.step else f" from step {first.step} on, or from step {last.step or 'none'}"
+    )

@@ -17,7 +17,7 @@ from reprotui.trace.phases import PHASE_INDEX
 LUCK = 0.05
 """A statement stands where luck alone explains it at most this often."""
 RARE_PAIRS = 10
-"""Pairs without any change where not all of the first ones differ: what a quarter of all pairs shows is missed once in 20 times."""
+"""Pairs without any change where not all of the first ones differ: what a quarter of all shows is missed once in 20 times."""
 UNCLEAR_PAIRS = 2
 """Pairs of one kind that say nothing before it is left out."""
 

@@ -61,12 +61,13 @@ def _entropy() -> None:
     def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
         real(self, int.from_bytes(drawn(16)) if a is None else a, version)
 
-    real = random.Random.seed
+    real, urandom = random.Random.seed, os.urandom
     vars(os)["urandom"] = vars(random)["_urandom"] = drawn
     setattr(random.Random, "seed", seed)  # noqa: B010 - a class of Python, whose method is replaced
     vars(random)["seed"] = vars(random)["_inst"].seed
 
     def of_numpy(module: Any) -> None:
+        module.seed(int.from_bytes(urandom(4)))  # the global generator, which nobody made without a seed: another change
         module.bit_generator.randbits = lambda bits: int.from_bytes(drawn((bits + 7) // 8)) >> -bits % 8
 
     def of_torch(module: Any) -> None:

@@ -5,7 +5,7 @@ What a change does inside a script's process is done by `reprotui.observe.interv
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reprotui.chance import TORCH, Chance
@@ -64,7 +64,7 @@ def _unseeded(*sources: str) -> Callable[[Chance], bool]:
     return lambda item: item.unseeded and item.kind == "draw" and item.source.startswith(sources)
 
 
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"), "1")
 FOR_SCRIPTS = (
     Intervention("hash-seed", "PYTHONHASHSEED=0", {"PYTHONHASHSEED": "0"}, concerns=lambda item: item.kind == "hash"),
     Intervention("python", "Python's generator seeded", inside=("python",), concerns=_unseeded("random.")),
@@ -124,12 +124,10 @@ def interventions_for(first: First) -> list[Intervention]:
     gpu = "cuda" in backend or "gpu" in backend or "rocm" in backend
     if a.kind is Kind.EXPERIMENT:
         found = [_as_in_a(item.name, item.a) for item in config_differences(a, b) if item.name in a.config]
-        found += [
-            item for item in FOR_EXPERIMENTS
-            if (gpu or not item.gpu) and any(run.config.get(name) != value for run in (a, b) for name, value in item.fields.items())
-        ]  # fmt: skip
+        free = [item for item in FOR_EXPERIMENTS if gpu or not item.gpu]
+        found += [item for item in free if any({**run.config, **item.fields} != run.config for run in (a, b))]
     else:
-        frameworks = [name for name in ("jax", "torch") if _uses(name, a, backend)]
+        frameworks = [name for name in ("jax", "torch") if _uses(name, first, backend)]
         given = {**os.environ, **{name: str(value) for name, value in (a.launch.variables if a.launch else {}).items()}}
         found = [
             item for item in FOR_SCRIPTS
@@ -156,18 +154,18 @@ def changed_script(command: Command, options: Options, changes: Sequence[Interve
     for item in changes:
         variables |= item.variables_for({**os.environ, **variables})
     inside = tuple(name for item in changes for name in item.inside)
-    return Command(command.words, variables), Options(**{**vars(options), "interventions": inside})
+    return Command(command.words, variables), replace(options, interventions=inside)
 
 
 def _as_in_a(name: str, value: Any) -> Intervention:
     return Intervention(name, f"{assignment(name, value)} as in A", fields={name: value})
 
 
-def _uses(name: str, a: RunManifest, backend: str) -> bool:
-    """Say whether a run may use a framework: by what it computed with, or because its ledger or source of data names it."""
-    if backend == "numpy":
-        return False
-    return backend.startswith("torch") == (name == "torch")
+def _uses(name: str, first: First, backend: str) -> bool:
+    """Say whether a run may use a framework: by what it computed with, or because a draw from its generator was noted."""
+    if any(noted.source.startswith(name) for ledger in first.chance for noted in ledger):
+        return True
+    return not backend or (backend != "numpy" and backend.startswith("torch") == (name == "torch"))
 
 
 def _places(item: Intervention, first: First) -> list[Entry]:

@@ -123,9 +123,7 @@ def experiment_manifest(
         "config_phases": config.phases, "checkpointing": request.checkpointing or Checkpointing(),
     }  # fmt: skip
     given = {key: value for key, value in entries.items() if value is not None}
-    return marked(
-        RunManifest.new(Kind.EXPERIMENT, name, request.command, request.recording or Recording(), **{**told, **given})
-    )
+    return marked(RunManifest.new(Kind.EXPERIMENT, name, request.command, request.recording or Recording(), **{**told, **given}))
 
 
 def marked(manifest: RunManifest) -> RunManifest:
