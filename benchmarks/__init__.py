@@ -20,6 +20,7 @@ BENCHMARKS = {
     "verifying": "how fast a large checkpoint is verified, against SHA-256 alone",
     "save_kills": "workers killed while they save and prune: is anything VALID that is not, does it go on equal",
     "sharded": "trainings on two devices and in two processes, raced and certified: does any hang, is every bit the same",
+    "diagnose": "scripts with planted causes diagnosed: is what is proved what was planted",
     "replays": "random steps of the built-in experiments replayed: are all equal to the record",
 }
 WITH_JAX = ("recording", "checksum", "flips", "saving", "verifying")

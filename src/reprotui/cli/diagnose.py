@@ -51,9 +51,9 @@ def call(parsed: argparse.Namespace) -> int:
     """Search, and print what was found; the races stay."""
     from reprotui.race.diagnose import Asked, diagnose
 
-    race = _race(parsed)
+    race, begun = _race(parsed)
     common.say(f"diagnosing {common.short(race)}", stderr=True)
-    asked = Asked(parsed.pairs, parsed.budget, parsed.whole, parsed.trust)
+    asked = Asked(parsed.pairs, parsed.budget, parsed.whole, parsed.trust, begun)
     with _Table() as table:
         found = diagnose(race, asked, table.show)
     if parsed.json:
@@ -63,8 +63,8 @@ def call(parsed: argparse.Namespace) -> int:
     return found.exit_code
 
 
-def _race(parsed: argparse.Namespace) -> Path:
-    """Return the race that is diagnosed, run to its first difference where it is not there yet."""
+def _race(parsed: argparse.Namespace) -> tuple[Path, bool]:
+    """Return the race that is diagnosed, run to its first difference where it is not there yet, and whether that was so."""
     from reprotui.observation import Options
     from reprotui.race.diagnose import first_pair, race_pair
     from reprotui.race.prepare import Request
@@ -85,10 +85,10 @@ def _race(parsed: argparse.Namespace) -> Path:
         if (race := _named(before, runs)) is not None:
             if parsed.name or parsed.a is not None or parsed.b is not None:
                 raise BadInputError(f"{before[0]} is there already: --name, --a and --b are for a race that is to be started")
-            return race
+            return race, False
         path, directories = _experiment(parsed, before, runs)
     race_pair(path, directories)
-    return path
+    return path, True
 
 
 def _named(before: list[str], runs: Path) -> Path | None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reprotui.compare.search import LUCK, Answer, Decision, Outcome, Pair, Search, State, by_luck, would_be_seen
+from reprotui.compare.search import Answer, Decision, Outcome, Pair, Search, State, would_be_seen
 from reprotui.document import UnfitError, entries
 from reprotui.errors import CANNOT_TELL, DIFFERS, INTERRUPTED, SAME, BadInputError
 from reprotui.manifest import Process
@@ -131,21 +131,20 @@ class Diagnosis:
             found.append("; ".join([self.ended, *([f"not tried: {', '.join(left)}"] if left else [])]))
         if self.word == "proved":
             found += [where for change in self.changes if change.name in names for where in change.where]
-            luck = by_luck(search.told, search.differing, search.count(names, Outcome.EQUAL))
-            found.append(f"luck alone would do this once in {round(1 / luck)} times; {round(1 / LUCK)} is asked for")
+            sets = f"{search.tried} {'set' if search.tried == 1 else 'sets'} of changes tried"
+            found.append(f"{sets}: luck alone would come to this once in {int(1 / search.luck(names))} times or less")
             if search.flaky:
-                found.append(f"the difference is rare: it takes {search.needed} equal pairs to say so")
+                found.append("the difference is not there each time: that takes more pairs")
             if len(names) > 1:
                 found.append("with each of them alone the runs still differ")
         elif self.word == "identical":
             share = would_be_seen(search.told)
             found.append(f"a difference that shows in {share:.0%} of pairs or more would have been seen (95 %)")
         elif self.word == "not found":
-            if search.flaky:
-                found.append(f"a change would have to leave {search.needed} pairs equal to be proved")
             found.append("that observing changes nothing is proved by: reprotui certify -- COMMAND")
         elif search.differing and (likely := self._candidate()):
-            found.append(f"so far identical with {self.text_of(likely)}: {search.needed} equal pairs prove it")
+            equal = search.count(likely, Outcome.EQUAL)
+            found.append(f"identical so far with {self.text_of(likely)} ({_of(equal, equal)}): more pairs must show it")
         for change in self.changes:
             if (pair := search.moved(change.name)) is not None and self.word != "identical":
                 found.append(f"with {change.text} the first difference moves to {_place(pair)}")
@@ -214,9 +213,9 @@ def read_diagnosis(race: Path) -> Diagnosis | None:
     try:
         found = entries(Diagnosis, read_json(path), "")
     except UnfitError as error:
-        raise BadInputError(f"{path} is damaged: {error}") from None
+        raise BadInputError(f"{path} is damaged: {error}; delete it to search anew") from None
     if found.least < 1:
-        raise BadInputError(f"{path} is damaged: 'least' is {found.least}, expected 1 or more")
+        raise BadInputError(f"{path} is damaged: 'least' is {found.least}, expected 1 or more; delete it to search anew")
     return found
 
 

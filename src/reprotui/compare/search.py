@@ -3,7 +3,7 @@
 A change counts as the cause only once so many pairs with it are equal that luck is out of the question. Of `n` pairs without it,
 `k` differ; if it changed nothing, each pair would differ as likely with it as without, and that all `k` fell on the `n` pairs
 without it, none on the `m` pairs with it, has the probability C(n, k) / C(n + m, k) (Fisher's exact test). 3 of 3 against 0 of 3
-give 1 in 20.
+give 1 in 20. Who tries many changes is lucky more often, so each that was tried before makes the next proof as much harder.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from reprotui.trace.phases import PHASE_INDEX
 
 LUCK = 0.05
 """A statement stands where luck alone explains it at most this often."""
+RARE_LUCK = 0.01
+"""The same of a difference that is not there each time: its pairs are looked at again and again until they say enough."""
 RARE_PAIRS = 10
 """Pairs without any change where not all of the first ones differ: what a quarter of all shows is missed once in 20 times."""
 UNCLEAR_PAIRS = 2
@@ -93,14 +95,6 @@ def by_luck(pairs: int, differing: int, clean: int) -> float:
     return comb(pairs, differing) / comb(pairs + clean, differing)
 
 
-def clean_pairs(pairs: int, differing: int, least: int = 1) -> int:
-    """Return how many equal pairs with a change prove it, where of so many without it so many differ (at least one)."""
-    clean = least
-    while by_luck(pairs, differing, clean) > LUCK:
-        clean += 1
-    return clean
-
-
 def would_be_seen(pairs: int) -> float:
     """Return the share of differing pairs that so many equal pairs exclude: a larger one leaves them all equal 1 in 20 times."""
     return 1 - LUCK ** (1 / pairs)
@@ -144,9 +138,30 @@ class Search:
         return 0 < self.differing < self.told
 
     @property
-    def needed(self) -> int:
-        """Return how many equal pairs prove a change."""
-        return clean_pairs(self.told, self.differing, self.least)
+    def tried(self) -> int:
+        """Return how many sets of changes were tried: each could have looked like the cause by luck."""
+        return len({pair.changes for pair in self.pairs if pair.changes})
+
+    @property
+    def limit(self) -> float:
+        """Return how likely luck may be behind a proof."""
+        return RARE_LUCK if self.flaky else LUCK
+
+    def luck(self, changes: Sequence[str]) -> float:
+        """Return how likely luck alone makes so many pairs equal with one of the sets tried; the more of these, the likelier.
+
+        The first set is held to the test's own number, the next ones to a third, a sixth … of it.
+        """
+        if not self.differing:
+            return 1.0
+        return min(
+            1.0, self.tried * (self.tried + 1) / 2 * by_luck(self.told, self.differing, self.count(changes, Outcome.EQUAL))
+        )
+
+    def proved(self, changes: Sequence[str]) -> bool:
+        """Say whether runs with these changes are equal so often that luck is out of the question."""
+        clean = self.count(changes, Outcome.EQUAL)
+        return not self.count(changes, Outcome.DIFFERS) and clean >= self.least and self.luck(changes) <= self.limit
 
     def state(self, changes: Sequence[str]) -> State:
         """Return what is known of a set of changes. One equal pair is enough to go on, where every pair without it differs."""
@@ -154,7 +169,8 @@ class Search:
             return State.DIFFERS
         if self.count(changes, Outcome.FAILED) or self.count(changes, Outcome.UNCLEAR) >= UNCLEAR_PAIRS:
             return State.UNUSABLE
-        return State.EQUAL if self.count(changes, Outcome.EQUAL) >= (self.needed if self.flaky else 1) else State.OPEN
+        equal = self.proved(changes) if self.flaky else self.count(changes, Outcome.EQUAL) > 0
+        return State.EQUAL if equal else State.OPEN
 
     def moved(self, name: str) -> Pair | None:
         """Return the pair that differs later than any pair without a change did, where this change alone does that."""
@@ -175,7 +191,7 @@ class Search:
             return Decision(Answer.NOT_FOUND)
         match self.state(usable):
             case State.OPEN:
-                return Decision(Answer.RUN, usable)
+                return self._one_more(usable)
             case State.EQUAL:
                 return self._fewer(usable)
             case _:
@@ -193,9 +209,14 @@ class Search:
     def _tried(self, changes: tuple[str, ...]) -> Decision | None:
         """Return what is to be done about a set; None where it is no proof."""
         state = self.state(changes)
-        if state is State.EQUAL and self.count(changes, Outcome.EQUAL) >= self.needed:
+        if state is State.EQUAL and self.proved(changes):
             return Decision(Answer.PROVED, changes)
-        return Decision(Answer.RUN, changes) if state in (State.OPEN, State.EQUAL) else None
+        return self._one_more(changes) if state in (State.OPEN, State.EQUAL) else None
+
+    def _one_more(self, changes: tuple[str, ...]) -> Decision:
+        """Return the pair that tells most of a set: one with it, or one without where there are fewer of these."""
+        with_it = self.count(changes, Outcome.EQUAL)
+        return Decision(Answer.RUN, () if with_it >= max(self.least, self.told) else changes)
 
     def _fewer(self, whole: tuple[str, ...]) -> Decision:
         """Go on where all changes together make the runs equal: add one to another until they do, then take away again."""
@@ -204,7 +225,7 @@ class Search:
         for size in range(2, len(whole)):
             tried = self._in_order(by_reach[:size])
             if (state := self.state(tried)) is State.OPEN:
-                return Decision(Answer.RUN, tried)
+                return self._one_more(tried)
             if state is State.EQUAL:
                 chosen = tried
                 break
@@ -212,7 +233,7 @@ class Search:
         while left and len(chosen) > 2:  # a single one was tried before
             fewer = tuple(name for name in chosen if name != left[0])
             if (state := self.state(fewer)) is State.OPEN:
-                return Decision(Answer.RUN, fewer)
+                return self._one_more(fewer)
             if state is State.EQUAL:
                 chosen = fewer
             left.pop(0)

@@ -45,12 +45,15 @@ class Asked:
         seconds: after how many seconds it ends with what is known.
         whole: pairs that are equal go on to their end.
         trusted: what was not recorded here may be run, see `reprotui.trust`.
+        begun: the race was started for this search. Otherwise its runs are why somebody asks: they lead the search, and count for
+            nothing, because a race whose runs differ was chosen.
     """
 
     least: int | None = None
     seconds: float | None = None
     whole: bool = False
     trusted: bool = False
+    begun: bool = False
 
 
 Tell = Callable[[Diagnosis], None]
@@ -81,7 +84,7 @@ def diagnose(
     """
     asked = asked or Asked()
     subject = _Subject(race, asked.trusted)
-    found = read_diagnosis(race) or subject.begin(asked.least or Diagnosis.least)
+    found = read_diagnosis(race) or subject.begin(asked.least or Diagnosis.least, asked.begun)
     found = replace(found, least=asked.least or found.least, process=this_process(), ended="")
     until = None if asked.seconds is None else time.monotonic() + asked.seconds
     try:
@@ -174,8 +177,8 @@ class _Subject:
                     f"the runs of {race} are different commands: a diagnosis is of one command that is not repeatable"
                 )
 
-    def begin(self, least: int) -> Diagnosis:
-        """Return the search before its first own pair.
+    def begin(self, least: int, counts: bool) -> Diagnosis:
+        """Return the search before its first own pair; `counts`: the race is its first one.
 
         Raises:
             WorkerFailedError, CannotTellError: the race is no pair that says something.
@@ -185,7 +188,9 @@ class _Subject:
             raise WorkerFailedError(f"a run failed, there is nothing to compare: {pair.reason} (in {self.race})")
         if pair.outcome is Outcome.UNCLEAR:
             raise CannotTellError(f"there is nothing to begin with: {pair.reason} (in {self.race})")
-        return Diagnosis(tuple(as_change(item, self.first) for item in interventions_for(self.first)), (pair,), least)
+        return Diagnosis(
+            tuple(as_change(item, self.first) for item in interventions_for(self.first)), (pair,) if counts else (), least
+        )
 
     def run(self, found: Diagnosis, changes: tuple[str, ...], whole: bool, stop: Callable[[], bool]) -> Pair:
         """Race a pair with changes."""

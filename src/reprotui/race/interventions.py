@@ -34,6 +34,7 @@ class Intervention:
         gpu: it concerns GPUs alone.
         computes: it concerns how is computed, not what enters.
         concerns: which places of the ledger of chance it fixes.
+        ledger: where it is to blame, a ledger that is kept names it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Intervention:
     gpu: bool = False
     computes: bool = False
     concerns: Callable[[Chance], bool] = lambda item: False
+    ledger: bool = False
 
     def variables_for(self, given: Mapping[str, str]) -> dict[str, str]:
         """Return its variables for a process that is given others."""
@@ -67,12 +69,12 @@ def _unseeded(*sources: str) -> Callable[[Chance], bool]:
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"), "1")
 FOR_SCRIPTS = (
     Intervention("hash-seed", "PYTHONHASHSEED=0", {"PYTHONHASHSEED": "0"}, concerns=lambda item: item.kind == "hash"),
-    Intervention("python", "Python's generator seeded", inside=("python",), concerns=_unseeded("random.")),
-    Intervention("numpy", "NumPy's generator seeded", inside=("numpy",), concerns=_unseeded("numpy.")),
-    Intervention("torch", "torch's generator seeded", inside=("torch",), of=("torch",), concerns=_unseeded(TORCH)),
+    Intervention("python", "Python's generator seeded", inside=("python",), concerns=_unseeded("random."), ledger=True),
+    Intervention("numpy", "NumPy's generator seeded", inside=("numpy",), concerns=_unseeded("numpy."), ledger=True),
+    Intervention("torch", "torch's generator seeded", inside=("torch",), of=("torch",), concerns=_unseeded(TORCH), ledger=True),
     Intervention(
         "entropy", "generators without a seed seeded", inside=("entropy",),
-        concerns=lambda item: item.unseeded and item.kind in ("seed", "entropy"),
+        concerns=lambda item: item.unseeded and item.kind in ("seed", "entropy"), ledger=True,
     ),
     Intervention("clock", "the same clock", inside=("clock",)),
     Intervention("no-workers", "loader without workers", inside=("no-workers",), of=("torch",)),
@@ -134,7 +136,9 @@ def interventions_for(first: First) -> list[Intervention]:
             if (gpu or not item.gpu) and (not item.of or set(item.of) & set(frameworks)) and item.changes(given)
         ]  # fmt: skip
     late = first.verdict.phase in COMPUTED and first.verdict.phase != "init"
-    return sorted(found, key=lambda item: (not _places(item, first), item.computes != late, found.index(item)))
+    noted = backend != "numpy" and a.kind is Kind.SCRIPT  # a Recorder's script keeps no ledger
+    keys = [(not _places(item, first), item.computes != late, noted and item.ledger) for item in found]
+    return [item for _, item in sorted(zip(keys, found, strict=True), key=lambda pair: pair[0])]
 
 
 def as_change(item: Intervention, first: First) -> Change:
