@@ -204,7 +204,7 @@ def test_the_dashboard_says_torn_and_lists_the_ranks(home: Cli, ddp: dict[str, A
     async def look() -> None:
         async with dashboard(home.runs / "ddp" / "c", home.runs / "ddp" / "a") as driven:
             await driven.until("the verdict", lambda: "TORN at step 4" in driven.text())
-            await driven.press("R")
+            await driven.press("H")
             await driven.until("the ranks", lambda: "esc closes" in driven.text())
             rows = [line for line in driven.text().splitlines() if "finished" in line and socket.gethostname() in line]
             assert ["TORN" in line for line in rows] == [True, True, False, False], driven.text()

@@ -76,6 +76,22 @@ def duration(seconds: float) -> str:
     return f"{rounded // 60} min" if rounded < 3600 else f"{rounded // 3600} h {rounded % 3600 // 60:02} min"
 
 
+def seconds_of(text: str) -> float:
+    """Read a time as a person types it: `90`, `90s`, `10m`, `1.5h`.
+
+    Raises:
+        ValueError: it is none, or not above zero.
+
+    >>> seconds_of("10m"), seconds_of("90"), seconds_of("1.5h")
+    (600.0, 90.0, 5400.0)
+    """
+    size = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    seconds = float(text if size is None else text[:-1]) * (size or 1.0)
+    if not (0 < seconds < math.inf):
+        raise ValueError(f"{text!r} is no time above zero")
+    return seconds
+
+
 def tidy(text: str) -> str:
     """Return a number that Python wrote without the zeros of its exponent: `1e-07` is `1e-7`, `1e+10` is `1e10`."""
     mantissa, mark, exponent = text.partition("e")

@@ -29,8 +29,8 @@ class Options:
     `step_function` and `loss` name what is otherwise found by itself; `record` false leaves every step alone and only
     digests what is there at the end; `final` is the file for that digest, with the times of the steps. `inside` makes each
     iteration of a loop inside a jitted call a step of its own. Of as many steps as `check` says one is recomputed, None for
-    none of them. Once as many steps as
-    `interrupt_at` says are recorded, the process gets the signal `interrupt_by`, as from outside.
+    none of them. Once as many steps as `interrupt_at` says are recorded, the process gets the signal `interrupt_by`, as from
+    outside. `interventions` are changed before the script's first line: names of `reprotui.observe.interventions`.
     """
 
     step_function: str | None = None
@@ -41,6 +41,7 @@ class Options:
     check: int | None = None
     interrupt_at: int | None = None
     interrupt_by: str = "TERM"
+    interventions: tuple[str, ...] = ()
 
     @property
     def interruption(self) -> Interruption | None:

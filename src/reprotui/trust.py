@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import secrets
+import shlex
 from pathlib import Path
 
 from reprotui.errors import UntrustedError
@@ -43,6 +44,8 @@ def directory_of(manifest: RunManifest) -> str | None:
 
 def would_run(manifest: RunManifest) -> list[str]:
     """Return what training from a manifest runs beyond reprotui's own code, in words; nothing for a built-in experiment."""
+    if manifest.launch is not None:
+        return [f"the command {shlex.join(manifest.launch.words)} in {manifest.launch.directory}"]
     found = []
     if manifest.experiment.path:
         path = Path(manifest.experiment.path)
@@ -76,6 +79,9 @@ def need_trust(path: Path, manifest: RunManifest, trusted: bool) -> None:
 
 
 def _what(manifest: RunManifest) -> bytes:
+    if (launch := manifest.launch) is not None:  # a script's sources are known at its end only; its command is what was run
+        told = [launch.words, dict(launch.variables), launch.directory, launch.options]
+        return json.dumps(told, sort_keys=True).encode()
     named = manifest.experiment.name, manifest.experiment.path, manifest.experiment.source_digest
     return json.dumps([*named, manifest.config.get("xla_flags"), manifest.working_directory]).encode()
 

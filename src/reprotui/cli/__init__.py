@@ -14,6 +14,7 @@ from reprotui.cli import (
     compare,
     config,
     control,
+    diagnose,
     env,
     explain,
     export,
@@ -35,8 +36,8 @@ from reprotui.cli import (
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, explain, report, export, runs,
-    control, checkpoint, resume_check, certify, watch, env, seed_check, check, new, gate,
+    race, open, run, compare, replay, explain, report, export, runs, control, checkpoint,
+    resume_check, diagnose, certify, watch, env, seed_check, check, new, gate,
     learn, serve, config,
 )  # fmt: skip
 

@@ -87,7 +87,7 @@ def _preparation(parsed: argparse.Namespace) -> Prepare:
     from reprotui.race.prepare import prepare_race
 
     name, overrides = common.experiment_and_overrides(parsed.experiment)
-    members, reference = _members(parsed, overrides), find_experiment(name)
+    members, reference = members_asked(parsed, overrides), find_experiment(name)
     return lambda: prepare_race(common.request(parsed, checkpointing.schedule(parsed)), reference, members)
 
 
@@ -147,7 +147,8 @@ def _headless(parsed: argparse.Namespace, prepare: Prepare) -> int:
     return code
 
 
-def _members(parsed: argparse.Namespace, overrides: list[str]) -> list[Any]:
+def members_asked(parsed: argparse.Namespace, overrides: list[str]) -> list[Any]:
+    """Return the runs of a race of an experiment that `--a`, `--b` … and `--repeat` ask for."""
     from reprotui.experiments.config import parse_overrides
     from reprotui.race.prepare import Member
 

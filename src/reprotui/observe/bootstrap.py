@@ -18,7 +18,7 @@ from typing import Any
 
 from reprotui.errors import USAGE, ReprotuiError
 from reprotui.observation import OPTIONS_VARIABLE, RUN_VARIABLE, Options, taken
-from reprotui.observe import chance_sources
+from reprotui.observe import chance_sources, interventions
 from reprotui.observe.generators import Generators
 from reprotui.observe.hooks import after_import
 from reprotui.observe.ledger import Ledger
@@ -122,6 +122,7 @@ def start_in_place() -> None:
 
 
 def _install(watch: Watch) -> None:
+    interventions.apply(watch.options.interventions)  # first, so that observers see what the script is given
     if watch.options.record:
         watch.ledger = Ledger(lambda: 0 if watch.session is None else watch.session.step)
         watch.generators = Generators(watch.ledger)

@@ -123,8 +123,12 @@ def experiment_manifest(
         "config_phases": config.phases, "checkpointing": request.checkpointing or Checkpointing(),
     }  # fmt: skip
     given = {key: value for key, value in entries.items() if value is not None}
-    manifest = RunManifest.new(Kind.EXPERIMENT, name, request.command, request.recording or Recording(), **{**told, **given})
-    return RunManifest.parse({**manifest.document, MARK: mark_of(manifest)}, name)
+    return marked(RunManifest.new(Kind.EXPERIMENT, name, request.command, request.recording or Recording(), **{**told, **given}))
+
+
+def marked(manifest: RunManifest) -> RunManifest:
+    """Return the manifest of a run that is made here and now with the mark of who makes it."""
+    return RunManifest.parse({**manifest.document, MARK: mark_of(manifest)}, str(manifest.name))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from reprotui.environment import is_captured_variable
 from reprotui.errors import BadInputError
 from reprotui.manifest import Experiment, Kind, Launch, Membership, RunManifest
 from reprotui.observation import OPTIONS_VARIABLE, RUN_VARIABLE, SITE, Options
-from reprotui.race.prepare import Request, whole_or_nothing, write_race
+from reprotui.race.prepare import Request, marked, whole_or_nothing, write_race
 from reprotui.race.versions import Version
 from reprotui.run_directory import RunDirectory, create_directory
 from reprotui.schedule import Recording
@@ -181,13 +181,13 @@ def _stem(command: Command, stem: str | None = None) -> str:
 def _manifest(request: Request, member: ScriptMember, race: str | None, options: Options, name: str) -> RunManifest:
     command, directory = member.command, member.version.directory if member.version else Path.cwd()
     named = {name: value for name, value in command.variables.items() if not is_captured_variable(name)}
-    return RunManifest.new(
+    return marked(RunManifest.new(
         Kind.SCRIPT, name, request.command, request.recording or Recording(),
         race=None if race is None else Membership(race, member.label),
         working_directory=str(directory), experiment=_script(command, directory),
         config={**settings_of(command.words), **named}, version=member.version.to_json() if member.version else None,
         launch=Launch(command.words, command.variables, str(directory), options.to_text()),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _script(command: Command, directory: Path) -> Experiment:

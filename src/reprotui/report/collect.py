@@ -12,6 +12,7 @@ from reprotui.checkpoints.signature import Signers
 from reprotui.compare import RunView, Verdict, compare_runs, open_run
 from reprotui.compare.agreement import groups_of, said_of_all, standing_of
 from reprotui.compare.around import config_differences, environment_differences
+from reprotui.compare.diagnosis import read_diagnosis
 from reprotui.compare.differences import phases_at
 from reprotui.compare.rank_status import all_ranks
 from reprotui.compare.recorded import asked_for
@@ -85,6 +86,7 @@ def collect_report(
         comparisons=comparisons,
         groups=groups,
         agreement=said_of_all([item.verdict for item in comparisons], groups, standing) if len(views) > 2 else "",
+        diagnosis=read_diagnosis(paths[0]) if len(paths) == 1 else None,
         commands=tuple(_commands(paths, views, [*_tolerance(comparisons)], wanted, signers or Signers())),
     )
 

@@ -28,6 +28,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "comparisons": [_comparison(comparison) for comparison in report.comparisons],
             "groups": report.groups,
             "agreement": report.agreement,
+            "diagnosis": report.diagnosis and report.diagnosis.to_json(),
             "runs": [_run(run) for run in report.runs],
             "commands": [{"purpose": purpose, "command": command} for purpose, command in report.commands],
         }

@@ -8,6 +8,7 @@ from typing import Any
 from reprotui.chance import Chance
 from reprotui.compare import Verdict, worst
 from reprotui.compare.around import ConfigDifference
+from reprotui.compare.diagnosis import Diagnosis
 from reprotui.compare.rank_status import RankStatus
 from reprotui.environment import Difference
 from reprotui.errors import DIFFERS
@@ -138,7 +139,8 @@ class Report:
     """A whole report. The first run is the reference; `comparisons` are the others against it, in order.
 
     `groups` says which runs agree with which, `agreement` the same in one line; both are empty for two runs.
-    `commands` are (what it does, command line).
+    `commands` are (what it does, command line). `diagnosis` is the search for the cause that a race keeps, None where there is
+    none.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Report:
     groups: tuple[tuple[str, ...], ...]
     commands: tuple[tuple[str, str], ...]
     agreement: str = ""
+    diagnosis: Diagnosis | None = None
 
     @property
     def exit_code(self) -> int:

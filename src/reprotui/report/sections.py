@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reprotui.compare import Verdict
+from reprotui.compare.diagnosis import Diagnosis
 from reprotui.compare.ledger import side_by_side
 from reprotui.compare.rank_status import HEADINGS
 from reprotui.compare.watched import Watched
@@ -55,6 +56,7 @@ def sections(report: Report) -> list[Section]:
         *_ranks(report.runs),
         *([Section("Loss", (Chart(),))] if any(run.loss.points for run in report.runs) else []),
         *first_difference_sections(report),
+        *_diagnosis(report.diagnosis),
         config_section(report),
         environment_section(report),
         *_chance(report.runs),
@@ -197,6 +199,16 @@ def _git(git: Any) -> str | None:
 
 def _short(digest: Any) -> str | None:
     return None if digest is None else str(digest)[:16]
+
+
+def _diagnosis(found: Diagnosis | None) -> list[Section]:
+    """Return what was changed to find the cause, and what came of it."""
+    if found is None:
+        return []
+    marks = {True: "=", False: "≠", None: ""}
+    rows = [(Cell(row.text, mark=marks[row.equal]), Cell(row.pairs), Cell(row.outcome)) for row in found.rows()]
+    table = Table(("changed in both runs", "pairs", "what came of it"), tuple(rows), {})
+    return [Section("Diagnosis", (found.headline, *found.lines(), table))]
 
 
 def _chance(runs: Sequence[RunReport]) -> list[Section]:

@@ -15,6 +15,7 @@ from textual.notifications import SeverityLevel
 
 from reprotui.errors import WORKER_FAILED
 from reprotui.foreign import visible
+from reprotui.run_directory import RunDirectory
 from reprotui.settings import Settings, load_settings, remember, remembered
 from reprotui.tui.actions import ACTIONS, EVERYWHERE
 from reprotui.tui.filters import AsciiFilter, UnseenFilter
@@ -116,6 +117,12 @@ class DashboardApp(App[int]):
         if started.finish is not None:
             self.to_finish.append(started.finish)
         self.open_runs([started.path], started.processes, started.at_divergence)
+
+    def open_diagnosis(self, runs: Sequence[RunDirectory]) -> None:
+        """Open the search for the cause of the difference of a race's runs."""
+        from reprotui.tui.screens.diagnosis import DiagnosisScreen
+
+        self.push_screen(DiagnosisScreen(runs))
 
     def copy(self, text: str, what: str) -> None:
         """Copy to the terminal's clipboard and to a file, and say both: many terminals drop the sequence silently."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from textual.dom import DOMNode
 
+from reprotui.run_directory import RunDirectory
 from reprotui.settings import Settings
 from reprotui.tui.symbols import Symbols
 
@@ -31,6 +32,9 @@ class Dashboard(Protocol):
 
     def open_started(self, started: Started) -> None:
         """Open a race that was just started here."""
+
+    def open_diagnosis(self, runs: Sequence[RunDirectory]) -> None:
+        """Open the search for the cause of the difference of a race's runs."""
 
     def copy(self, text: str, what: str) -> None:
         """Copy to the clipboard and to a file, and say both."""

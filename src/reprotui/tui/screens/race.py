@@ -102,7 +102,7 @@ class RaceScreen(ActionScreen):
         if name in PANES and self.query_one(f"#{name}").display:
             self.zoomed = name
             self.query_one(f"#{name}").focus()
-        self.watch(self.table, "pointed", self._point, init=False)
+        self.watch(self.table, "pointed", lambda step: setattr(self, "step", step), init=False)
         self._watch.start()
 
     def on_descendant_focus(self) -> None:
@@ -155,9 +155,6 @@ class RaceScreen(ActionScreen):
         for pane in PANES:
             self.set_class(pane == zoomed, f"-zoom-{pane}")
         self.set_class(zoomed is not None, "-zoom")
-
-    def _point(self, step: int | None) -> None:
-        self.step = step
 
     @on(Rows.Chosen, "#steps")
     def _chosen(self) -> None:
@@ -239,6 +236,9 @@ class RaceScreen(ActionScreen):
 
         assert self.status is not None
         self.app.push_screen(RanksScreen(self.status.runs, self.symbols))
+
+    def do_diagnose(self) -> None:
+        self.dashboard.open_diagnosis([run for _, run in self.runs])
 
     def do_export(self) -> None:
         from reprotui.tui.screens.export import ExportScreen
