@@ -25,6 +25,7 @@ from reprotui.tui.live import Watch
 from reprotui.tui.newest import Newest
 from reprotui.tui.screens.asked import AskedScreen
 from reprotui.tui.screens.base import ActionScreen, bindings
+from reprotui.tui.screens.ranks import RanksScreen
 from reprotui.tui.screens.reasons import why_not_of
 from reprotui.tui.verified import Verified, verify_runs
 from reprotui.tui.widgets.cards import Cards
@@ -232,8 +233,6 @@ class RaceScreen(ActionScreen):
         self.app.push_screen(ChanceScreen(self.chosen_pair(), self.symbols))
 
     def do_ranks(self) -> None:
-        from reprotui.tui.screens.ranks import RanksScreen
-
         assert self.status is not None
         self.app.push_screen(RanksScreen(self.status.runs, self.symbols))
 
