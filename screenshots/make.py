@@ -39,6 +39,7 @@ from reprotui.tui.screens.metric import MetricScreen
 from reprotui.tui.screens.new_race import NewRaceScreen
 from reprotui.tui.screens.race import RaceScreen
 from reprotui.tui.widgets.checkpoint_table import CheckpointTable
+from reprotui.tui.widgets.lesson_rows import LessonRows
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent / "sample_runs"
@@ -103,7 +104,9 @@ async def ready_made(pilot: Dashboard) -> None:
 
 
 async def lesson(pilot: Dashboard) -> None:
-    await pilot.press("T", "enter")
+    await pilot.press("T")
+    await until(pilot, lambda: pilot.app.screen.query_one(LessonRows).count)  # they are read after the first frame
+    await pilot.press("enter")
     await until(pilot, lambda: isinstance(pilot.app.screen, LessonScreen))
 
 

@@ -121,6 +121,15 @@ def test_screens_and_dialogs_can_be_read_in_every_theme(sample: Any, tmp_path: P
     drive(look())
 
 
+def test_how_to_begin_can_be_read_in_every_theme(tmp_path: Path) -> None:
+    async def look() -> None:
+        async with dashboard(runs=tmp_path, size=SIZES[0]) as driven:
+            await driven.until("how to begin", lambda: "start the first race" in driven.text())
+            await in_every_theme(driven, "home, empty")
+
+    drive(look())
+
+
 def test_the_form_can_be_read_in_every_theme(tmp_path: Path) -> None:
     async def look() -> None:
         async with dashboard(runs=tmp_path, size=SIZES[1]) as driven:

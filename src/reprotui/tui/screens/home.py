@@ -14,12 +14,13 @@ from textual.reactive import var
 from textual.widgets import Input, Static
 
 from reprotui.settings import remembered
-from reprotui.tui.home_data import arranged, is_empty, load_rest, start_first
+from reprotui.tui.home_data import ORDERS, arranged, is_empty, load_rest, start_first
 from reprotui.tui.listing_watch import Listed, ListingWatch
 from reprotui.tui.newest import Newest
 from reprotui.tui.previews import Previews
 from reprotui.tui.screens.base import bindings
-from reprotui.tui.screens.tending import TendingScreen
+from reprotui.tui.screens.starting import StartingScreen
+from reprotui.tui.tending import Tending, keep_order, kept_order, toggled, why_not_tend
 from reprotui.tui.widgets.detail import invitation
 from reprotui.tui.widgets.detail_pane import DetailPane
 from reprotui.tui.widgets.entries import EntryRows
@@ -37,7 +38,7 @@ RUNS, PRESETS, SAMPLES, LESSONS = "runs", "presets", "samples", "lessons"
 TABS = {RUNS: "runs", PRESETS: "ready-made races", SAMPLES: "sample runs", LESSONS: "lessons"}
 
 
-class HomeScreen(TendingScreen):
+class HomeScreen(StartingScreen):
     """What is there, and how to begin.
 
     Args:
@@ -55,8 +56,10 @@ class HomeScreen(TendingScreen):
     listed: var[Listed | None] = var(None, init=False)
     """What is in the runs directory, None as long as nobody has looked."""
     samples: var[tuple[Entry, ...] | None] = var(None, init=False)
-    peek: var[bool] = var(False, init=False)
-    """The preview has more room where it is below the list, and none where it is beside it."""
+    marked: var[tuple[Path, ...]] = var((), init=False)
+    """What will be compared or deleted, in the order of the marks."""
+    order: var[str] = var(ORDERS[0], init=False)
+    """What the lists are sorted by; with a minus before it, the other way round."""
 
     presets = getters.query_one(PresetRows)
     lessons = getters.query_one(LessonRows)
@@ -68,6 +71,7 @@ class HomeScreen(TendingScreen):
         self.set_reactive(HomeScreen.tab, tab)
         self.listing = ListingWatch(runs, Newest(self, self._take).deliver)
         self.previews = Previews(self, self._show_detail)
+        self.tending = Tending(self, runs, self.do_refresh)
 
     def compose(self) -> ComposeResult:
         yield Tabs(self.symbols, id="tabs")
@@ -84,7 +88,7 @@ class HomeScreen(TendingScreen):
         yield self.key_bar()
 
     def on_mount(self) -> None:
-        self.recall_order()
+        self.set_reactive(HomeScreen.order, kept_order())
         self.show_all()
         self.rows.focus()
         self.call_after_refresh(self.listing.start)  # it imports numpy and pydantic: not before the first frame stands
@@ -172,9 +176,6 @@ class HomeScreen(TendingScreen):
         self._show_tabs()
         self.refresh_keys()
 
-    def watch_peek(self) -> None:
-        self.set_class(self.peek, "-peek")
-
     def _show_tabs(self) -> None:
         counts = {
             RUNS: len(self.entries) if self.listed else None,
@@ -201,7 +202,7 @@ class HomeScreen(TendingScreen):
 
     @on(EntryRows.Sorted)
     def _sorted(self, event: EntryRows.Sorted) -> None:
-        self.action_sort(event.order)
+        self.sort(event.order)
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self) -> None:
@@ -220,11 +221,10 @@ class HomeScreen(TendingScreen):
     def why_not(self, action: str) -> str | None:
         if action in ("home.first", "home.open") and self.starting:
             return f"{self.starting} is being started"
-        if action == "home.open":
-            return None if self.tab in (PRESETS, LESSONS) else self.why_not_open()
         if action == "home.filter" and self.tab in (PRESETS, LESSONS):
             return f"{TABS[self.tab]} are few: there is nothing to filter"
-        return self.why_not_tend(action, self.tab in (RUNS, SAMPLES), self.tab == RUNS)
+        own = self.tab == RUNS
+        return why_not_tend(action, self.current, self.chosen(), recorded=own or self.tab == SAMPLES, own=own)
 
     def do_open(self) -> None:
         rows = self.rows
@@ -239,14 +239,27 @@ class HomeScreen(TendingScreen):
             self.start_race(rows.current.name, partial(rows.current.start, self.runs_directory))
 
     def do_mark(self) -> None:
-        super().do_mark()
-        self.rows.action_move(1)
+        if self.current:
+            self.marked = toggled(self.marked, [self.current.path])
+            self.rows.action_move(1)
+
+    def do_mark_all(self) -> None:
+        if isinstance(self.rows, EntryRows):
+            self.marked = toggled(self.marked, [entry.path for entry in self.rows.entries])
+
+    def do_sort(self, by: str) -> None:
+        self.sort(ORDERS[(ORDERS.index(self.order.removeprefix("-")) + int(by)) % len(ORDERS)])
+
+    def sort(self, order: str) -> None:
+        """Sort the lists; a second time the same way, the other way round."""
+        self.order = f"-{order}" if order == self.order else order
+        keep_order(self.order)
+
+    def do_tend(self, what: str) -> None:
+        self.tending.begin(what, self.current, self.chosen())
 
     def do_preview(self) -> None:
-        self.peek = not self.peek
-
-    def shown(self) -> tuple[Entry, ...]:
-        return self.rows.entries if isinstance(self.rows, EntryRows) else ()
+        self.toggle_class("-peek")  # more room where it is below the list, and none where it is beside it
 
     def do_new(self) -> None:
         from reprotui.tui.screens.new_race import NewRaceScreen
@@ -273,9 +286,6 @@ class HomeScreen(TendingScreen):
         """Put a list in front."""
         self.tab = name
         self.rows.focus()
-
-    def deleted(self) -> None:
-        self.listing.look_now()
 
     def go_back(self) -> bool:
         if self.filter_box.display:

@@ -67,6 +67,6 @@ def invitation(runs: Path, problem: str, searched: str, symbols: Symbols, width:
     for action, text, more in ways:
         key = key_name(keys_of(BY_ID[action], {})[0])
         told = f"   [$muted]{more}[/]" if width >= 76 else ""
-        markup = f"[@click=screen.do('{action}')][bold $on-verdict on $run-a] {key:^3} [/]  [bold]{text:<20}[/]{told}[/]"
+        markup = f"[@click=screen.do('{action}')][bold on $panel] {key:^3} [/]  [bold]{text:<20}[/]{told}[/]"
         lines += [Content(""), Content.from_markup(markup)]
     return Content("\n").join(lines)
