@@ -400,6 +400,13 @@ def test_keys_of_one_burst_and_a_paste_are_taken_whole(runs: Path) -> None:
         await pilot.press("down", "7")
         await until(pilot, "another one", lambda: "--a lr=0.25 --b lr=0.0125" in command(pilot) and not screen.editing)
         assert screen.grid.row and screen.grid.row.name == "optimizer", "a word takes no number"
+        await go_to(pilot, "steps", 0)
+        burst(pilot, *"12\rkl13\rjh0.5\rj")
+        await until(pilot, "each in its cell", lambda: "--a steps=12 lr=0.25" in command(pilot) and not screen.editing)
+        assert "momentum=0.5 --b steps=13 lr=0.0125" in command(pilot), command(pilot)
+        assert screen.grid.row.name == "batch_size", "the key behind the last one that ended typing moves the cursor"
+        await go_to(pilot, "momentum", 0)
+        burst(pilot, *"0.9\r")
         await go_to(pilot, "name", 0)
         screen.grid.post_message(events.Paste("night run\n"))
         await until(pilot, "the name", lambda: "--name 'night run'" in command(pilot))

@@ -67,11 +67,12 @@ class NewRaceScreen(StartingScreen):
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
-        yield FormGrid(self.symbols, self.form, self)
+        grid = FormGrid(self.symbols, self.form, self)
+        yield grid
         yield Static(id="about")
         yield Static(id="command")
         yield self.key_bar()
-        yield CellEditor(id="editor")
+        yield CellEditor(grid, id="editor")
 
     def on_mount(self) -> None:
         self.show_form()
@@ -181,9 +182,7 @@ class NewRaceScreen(StartingScreen):
             self.do_edit()
 
     def do_edit(self) -> None:
-        if self.editing:  # the key that ends typing came before the editor had the focus
-            self._submitted()
-        elif self._choices and self.grid.row and self.grid.row.name != EXPERIMENT:
+        if self._choices and self.grid.row and self.grid.row.name != EXPERIMENT:
             self.do_choice()
         elif self._open_editor():
             self.editor.value = self._cell
@@ -226,24 +225,19 @@ class NewRaceScreen(StartingScreen):
             self.form = before
         self.refresh_keys()
 
-    @on(Input.Submitted, "#editor")
-    def _submitted(self) -> None:
-        self.stop_editing()
-        self.grid.action_move(1)
-
     @on(Input.Blurred, "#editor")
     @on(Rows.Scrolled)
     @on(events.Resize)
     def _left(self) -> None:
         self.stop_editing()
 
-    @on(CellEditor.Left)
-    def _on_to_another_cell(self, event: CellEditor.Left) -> None:
+    def leave(self, rows: int, columns: int) -> None:
+        """Take what was typed, and go so many rows and columns on."""
         self.stop_editing()
-        if event.rows:
-            self.grid.action_move(event.rows)
+        if rows:
+            self.grid.action_move(rows)
         else:
-            self.grid.action_column(event.columns)
+            self.grid.action_column(columns)
 
     def why_not(self, action: str) -> str | None:
         if action == "new.start":

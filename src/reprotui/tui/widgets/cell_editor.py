@@ -2,25 +2,17 @@
 
 from textual import events
 from textual.geometry import Region
-from textual.message import Message
 from textual.widgets import Input
 
-MOVES = {"up": (-1, 0), "down": (1, 0), "tab": (0, 1), "shift+tab": (0, -1)}
-"""Keys that leave the cell, with the rows and columns that they go."""
+from reprotui.tui.widgets.form_grid import LEAVING, FormGrid
 
 
 class CellEditor(Input):
-    """Hidden until it is laid over a cell."""
+    """Hidden until it is laid over a cell of a grid."""
 
-    class Left(Message):
-        """A key leads to another cell."""
-
-        def __init__(self, rows: int, columns: int) -> None:
-            super().__init__()
-            self.rows, self.columns = rows, columns
-
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, grid: FormGrid, *, id: str | None = None) -> None:
         super().__init__(compact=True, select_on_focus=False, id=id)
+        self._grid = grid
         self.display = False
 
     def lay_over(self, region: Region) -> None:
@@ -33,7 +25,7 @@ class CellEditor(Input):
         self.screen.set_focus(self)  # at once, and not when there is time: the next key is on its way
 
     def on_key(self, event: events.Key) -> None:
-        if move := MOVES.get(event.key):
-            event.stop()
+        # Behind a key that has ended typing, the others of its burst come here still.
+        if event.key in LEAVING or not self.display:
             event.prevent_default()
-            self.post_message(self.Left(*move))
+            self._grid.on_key(event)

@@ -40,6 +40,15 @@ class CellEditor(Protocol):
     def stop_editing(self) -> None:
         """Take what was typed; the cursor goes on to another cell."""
 
+    def leave(self, rows: int, columns: int) -> None:
+        """Take what was typed, and go so many rows and columns on."""
+
+
+LEAVING = {"enter": (1, 0), "up": (-1, 0), "down": (1, 0), "tab": (0, 1), "shift+tab": (0, -1)}
+"""Keys that end typing, with the rows and columns that they go."""
+MOVING = {"up": (-1, 0), "k": (-1, 0), "down": (1, 0), "j": (1, 0), "left": (0, -1), "h": (0, -1), "right": (0, 1), "l": (0, 1)}
+"""Keys that move the cursor; bindings know them too, but are obeyed when the next key of a burst has been here already."""
+
 
 class FormGrid(Rows):
     """Cells to move in with arrows, vim keys and mouse; what is typed is edited by the screen's one input."""
@@ -187,13 +196,20 @@ class FormGrid(Rows):
         self.refresh()
 
     def on_key(self, event: events.Key) -> None:
-        """Begin to edit a number by typing it, and go on until the input has the focus."""
-        field = self.row.field if self.row else None
+        """Move, begin to edit a number by typing it, and go on until the input has the focus: each key where it comes."""
+        field, editing = self.row.field if self.row else None, self._editor.editing
         number = field is not None and field.kind in ("int", "float") and event.character in tuple("0123456789-.")
-        if event.character and event.is_printable and (self._editor.editing or number):
-            event.stop()
-            event.prevent_default()
+        if editing and event.key in LEAVING:
+            self._editor.leave(*LEAVING[event.key])
+        elif event.character and event.is_printable and (editing or number):
             self._editor.type(event.character)
+        elif not editing and event.key in MOVING:
+            rows, columns = MOVING[event.key]
+            self.action_move(rows) if rows else self.action_column(columns)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
     def on_paste(self, event: events.Paste) -> None:
         """Take a pasted text into the cell."""
