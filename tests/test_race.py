@@ -207,7 +207,7 @@ def test_race_json_has_its_schema(data_race: dict[str, Any]) -> None:
     assert data_race["exit_code"] == 1
     assert list(data_race["runs"]) == list("abcdefg")
     for run in data_race["runs"].values():
-        assert set(run) == {"path", "state", "why", "config", "recorded_with", "result"}
+        assert set(run) == {"path", "state", "why", "config", "recorded_with", "result", "ranks"}
         assert set(run["result"]) == {"state", "last_step", "final", "digests", "torn", "ended_ns"}
     fields = {"headline", "a", "b", "kind", "equal_through", "step", "phase", "phases", "leaves", "cause", "records", "reason"}
     cause = {"kind", "sentence", "explained_by", "evidence", "unrelated", "advice"}
