@@ -233,9 +233,10 @@ def test_eight_runs_are_seen_at_once_or_scrolled_to(sample: Any, size: tuple[int
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.id)
 def test_an_action_is_done_by_a_method_and_says_what_it_does(action: Action) -> None:
     from reprotui.tui import app
-    from reprotui.tui.screens import checkpoints, home, lesson, new_race, race, step
+    from reprotui.tui.screens import checkpoints, diagnosis, home, lesson, new_race, race, step
 
-    kinds: list[Any] = [value for module in (home, lesson, new_race, race, step, checkpoints) for value in vars(module).values()]
+    modules = home, lesson, new_race, race, step, checkpoints, diagnosis
+    kinds: list[Any] = [value for module in modules for value in vars(module).values()]
     screens = {kind.NAME: kind for kind in kinds if getattr(kind, "NAME", "") and isinstance(kind, type)}
     if action.screen == EVERYWHERE:
         assert callable(getattr(app.DashboardApp, f"action_{action.method}"))
@@ -261,6 +262,10 @@ def test_an_action_is_done_by_a_method_and_says_what_it_does(action: Action) -> 
                 "stop",
                 "hold",
                 "stop_at",
+                "0",
+                "rename",
+                "note",
+                "delete",
             )
     assert len(action.text) <= 16
     assert action.help

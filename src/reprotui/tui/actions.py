@@ -103,7 +103,7 @@ ACTIONS = (
     Action("race.asked", "I", "asked", "what was asked of the runs: recording, checkpoints, tolerance, configs, commands"),
     Action("race.chance", "C", "chance", "where chance and data entered the scripts: seeds, draws, files, line by line"),
     Action("race.ranks", "H", "ranks", "the processes of each run: host, state, step, and which hold other copies than the rest"),
-    Action("race.diagnose", "X", "diagnose", "prove the cause: race again with one change at a time"),
+    Action("race.diagnose", "J", "diagnose", "prove the cause: race again with one change at a time"),
     Action("race.export", "e", "report", "write a verification report: Markdown, JSON, HTML", footer=True),
     Action("race.verify", "V", "verify traces", "hold every row of the traces against chain, bits and seal (compare --verify)"),
     Action("race.copy_value", "y", "copy", "copy what the cursor is on: step, checksums, difference"),
