@@ -212,7 +212,7 @@ def test_race_json_has_its_schema(data_race: dict[str, Any]) -> None:
     fields = {"headline", "a", "b", "kind", "equal_through", "step", "phase", "phases", "leaves", "cause", "records", "reason"}
     cause = {"kind", "sentence", "explained_by", "evidence", "unrelated", "advice"}
     for verdict in data_race["verdicts"]:
-        assert set(verdict) == fields | {"notes", "not_finite", "distance", "ends_equal", "torn"}
+        assert set(verdict) == fields | {"notes", "not_finite", "distance", "ends_equal", "torn", "ranks"}
         assert verdict["a"] == "A"
         assert verdict["cause"] is None or set(verdict["cause"]) == cause
         for leaf in verdict["leaves"]:

@@ -202,6 +202,8 @@ class _Subject:
             verdict = race_pair(path, directories, None if whole else _through(found.pairs), stop)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # others are in it
+                path.parent.rmdir()
             raise
         return _pair(changes, verdict, [run.manifest() for run in directories], str(path.relative_to(self.race)))
 
