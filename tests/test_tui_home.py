@@ -405,6 +405,9 @@ def test_keys_of_one_burst_and_a_paste_are_taken_whole(runs: Path) -> None:
         whole = "--a lr=0.25 steps=12 momentum=0.5 --b lr=0.0125 steps=13"
         await until(pilot, "each in its cell", lambda: whole in command(pilot) and not screen.editing)
         assert screen.grid.row.name == "batch_size", "the key behind the last one that ended typing moves the cursor"
+        await go_to(pilot, "save-every", 0)
+        burst(pilot, *"6\r")
+        await until(pilot, "an option that counts", lambda: "--save-every 6" in command(pilot) and not screen.editing)
         await go_to(pilot, "name", 0)
         screen.grid.post_message(events.Paste("night run\n"))
         await until(pilot, "the name", lambda: "--name 'night run'" in command(pilot))

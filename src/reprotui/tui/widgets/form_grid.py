@@ -197,8 +197,7 @@ class FormGrid(Rows):
 
     def on_key(self, event: events.Key) -> None:
         """Move, begin to edit a number by typing it, and go on until the input has the focus: each key where it comes."""
-        field, editing = self.row.field if self.row else None, self._editor.editing
-        number = field is not None and field.kind in ("int", "float") and event.character in tuple("0123456789-.")
+        editing, number = self._editor.editing, _takes_number(self.row) and event.character in tuple("0123456789-.")
         if editing and event.key in LEAVING:
             self._editor.leave(*LEAVING[event.key])
         elif event.character and event.is_printable and (editing or number):
@@ -237,3 +236,10 @@ class FormGrid(Rows):
         if same and inside:
             choice = row.field.choices if row.field else self._has_choices(row)
             self.post_message(self.Asked("next" if choice else "edit"))
+
+
+def _takes_number(row: Row | None) -> bool:
+    """Say whether a number belongs into a row: of a config, or an option that counts something."""
+    if row is None or row.field is None:
+        return row is not None and row.name in BY_NAME and BY_NAME[row.name].count
+    return row.field.kind in ("int", "float")
