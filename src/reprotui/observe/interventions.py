@@ -24,7 +24,7 @@ TICK_NS = 10**6
 
 def apply(names: Iterable[str]) -> None:
     """Make the changes with these names; one that this version of a library has no place for is told in the log."""
-    for name in names:
+    for name in sorted(names, key=list(ACTIONS).index):
         _safely(name, ACTIONS[name])
 
 
@@ -153,8 +153,9 @@ def _no_donation() -> None:
 
 
 ACTIONS: dict[str, Callable[[], None]] = {
-    "python": _python, "numpy": _numpy, "torch": _torch, "entropy": _entropy, "clock": _clock,
+    "entropy": _entropy, "python": _python, "numpy": _numpy, "torch": _torch, "clock": _clock,
     "deterministic-torch": _deterministic_torch, "one-thread": _one_thread_torch, "no-workers": _no_workers,
     "no-donation": _no_donation,
 }  # fmt: skip
-"""What each name of `Options.interventions` does; the plan of a diagnosis knows the same names."""
+"""What each name of `Options.interventions` does, in the order in which it is done: what gives every generator chance of its own
+comes before what seeds one of them. The plan of a diagnosis knows the same names."""
