@@ -211,7 +211,7 @@ def test_the_step_screen_explains_its_step(runs: Path, own_settings: Path) -> No
             await driven.press("d", "enter", "X")
 
             def said() -> str:
-                return str(driven.get("#explanation", Static).render())
+                return " ".join(str(driven.get("#explanation", Static).render()).split())
 
             await driven.until("the answer", lambda: "identical with taps" in said())
             assert said().startswith("first different: ") and "self.optimizer.update" in said()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from reprotui.race import preview
 from reprotui.race.listing import Listing
 from reprotui.run_directory import this_process
 from reprotui.tui import home_data
+from reprotui.tui.listing_watch import Listed
 from reprotui.tui.screens.confirm import ConfirmScreen
+from reprotui.tui.screens.home import HomeScreen
 from reprotui.tui.symbols import ASCII, UNICODE
 from reprotui.tui.text import spark
 from reprotui.tui.widgets.entries import EntryRows
@@ -113,6 +115,32 @@ def test_the_list_is_sorted_by_key_and_by_a_click_on_a_heading() -> None:
 
 async def expect(driven: Dashboard, found: list[str]) -> None:
     assert names(driven) == found
+
+
+def test_the_cursor_follows_what_is_renamed() -> None:
+    fill("identical", "bit-flip", "two-seeds")
+
+    async def story(driven: Dashboard) -> None:
+        home = driven.app.screen
+        assert isinstance(home, HomeScreen)
+        whole = home.listed
+        assert whole is not None
+        home.listing.stop()  # the test lists by itself: a list that was made during the renaming, and the one after it
+        await asyncio.to_thread(home.listing.join)
+        await driven.press("ctrl+r")
+        driven.get("Input", Input).value = "night"
+        await driven.press("enter")
+        await driven.until("the new name", lambda: Path("runs/night").exists() and "renamed: night" in driven.said())
+        moved = replace(whole.entries[0], name="night", path=Path("runs/night"))
+        home.listed = Listed(whole.entries[1:])
+        assert rows(driven).current == whole.entries[1]
+        home.listed = Listed((moved, *whole.entries[1:]))
+        assert rows(driven).current == moved
+        await driven.press("down")
+        home.listed = Listed((*whole.entries[1:], moved))
+        assert rows(driven).current == whole.entries[1], "it is followed once"
+
+    at_home(story)
 
 
 def test_a_run_is_renamed_and_noted_down_upon() -> None:

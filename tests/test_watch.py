@@ -11,6 +11,7 @@ import pytest
 from benchmarks.watching import bounds, expected
 from conftest import Cli
 from reprotui.checksum.numpy_form import flipped_bit, lanes
+from reprotui.compare.watched import Watched
 from reprotui.errors import BadInputError
 from reprotui.event_kinds import CORRUPT, GRADIENT_SPIKE, LOSS_SPIKE, RECOMPUTED
 from reprotui.observation import parse_share, share_text
@@ -217,6 +218,20 @@ def test_the_bit_that_was_flipped_is_found_by_the_checksum_of_before(dtype: str)
     assert flipped_bit(array, before) == (777, 5)
     bits[3] ^= bits.dtype.type(1)
     assert flipped_bit(array, before) is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "looked", "said"),
+    [
+        (1, 0, "WATCHED 1 step · none recomputed · state between steps looked at 0 of 0 times"),
+        (1, 1, "WATCHED 1 step · none recomputed · state between steps unchanged at 1 of 1"),  # ended within its second step
+        (9, 8, "WATCHED 9 steps · none recomputed · state between steps unchanged at 8 of 8"),
+        (9, 3, "WATCHED 9 steps · none recomputed · state between steps unchanged at 3 of 3 looked at, of 8"),
+    ],
+)
+def test_what_was_watched_is_said_in_one_line(steps: int, looked: int, said: str) -> None:
+    found = Watched.of({"one_of": 10, "steps": steps, "state": {"looked": looked, "unchanged": looked}})
+    assert found is not None and found.sentence == said
 
 
 def test_bad_input_is_refused(reprotui: Cli) -> None:

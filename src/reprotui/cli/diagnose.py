@@ -145,7 +145,9 @@ def table_of(found: Any) -> Any:
     """Return the table of a diagnosis: what was changed, and what came of it."""
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    from reprotui.compare.diagnosis import HEADINGS
+
+    table = Table("", *HEADINGS, box=None, padding=(0, 2, 0, 0), header_style="dim")
     differs, unknown = common.symbol("≠", "x"), common.symbol("·", "-")
     signs = {True: ("=", "#0072b2"), False: (differs, "#d55e00"), None: (unknown, "dim")}
     for row in found.rows():

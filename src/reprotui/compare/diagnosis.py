@@ -33,6 +33,10 @@ class Change:
     where: tuple[str, ...] = ()
 
 
+HEADINGS = "change", "pairs", "what came of it"
+"""Above the texts of a `Row`."""
+
+
 class Row(NamedTuple):
     """A line of the table: the changes, whether runs are equal with them (None: not known), pairs, and what came of it."""
 

@@ -60,7 +60,7 @@ class Watched:
     @property
     def sentence(self) -> str:
         """Return what was checked in one line."""
-        return " · ".join([f"WATCHED {self.steps:,} steps", self._of_steps, self._of_state])
+        return " · ".join([f"WATCHED {self.steps:,} step{'' if self.steps == 1 else 's'}", self._of_steps, self._of_state])
 
     @property
     def told(self) -> bool:
@@ -89,7 +89,7 @@ class Watched:
 
     @property
     def _of_state(self) -> str:
-        gaps = max(0, self.steps - 1)
+        gaps = max(self.looked, self.steps - 1)  # a run that was ended within a step was looked at before it
         if not self.looked:
             return f"state between steps looked at 0 of {gaps:,} times"
         if self.looked == gaps:

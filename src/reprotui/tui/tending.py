@@ -83,10 +83,11 @@ class Tending:
         screen: where it is asked and said.
         runs: the runs directory; nothing outside it is changed.
         look: called after each change, to list anew.
+        seek: called with the new place of what was renamed, which stays under the cursor.
     """
 
-    def __init__(self, screen: ActionScreen, runs: Path, look: Callable[[], None]) -> None:
-        self._screen, self._runs, self._look = screen, runs, look
+    def __init__(self, screen: ActionScreen, runs: Path, look: Callable[[], None], seek: Callable[[Path], None]) -> None:
+        self._screen, self._runs, self._look, self._seek = screen, runs, look, seek
 
     def begin(self, what: str, current: Entry | None, chosen: Sequence[Entry]) -> None:
         """Begin to change the entry under the cursor, or to delete what is chosen."""
@@ -104,7 +105,7 @@ class Tending:
 
         def answered(name: str | None) -> None:
             if name and name != entry.name:
-                self._change(lambda: f"renamed: {rename(self._runs, entry.path, name).name}")
+                self._change(lambda: f"renamed: {rename(self._runs, entry.path, name).name}", entry.path.with_name(name))
 
         self._ask("rename", f"The directory {entry.path} gets this name.", "new name", entry.name, answered)
 
@@ -159,8 +160,8 @@ class Tending:
 
         self._screen.app.push_screen(AskScreen(title, plain(told, self._screen.symbols), placeholder, value), answered)
 
-    def _change(self, call: Callable[[], Any]) -> None:
-        """Change something on the disk in a thread, say what, and look again."""
+    def _change(self, call: Callable[[], Any], then: Path | None = None) -> None:
+        """Change something on the disk in a thread, say what, and look again, with the cursor on `then`."""
 
         async def change() -> None:
             try:
@@ -169,6 +170,8 @@ class Tending:
                 self._screen.say_error(error)
             else:
                 self._screen.notify(said, timeout=4)
+                if then is not None:
+                    self._seek(then)
             self._look()
 
         self._screen.run_worker(change(), exit_on_error=False)

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
 
+from reprotui.compare.diagnosis import HEADINGS
 from reprotui.errors import ReprotuiError, UntrustedError
 from reprotui.run_directory import RunDirectory
 from reprotui.tui.newest import Newest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 """How often a search of another process is looked at: a pair of runs takes longer."""
-TEXT_WIDTH = 42
+TEXT_WIDTH = 36
 """Columns of what was changed, at most; what came of a longer one stands below it."""
 BEGIN = (
     "Nothing was searched yet. Enter runs the command as it is, in pairs, until it is known how often they differ; then pairs "
@@ -53,12 +54,16 @@ class DiagnosisScreen(ActionScreen):
         self._newest: Newest[Diagnosis | Exception] = Newest(self, self._take)
 
     def compose(self) -> ComposeResult:
+        yield Static(id="head")
         yield Static(id="answer")
+        yield Static(id="notes")
         with VerticalScroll(id="table"):
             yield Static(id="rows")
         yield self.key_bar()
 
     def on_mount(self) -> None:
+        name = plain(f"  {self.symbols.dot}  {self.race.name}", self.symbols)
+        self.query_one("#head", Static).update(Content.assemble(("diagnose", "bold"), name))
         self._look()
         self._show()
         self.set_interval(LOOK_SECONDS, self._look)
@@ -145,15 +150,19 @@ class DiagnosisScreen(ActionScreen):
             answer.update(plain("the first pairs are being run …" if self.searching else BEGIN, symbols))
         else:
             colour = {"identical": "$equal", "proved": "$differs"}.get(found.word, "$unknown")
-            told = [Content.styled(plain(found.headline, symbols), f"bold {colour}")]
-            answer.update(Content("\n").join([*told, *(Content(plain(f"  {line}", symbols)) for line in found.lines())]))
-            rows.update(Content("\n").join(self._line(row) for row in found.rows()))
+            answer.update(Content.styled(plain(found.headline, symbols), f"bold {colour}"))
+            self.query_one("#notes", Static).update(plain("\n".join(found.lines()), symbols))
+            table = found.rows()
+            width = min(TEXT_WIDTH, max(len(row.text) for row in table))
+            change, pairs, came_to = HEADINGS
+            head = Content.styled(f"   {change:<{width}} {pairs:>6}  {came_to}", "$muted")
+            rows.update(Content("\n").join([head, *(self._line(row, width) for row in table)]))
         self.refresh_keys()
 
-    def _line(self, row: Row) -> Content:
+    def _line(self, row: Row, width: int) -> Content:
         symbols = self.symbols
         sign, colour = (symbols.dot, "muted") if row.equal is None else symbols.judge(not row.equal)
         text = plain(row.text, symbols)
-        gap = " " * (TEXT_WIDTH - len(text)) if len(text) <= TEXT_WIDTH else "\n" + " " * (TEXT_WIDTH + 3)
-        pairs = f"{plain(row.pairs, symbols):>5}  "
+        gap = " " * (width - len(text)) if len(text) <= width else "\n" + " " * (width + 3)
+        pairs = f" {plain(row.pairs, symbols):>6}  "
         return Content.assemble((f" {sign} ", f"bold ${colour}"), text, gap, pairs, (plain(row.outcome, symbols), f"${colour}"))

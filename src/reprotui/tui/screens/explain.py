@@ -1,10 +1,11 @@
 """The first kernel of a step that differs, with its line of source: found while one waits, cancelled by closing."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 from threading import Event
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -18,9 +19,12 @@ from reprotui.run_directory import RunDirectory
 from reprotui.tui.reading import CancelledError
 from reprotui.tui.screens.base import ActionScreen
 from reprotui.tui.symbols import Symbols, plain
+from reprotui.tui.text import fit
 
 NAMES = 12
 """Cells for what a line is about."""
+WORDS = 20
+"""Cells for what is said of it, at least."""
 
 
 def why_not(pair: Sequence[tuple[str, RunDirectory]], step: int) -> str | None:
@@ -63,10 +67,11 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
         super().__init__()
         self._pair, self._step, self._symbols, self._trusted = tuple(pair), step, symbols, trusted
         self._cancel = Event()
+        self._news = self.News("starting")
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
-            yield Static("starting", id="explanation")
+            yield Static(id="explanation")
 
     def on_mount(self) -> None:
         box = self.query_one("#help")
@@ -102,13 +107,24 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
 
     @on(News)
     def _told(self, event: News) -> None:
+        self._news = event
+        self._show()
+
+    @on(events.Resize)
+    def _show(self) -> None:
+        news, symbols = self._news, self._symbols
         colours = {SAME: "bold $equal", DIFFERS: "bold $differs", None: "$muted"}
-        head = Content.styled(plain(event.text, self._symbols), colours.get(event.code, "bold $unknown"))
-        lines = [
-            Content.assemble((f"{plain(name, self._symbols):<{NAMES}} ", "$muted"), plain(text, self._symbols))
-            for name, text in event.lines
-        ]
-        self.query_one("#explanation", Static).update(Content("\n").join([head, *lines]))
+        lines = [Content.styled(plain(news.text, symbols), colours.get(news.code, "bold $unknown"))]
+        width = max(WORDS, self.query_one("#help").scrollable_content_region.width - NAMES - 1)
+        before = None
+        for name, text in news.lines:
+            # Code keeps its indentation and is cut; everything else goes on below itself.
+            code = name == "source"
+            parts = [fit(text, width, symbols).rstrip()] if code else wrap(plain(text, symbols), width) or [""]
+            names = ["" if name == before else plain(name, symbols), *[""] * (len(parts) - 1)]
+            lines += [Content.assemble((f"{left:<{NAMES}} ", "$muted"), part) for left, part in zip(names, parts, strict=True)]
+            before = name
+        self.query_one("#explanation", Static).update(Content("\n").join(lines))
 
     @on(Untrusted)
     def _ask(self, event: Untrusted) -> None:

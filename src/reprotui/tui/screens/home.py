@@ -71,7 +71,7 @@ class HomeScreen(StartingScreen):
         self.set_reactive(HomeScreen.tab, tab)
         self.listing = ListingWatch(runs, Newest(self, self._take).deliver)
         self.previews = Previews(self, self._show_detail)
-        self.tending = Tending(self, runs, self.do_refresh)
+        self.tending = Tending(self, runs, self.do_refresh, lambda path: self.query_one(f"#{RUNS}", EntryRows).seek(path))
 
     def compose(self) -> ComposeResult:
         yield Tabs(self.symbols, id="tabs")

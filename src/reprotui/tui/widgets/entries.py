@@ -50,19 +50,30 @@ class EntryRows(Rows):
         self._now = time.time()
         self._name_width = 8
         self._order = ""
+        self._sought: Path | None = None
 
     def show(self, entries: Sequence[Entry], marked: Sequence[Path], order: str = "") -> None:
         """Show entries, sorted by the column `order`; the cursor stays on the one where it was."""
-        before, self._order = self.current, order
+        before, self._order = self.current.path if self.current else None, order
         self.entries = tuple(entries)
         self._now = time.time()
         self._name_width = max((len(entry.name) for entry in entries), default=8)
         self.mark(marked)
-        place = next((index for index, entry in enumerate(entries) if before and entry.path == before.path), self.cursor)
+        place = next((index for index, entry in enumerate(entries) if entry.path == before), self.cursor)
         if len(entries) != self.count:
             self.count = len(entries)
         self.cursor = max(0, min(place, self.count - 1))
+        if self._sought is not None:
+            self.seek(self._sought)
         self.refresh()
+
+    def seek(self, path: Path) -> None:
+        """Put the cursor on an entry, at once or as soon as it is listed: a list made during a renaming may have neither name."""
+        self._sought = path
+        place = next((index for index, entry in enumerate(self.entries) if entry.path == path), None)
+        if place is not None:
+            self._sought = None
+            self.go_to(place)
 
     def mark(self, marked: Sequence[Path]) -> None:
         """Give the marked entries the letters of their runs, in the order in which they were marked."""
