@@ -47,7 +47,7 @@ ACTIONS = (
     Action("everywhere.legend", "i,f3", "signs", "what the signs and words mean: phase, leaf, root, seal, marks", footer=True),
     Action("everywhere.command_palette", "ctrl+p", "palette", "find any action by name; go to step N", footer=True),
     Action("everywhere.theme", "f2", "theme", "next theme: dark, light, contrast"),
-    Action("everywhere.back", "escape", "back", "leave what is open, one layer at a time"),
+    Action("everywhere.back", "escape", "back", "leave what is open, one layer at a time", footer=True),
     Action("everywhere.quit", "q,ctrl+q", "quit", "leave the dashboard; runs go on", footer=True),
     Action("home.open", "enter", "open", "open the run or race, or all that are marked as one comparison", footer=True),
     Action("home.mark", "space", "mark", "mark for comparison, or to delete several", footer=True),
@@ -88,7 +88,7 @@ ACTIONS = (
     Action("new.remove", "ctrl+d", "remove run", "take the last column away", footer=True),
     Action("new.copy", "ctrl+y", "copy command", "copy the equivalent command line", footer=True),
     Action("new.only_differing", "ctrl+o", "only differing", "show only fields that differ or were changed", footer=True),
-    Action("race.open_step", "enter", "open step", "the differences of this step, leaf by leaf", footer=True),
+    Action("race.open_step", "enter", "step", "the differences of this step, leaf by leaf", footer=True),
     Action("race.first_difference", "d", "first ≠", "go to the first diverging step", footer=True),
     Action("race.next_difference", "n", "next ≠", "next step that differs", footer=True, call="difference('behind')"),
     Action("race.previous_difference", "N", "previous ≠", "previous step that differs", call="difference('before')"),
@@ -162,16 +162,17 @@ ACTIONS = (
 
 BY_ID = {item.id: item for item in ACTIONS}
 SHORT = {
-    "everywhere.command_palette": "", "home.new": "new", "lesson.plant": "plant", "lesson.pane": "code", "lesson.open": "open",
-    "new.edit": "edit", "new.add": "add", "new.remove": "remove", "new.copy": "copy", "new.only_differing": "differing",
-    "race.open_step": "step", "race.first_difference": "1st≠", "race.next_difference": "next≠", "race.checkpoints": "saved",
+    "everywhere.command_palette": "", "everywhere.back": "", "home.new": "new", "lesson.plant": "plant",
+    "lesson.pane": "code", "lesson.open": "open", "new.edit": "edit", "new.add": "add", "new.remove": "remove",
+    "new.copy": "copy", "new.only_differing": "differing", "race.first_difference": "to ≠", "race.checkpoints": "saved",
     "checkpoints.verify_all": "all", "checkpoints.save": "save", "checkpoints.diff": "A/B", "step.next_difference": "next≠",
-    "step.first_difference": "1st≠", "step.previous_step": "step", "step.open_leaf": "leaf",
-    "step.only_different": "only≠", "step.zoom": "zoom",
+    "step.first_difference": "1st≠", "step.previous_step": "step", "step.open_leaf": "leaf", "step.only_different": "only≠",
+    "step.zoom": "zoom",
 }  # fmt: skip
 """Texts of the footer where the whole ones have no room."""
 PAIRS = {
-    "everywhere.help": "everywhere.legend", "step.previous_step": "step.next_step",
+    "everywhere.help": "everywhere.legend", "race.first_difference": "race.next_difference",
+    "step.previous_step": "step.next_step",
     "step.next_difference": "step.previous_difference",
 }  # fmt: skip
 """Actions that are one entry with two keys there, in this order; the first gives the text."""

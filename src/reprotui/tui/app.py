@@ -140,9 +140,12 @@ class DashboardApp(App[int]):
 
     async def action_back(self) -> None:
         """Peel one layer: inside the screen first, then the screen; Home stays."""
+        if not (isinstance(self.screen, ActionScreen) and self.screen.go_back()):
+            # Not awaited here: where the footer was clicked, that would be a widget waiting for its own end.
+            self.call_next(self._leave)
+
+    async def _leave(self) -> None:
         screen = self.screen
-        if isinstance(screen, ActionScreen) and screen.go_back():
-            return
         if len(self.screen_stack) > 2:
             await self.pop_screen()
         elif isinstance(screen, ActionScreen) and screen.NAME != "home":

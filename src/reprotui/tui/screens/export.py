@@ -58,6 +58,7 @@ class ExportScreen(ModalScreen[None]):
         self._runs, self._checked = list(runs), dict(checked)
         stem = "".join(character if character.isalnum() or character in "._-" else "-" for character in name).strip("-")
         self._stem = f"report-{stem[:60]}"
+        self._seen = str(Path.cwd() / self._stem)
         self._asked: str | None = None
         self._busy = False
         self._cancelled = Event()
@@ -66,7 +67,7 @@ class ExportScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="export"):
             yield Static("Verdict, cause, evidence, configs, environment, losses, digests, commands.")
-            yield Input(str(Path.cwd() / self._stem), id="export-path", placeholder="path without suffix")
+            yield Input(self._seen, id="export-path", placeholder="path without suffix")
             with Horizontal(id="export-formats"):
                 for name, text in FORMATS.items():
                     yield Choice(text, value=True, id=f"export-{name}")
@@ -101,9 +102,11 @@ class ExportScreen(ModalScreen[None]):
         self.action_back()
 
     @on(Input.Changed)
-    def _changed(self) -> None:
-        self._say("")
-        self._asked = None
+    def _changed(self, event: Input.Changed) -> None:
+        if event.value != self._seen:  # the path that was proposed is news too, and takes away what was said at the beginning
+            self._say("")
+            self._asked = None
+        self._seen = event.value
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#export-write")

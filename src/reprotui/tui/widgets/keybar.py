@@ -37,7 +37,8 @@ class KeyBar(Widget):
 
     def __init__(self, screen: str, symbols: Symbols, keymap: dict[str, str]) -> None:
         super().__init__()
-        self.actions = tuple(item for item in of_screen(screen) if item.footer)
+        first = screen == "home"  # nothing is behind it
+        self.actions = tuple(item for item in of_screen(screen) if item.footer and not (first and item.id == "everywhere.back"))
         self._symbols, self._keymap = symbols, keymap
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

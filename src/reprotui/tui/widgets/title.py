@@ -81,7 +81,7 @@ class ChartTitle(Widget):
         parts = []
         for members in groups.values():
             together = len(members) > 1 and values[members[0]] is not None and not self.view.apart
-            name = "=".join(labels[index] for index in members if index < len(labels))
+            name = (" " if values[members[0]] is None else "=").join(labels[index] for index in members if index < len(labels))
             text = plain(f"{name} {short(values[members[0]], digits)}", self._symbols)
             parts += [Content("  "), Content.styled(text, "$equal" if together else f"$run-{'abcdefgh'[members[0]]}")]
         return parts

@@ -1,5 +1,7 @@
 """The verdict, largest thing on the screen: a band with the headline, the cause, and what it rests on."""
 
+from textwrap import wrap
+
 from textual.content import Content
 from textual.reactive import var
 from textual.widgets import Static
@@ -24,11 +26,14 @@ class VerdictBand(Static):
     status: var[RaceStatus | None] = var(None, init=False)
     pair: var[int] = var(0)
     """Which of the verdicts is told below the headline, where there are several."""
+    INDENT = "   "
+    """Before all lines but the headline, also where one goes on below itself."""
     KINDS = ("identical", "diverged", "incomplete", "incomparable", "so-far", "broken")
 
     def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
         super().__init__("", id=id)
         self.symbols = symbols
+        self._head, self._lines = "", list[str]()
         self._shown = Content("")
 
     def watch_status(self, status: RaceStatus | None) -> None:
@@ -55,8 +60,20 @@ class VerdictBand(Static):
             sign = self.symbols.unknown
         if verdict is not None and verdict.kind == "diverged":
             sign = self.symbols.near if kind == "identical" else self.symbols.differs
-        lines = [Content.styled(plain(f"{sign}  {status.headline}", self.symbols), "bold")]
-        lines += [Content(plain(f"   {text}", self.symbols)) for text in self._explain(status)]
+        self._head, self._lines = f"{sign}  {status.headline}", self._explain(status)
+        self._write()
+
+    def on_resize(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        """Show the headline and the lines below it, as wide as the band is now."""
+        width = self.content_size.width
+        lines = [Content.styled(plain(self._head, self.symbols), "bold")] if self._head else []
+        for text in self._lines:
+            text = plain(text, self.symbols)
+            parts = wrap(text, max(1, width - len(self.INDENT))) if width else [text]
+            lines += [Content(f"{self.INDENT}{part}") for part in parts or [""]]
         content = Content("\n").join(lines)
         if content != self._shown:
             # A new layout only for another number of lines: this is called many times a second.
