@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,26 @@ PATIENCE = 600.0
 """Seconds after which something awaited counts as never coming; far more than any of it takes, also where others keep the cores
 busy: some tests start six processes, and some a C++ compiler."""
 _INHERITED = ("XLA_", "JAX_", "REPROTUI_", "PYTHON", "NPROC", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="of the slow tests, only the K-th of N parts (0/4 to 3/4)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave an example of a slow test, `slow(but="id")`, in the default run; with `--part` choose among the slow ones."""
+    for item in items:
+        for mark in item.iter_markers("slow"):
+            if mark.kwargs and item.name.endswith(f"[{mark.kwargs['but']}]"):
+                item.own_markers.remove(mark)
+    if part := config.getoption("--part"):
+        number, _, count = part.partition("/")
+        items[:] = [
+            item
+            for item in items
+            if item.get_closest_marker("slow") is None or zlib.crc32(item.nodeid.encode()) % int(count) == int(number)
+        ]
 
 
 def eventually(what: str, condition: Callable[[], Any]) -> Any:

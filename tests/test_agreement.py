@@ -103,6 +103,7 @@ def four(sample: Any) -> Path:
     return race
 
 
+@pytest.mark.slow
 def test_the_terminal_json_and_the_report_say_the_same(reprotui: Any, four: Path) -> None:
     said = "a = c = d · b differs from step 37"
     assert reprotui("compare", four, exit_code=1).stdout.splitlines()[1] == said

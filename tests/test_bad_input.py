@@ -80,6 +80,7 @@ def test_steps_that_no_trace_can_number_are_refused(cli: Cli, arguments: list[st
     assert "unexpected" not in cli(*arguments, exit_code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_replay_of_a_config_with_nan_is_an_answer(cli: Cli) -> None:
     run = shutil.copytree(SAMPLES / "identical" / "a", cli.directory / "run")
     edit_manifest(run, config=lambda config: config | {"lr": float("nan")})

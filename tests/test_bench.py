@@ -50,6 +50,7 @@ def bench(name: str, count: int, folder: Path) -> dict[str, Any]:
     return json.loads(done.stdout)[name]
 
 
+@pytest.mark.slow
 def test_every_flip_is_found_at_its_step_and_leaf(tmp_path: Path) -> None:
     result = bench("flips", 20, tmp_path)
     both = result["rows"][-1]
@@ -60,6 +61,7 @@ def test_every_flip_is_found_at_its_step_and_leaf(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_acknowledged_step(tmp_path: Path) -> None:
     result = bench("kills", 3, tmp_path)
     early, later = result["rows"]
@@ -71,6 +73,7 @@ def test_a_kill_loses_no_acknowledged_step(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_have_the_same_keys_and_a_label_each(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     result = run_benchmark(name, count=1, **SIZES.get(name, {}))
@@ -92,6 +95,7 @@ def test_divergence_names_the_step_that_the_seed_chose() -> None:
     assert rows[0][0]["differs at"] != rows[1][0]["differs at"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_benchmark_leaves_no_files(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()

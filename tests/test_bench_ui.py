@@ -37,6 +37,7 @@ def in_process(code: str, directory: Path) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_every_check_has_a_row_and_every_bar_a_note(tmp_path: Path) -> None:
     # Where all cores are busy, two seconds pass between two pictures of runs that are followed.
     sizes: dict[str, Any] = {
@@ -89,6 +90,7 @@ with ui_terminal.Terminal(["--runs-dir", str(here / "runs")], here) as terminal:
 """
 
 
+@pytest.mark.slow
 def test_a_dashboard_that_ends_or_never_shows_something_is_no_measurement(tmp_path: Path) -> None:
     ended, shown, never = in_process(WAITING, tmp_path).splitlines()
     assert "nowhere" in ended
@@ -121,6 +123,7 @@ print(json.dumps([whole, run_benchmark("endings", count=1, steps=(20, 20), busy=
 """
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_broken_when_a_race_ends_is_told_from_a_whole_one(tmp_path: Path) -> None:
     whole, broken = json.loads(in_process(ENDINGS, tmp_path))
     assert [row["broken pictures"] for row in whole["rows"]] == [0] and whole["notes"][-1].endswith(": met")

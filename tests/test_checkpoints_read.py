@@ -366,6 +366,7 @@ def test_damage_of_an_acknowledged_line_is_said_and_nothing_is_cut_off(cli: Cli,
     assert set(problems(run).values()) == {None}
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_the_registry_is_found(run: Path) -> None:
     path = registry_path(run / "checkpoints")
     raw = bytearray(path.read_bytes())

@@ -60,6 +60,7 @@ def saved(saved_once: Path, reprotui: Cli) -> Path:
 # Saving
 
 
+@pytest.mark.slow
 def test_the_schedule_saves_and_the_policy_prunes(saved: Path, reprotui: Cli) -> None:
     assert steps_of(saved) == [10, 12, 16, 20]
     assert [text for kind, text in events_of(saved) if kind == "saved"] == [f"step {step}" for step in (4, 8, 10, 12, 16, 20)]
@@ -83,6 +84,7 @@ def test_a_checkpoint_holds_state_keys_step_and_position(saved: Path) -> None:
     assert [int(leaves[name].read()) for name in ("step", "data/position", "rng/position")] == [10, 10, 10]
 
 
+@pytest.mark.slow
 def test_a_paused_run_saves_on_command_and_goes_on(reprotui: Cli) -> None:
     process = reprotui.start("run", *ENDLESS, "--save-every", 10**8, "--name", "endless")
     path = reprotui.runs / "endless"
@@ -106,6 +108,7 @@ def test_a_paused_run_saves_on_command_and_goes_on(reprotui: Cli) -> None:
     assert "nothing to save" in reprotui("checkpoint", "save", "endless", exit_code=3).stderr
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_fails_the_run(reprotui: Cli) -> None:
     reprotui.write("place/checkpoints", "a file stands where the directory should")
     place = reprotui.directory / "place" / "checkpoints"
@@ -115,6 +118,7 @@ def test_a_save_that_fails_fails_the_run(reprotui: Cli) -> None:
     assert RunDirectory(reprotui.runs / "full").state() == "failed"
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_saving_leaves_nothing_that_looks_saved(reprotui: Cli) -> None:
     large = ("digits-mlp", "width=512", "steps=20", "--every", 10)
     done = reprotui("run", *large, "--save-at", 10, "--name", "full", exit_code=4, file_size=1 << 19)
@@ -125,6 +129,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_nothing_that_looks_saved(repro
     assert last_step(path) == 20
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_of_a_run_is_read_back(saved: Path, reprotui: Cli) -> None:
     assert [text for kind, text in events_of(saved) if kind == "verified"] == ["checkpoint of step 20, read back"]
     process = reprotui.start("run", *ENDLESS, "--save-at", 5, "--name", "damaged")
@@ -182,6 +187,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(saved: Path, reprotui
     assert verify_checkpoint(resumed / "checkpoints" / "12", "trace").status is Status.VALID
 
 
+@pytest.mark.slow
 def test_a_branch_has_the_history_and_goes_its_own_way(saved: Path, reprotui: Cli) -> None:
     reprotui("run", "--restore-from", "saved:12", "lr=0.01", "--name", "branch")
     verdict = reprotui.compare("saved", "branch", exit_code=1)["verdicts"][0]
@@ -190,6 +196,7 @@ def test_a_branch_has_the_history_and_goes_its_own_way(saved: Path, reprotui: Cl
     assert manifest(reprotui.runs / "branch")["restore"]["changed"] == ["lr"]
 
 
+@pytest.mark.slow
 def test_the_newest_that_verifies_is_taken(saved: Path, reprotui: Cli) -> None:
     reprotui("checkpoint", "damage", "saved", "--step", 20, "--kind", "flip", "--in-place")
     reprotui("checkpoint", "damage", "saved", "--step", 16, "--kind", "truncate", "--in-place", "--seed", 1)
@@ -204,6 +211,7 @@ def test_the_newest_that_verifies_is_taken(saved: Path, reprotui: Cli) -> None:
     assert reprotui.compare("plain", "resumed")["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_cast_cut_or_filled_up(saved: Path, reprotui: Cli) -> None:
     for overrides, said in (
         (("dtype=bfloat16",), "is float32[64,32], the experiment has bfloat16[64,32]"),
@@ -230,6 +238,7 @@ def test_what_cannot_be_resumed_is_refused_at_once(
     assert sorted(path.name for path in reprotui.runs.iterdir()) == ["plain", "saved"]
 
 
+@pytest.mark.slow
 def test_a_directory_of_checkpoints_serves_one_run_after_the_other(saved_once: Path, reprotui: Cli) -> None:
     reprotui("run", *MLP, "--save-at", 8, "--save-at", 12, "--checkpoint-dir", "shared", "--name", "first")
     assert "holds checkpoints of steps 8, 12" in reprotui("run", *MLP, "--checkpoint-dir", "shared", exit_code=2).stderr
@@ -244,6 +253,7 @@ def test_a_directory_of_checkpoints_serves_one_run_after_the_other(saved_once: P
     assert statuses["status"] == "VALID"
 
 
+@pytest.mark.slow
 def test_what_was_never_registered_takes_the_place_of_no_checkpoint_that_is_kept(reprotui: Cli) -> None:
     shared = reprotui.directory / "shared"
     (shared / "100").mkdir(parents=True)
@@ -256,6 +266,7 @@ def test_what_was_never_registered_takes_the_place_of_no_checkpoint_that_is_kept
 # Equivalence, with controls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "components", "not_exercised"),
     [
@@ -279,6 +290,7 @@ def test_resumed_runs_are_equivalent_and_controls_diverge(
     assert list(reprotui.runs.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_whose_controls_all_change_nothing_proves_nothing(reprotui: Cli) -> None:
     """A check that no omission would have failed has checked nothing: keys are not used by a model without dropout."""
     done = json.loads(reprotui("resume-check", *MLP, "--at", 9, "--json", "--controls", "rng", "extra", exit_code=3).stdout)
@@ -301,6 +313,7 @@ def test_a_resume_check_is_worth_what_its_controls_are(equivalent: bool, exercis
     assert (found.verdict, found.exit_code) == (verdict, code)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lacks_something_is_not_equivalent(reprotui: Cli) -> None:
     # State that lives outside of what init returns and train_step takes is in no checkpoint: the check must notice.
     reprotui.write("hidden.py", HIDDEN_STATE)
@@ -337,6 +350,7 @@ class Experiment:
 # Pruning
 
 
+@pytest.mark.slow
 def test_pruning_keeps_the_newest_and_says_what_it_would_do(saved: Path, reprotui: Cli) -> None:
     would = json.loads(reprotui("checkpoint", "prune", "saved", "--keep", 2, "--dry-run", "--json").stdout)
     assert (would["removed"], would["kept"]) == ([10, 12], [16, 20])
@@ -374,6 +388,7 @@ def test_a_removal_that_was_cut_short_is_never_valid_and_is_finished_later(saved
 # Kills
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_nothing_valid_that_is_not(saved_once: Path, reprotui: Cli) -> None:
     generator = random.Random(4)
     resumed = 0

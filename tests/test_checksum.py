@@ -125,6 +125,7 @@ def test_most_dtypes_have_a_torch_form():
     assert missing <= {*NARROW_BITS, "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz"}
 
 
+@pytest.mark.slow
 def test_x64_in_a_fresh_process_agrees():
     script = """
 import jax, numpy as np
@@ -372,11 +373,13 @@ print(json.dumps(checked))
 """
 
 
+@pytest.mark.slow
 def test_sharded_arrays_have_the_checksum_of_the_whole():
     printed = run_script(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=4")
     assert json.loads(printed) == 2 * (8 + 3 + 1) + 2 * (3 + 3 + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "loaded"), [("numpy_form", "numpy"), ("jax_form", "jax"), ("torch_form", "torch")])
 def test_a_form_loads_its_own_framework_only(form, loaded):
     names = run_script(f"import sys, reprotui.checksum.{form}; print(*sorted({{'jax', 'torch', 'flax'}} & set(sys.modules)))")

@@ -32,6 +32,7 @@ def result_file(cli: Any, name: str, **changes: Any) -> str:
 # Help
 
 
+@pytest.mark.slow(but="--version")
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
 def test_help_loads_nothing_heavy_and_has_an_example(reprotui: Any, arguments: list[str]) -> None:
     code = (
@@ -67,6 +68,7 @@ def test_wrong_usage_exits_with_2(reprotui: Any, arguments: list[str]) -> None:
 # run
 
 
+@pytest.mark.slow
 def test_run_writes_the_summary_that_scripts_read(reprotui: Any) -> None:
     arguments = (
         "run",
@@ -123,6 +125,7 @@ def test_an_unwritable_runs_directory_is_bad_input(reprotui: Any, command: str) 
         assert "--runs-dir" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_runs_directory_comes_from_flag_then_variable(reprotui: Any) -> None:
     environment = reprotui.environment | {"REPROTUI_RUNS": "elsewhere"}
     assert "no runs in elsewhere" in reprotui("runs", env=environment).stdout
@@ -132,6 +135,7 @@ def test_the_runs_directory_comes_from_flag_then_variable(reprotui: Any) -> None
     assert "no runs in third" in reprotui("--runs-dir", "fourth", "runs", "--runs-dir", "third").stdout
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_fails_the_run_and_leaves_it_readable(reprotui: Any) -> None:
     done = reprotui("run", *ENDLESS, "--name", "full", exit_code=4, file_size=1 << 18)
     assert "trace.db cannot be written" in done.stdout
@@ -206,6 +210,7 @@ def test_one_result_alone_cannot_be_compared(reprotui: Any) -> None:
 # compare: runs
 
 
+@pytest.mark.slow(but="nan-loss-0-IDENTICAL through step")
 @pytest.mark.parametrize(
     ("name", "exit_code", "said"),
     [
@@ -243,6 +248,7 @@ def test_a_run_without_result_is_no_result(reprotui: Any, sample: Any) -> None:
     assert "has no result" in done.stderr
 
 
+@pytest.mark.slow
 def test_metrics_of_runs_are_compared_where_asked_for(reprotui: Any, sample: Any) -> None:
     path = sample("identical")
     reprotui("compare", path, "--metrics")
@@ -257,6 +263,7 @@ def test_three_runs_of_two_races_are_grouped(reprotui: Any, sample: Any) -> None
     assert found["groups"] == [["a"], ["b", "c"]]
 
 
+@pytest.mark.slow
 def test_trees_of_different_models_are_incomparable(reprotui: Any, sample: Any) -> None:
     reprotui("run", *TRANSFORMER, "steps=2", "--name", "other")
     done = reprotui("compare", sample("identical") / "a", "other", exit_code=3)
@@ -264,6 +271,7 @@ def test_trees_of_different_models_are_incomparable(reprotui: Any, sample: Any) 
     assert "no parameter leaf in common: these are different models" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "said"),
     [("PRAGMA user_version=99", "upgrade reprotui"), ("UPDATE meta SET value='md5' WHERE key='checksum'", "holds checksums md5")],
@@ -322,6 +330,7 @@ def test_an_edited_row_is_found_by_verify(reprotui: Any, sample: Any) -> None:
     assert "does not verify" in reprotui("compare", path, "--verify", exit_code=3).stdout
 
 
+@pytest.mark.slow
 def test_a_foreign_database_and_an_empty_directory_are_refused(reprotui: Any, sample: Any) -> None:
     path = sample("identical")
     with sqlite3.connect(path / "other.db") as connection:

@@ -84,6 +84,7 @@ def compared(reprotui: Cli, a: str, b: str, exit_code: int) -> tuple[dict[str, A
     return json.loads(found.stdout)["verdicts"][0], manifests
 
 
+@pytest.mark.slow
 def test_a_shell_and_a_priority_are_no_difference_and_variables_are_those_of_the_start(reprotui: Cli) -> None:
     verdict, manifests = compared(reprotui, "python train.py --seed 1", "sh -c 'exec nice -n 1 python train.py --seed 1'", 0)
     assert verdict["kind"] == "identical"
@@ -93,6 +94,7 @@ def test_a_shell_and_a_priority_are_no_difference_and_variables_are_those_of_the
     assert manifests[0]["experiment"] == manifests[1]["experiment"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be taken away")
 def test_the_cores_that_are_taken_away_are_the_cause_not_the_command_that_takes_them(reprotui: Cli) -> None:
     core = min(os.sched_getaffinity(0))
@@ -102,12 +104,14 @@ def test_the_cores_that_are_taken_away_are_the_cause_not_the_command_that_takes_
     assert not any("taskset" in text or "command" in text for text in json.dumps(verdict).split('"'))
 
 
+@pytest.mark.slow
 def test_a_path_of_output_is_told_only_where_nothing_else_is_there(reprotui: Cli) -> None:
     verdict, _ = compared(reprotui, "python train.py --out x", "python train.py --out y", 1)
     assert verdict["cause"]["sentence"].endswith("; of the settings nothing differs but out: x → y")
     assert verdict["cause"]["explained_by"] == [] and "out: x → y" in verdict["cause"]["unrelated"]
 
 
+@pytest.mark.slow
 def test_runs_started_by_hand_are_told_apart_by_their_commands(reprotui: Cli) -> None:
     reprotui.write("train.py", TRAIN)
     for name, rate in (("one", "1"), ("two", "22")):

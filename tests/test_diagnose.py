@@ -60,6 +60,7 @@ def test_a_planted_cause_is_proved_and_said_line_by_line(diagnosed: Path) -> Non
         assert manifest["launch"]["variables"] == ({"PYTHONHASHSEED": "0"} if pair["changes"] else {})
 
 
+@pytest.mark.slow
 def test_runs_that_are_the_same_have_nothing_to_find(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
 ) -> None:
@@ -72,6 +73,7 @@ def test_runs_that_are_the_same_have_nothing_to_find(
     assert "a difference that shows in 78% of pairs or more would have been seen (95 %)" in said.out
 
 
+@pytest.mark.slow
 def test_a_search_that_its_budget_ends_says_what_is_left_and_goes_on_from_there(race: Path, reprotui: Cli) -> None:
     done = reprotui("diagnose", "found", "--budget", "0.001s", exit_code=3)
     assert "UNFINISHED: no difference yet" in done.stdout and "the budget is spent; not tried: PYTHONHASHSEED=0" in done.stdout
@@ -88,6 +90,7 @@ def test_a_search_that_its_budget_ends_says_what_is_left_and_goes_on_from_there(
     assert "is damaged" in reprotui("diagnose", race, exit_code=2).stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_diagnosed_is_refused_in_a_sentence(race: Path, reprotui: Cli) -> None:
     def refused(*arguments: object, code: int = 2) -> str:
         return reprotui("diagnose", *arguments, exit_code=code).stderr
@@ -107,6 +110,7 @@ def test_what_cannot_be_diagnosed_is_refused_in_a_sentence(race: Path, reprotui:
     assert not (race / "pairs").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_somebody_else_recorded_is_run_only_where_that_is_said(race: Path, reprotui: Cli) -> None:
     reprotui("diagnose", race, "--budget", "0.001s", exit_code=3)  # recorded here: nobody asks
     for label in "ab":  # the same mark, another command
@@ -128,6 +132,7 @@ def test_a_command_that_somebody_else_recorded_is_run_only_where_that_is_said(ra
     assert not (race / "pairs").exists()
 
 
+@pytest.mark.slow
 def test_the_report_has_the_table_and_its_json_keeps_to_the_schema(diagnosed: Path, reprotui: Cli, tmp_path: Path) -> None:
     shutil.copytree(diagnosed / "found", reprotui.runs / "found")
     report = json.loads(reprotui("report", "found", "--json", exit_code=1).stdout)
@@ -140,6 +145,7 @@ def test_the_report_has_the_table_and_its_json_keeps_to_the_schema(diagnosed: Pa
     assert "## Diagnosis" in text and "PROVED: with PYTHONHASHSEED=0" in text and "Python's generator seeded" in text
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_what_was_found(diagnosed: Path, tmp_path: Path) -> None:
     shutil.copytree(diagnosed / "found", tmp_path / "found")
 
@@ -157,6 +163,7 @@ def test_the_dashboard_shows_what_was_found(diagnosed: Path, tmp_path: Path) -> 
     drive(looked())
 
 
+@pytest.mark.slow
 def test_a_search_is_begun_in_the_dashboard_and_ended_with_what_is_known(race: Path, environment: dict[str, str]) -> None:
     async def searched() -> None:
         async with dashboard(race) as driven:
@@ -284,6 +291,7 @@ assert not x.is_deleted()
 """
 
 
+@pytest.mark.slow
 def test_frameworks_are_switched_right_after_the_script_has_imported_them(environment: dict[str, str]) -> None:
     pytest.importorskip("torch")
     done = subprocess.run([sys.executable, "-c", FRAMEWORKS], env=environment, capture_output=True, text=True)

@@ -59,6 +59,7 @@ def everything_said(cli: Cli, runs: Path, name: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_fills_its_disk_says_which_one_and_how_far_its_trace_goes(disk: Disk, reprotui: Cli) -> None:
     runs = disk()
     done = reprotui("run", *ENDLESS, "--name", "full", "--runs-dir", runs, exit_code=4)
@@ -73,6 +74,7 @@ def test_a_run_that_fills_its_disk_says_which_one_and_how_far_its_trace_goes(dis
     assert not (runs / "full" / f"trace.db{RESERVE_SUFFIX}").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_died_silently_on_a_disk_that_is_full_is_explained_from_outside(disk: Disk, reprotui: Cli) -> None:
     runs = disk("size=20m")
     process = reprotui.start("run", *ENDLESS, "--name", "dead", "--runs-dir", runs)
@@ -91,12 +93,14 @@ def test_a_run_that_died_silently_on_a_disk_that_is_full_is_explained_from_outsi
     assert [text for text in everything_said(reprotui, runs, "dead") if "disk" in text] == []
 
 
+@pytest.mark.slow
 def test_a_race_on_a_full_disk_says_so_of_each_run(disk: Disk, reprotui: Cli) -> None:
     runs = disk()
     found = reprotui.race(*ENDLESS, "--runs-dir", runs, exit_code=4)
     assert all(f"the disk at {runs}" in run["why"] for run in found["runs"].values())
 
 
+@pytest.mark.slow
 def test_a_save_onto_a_full_disk_names_the_disk_of_the_checkpoints(disk: Disk, reprotui: Cli) -> None:
     place = disk() / "saved"
     done = reprotui(
@@ -108,6 +112,7 @@ def test_a_save_onto_a_full_disk_names_the_disk_of_the_checkpoints(disk: Disk, r
     assert "terminate" not in (reprotui.runs / "full" / "worker.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_file_that_may_grow_no_further_is_no_full_disk(reprotui: Cli) -> None:
     done = reprotui("run", *ENDLESS, "--name", "limited", exit_code=4, file_size=1 << 18)
     assert "trace.db cannot be written" in done.stdout
@@ -149,6 +154,7 @@ def test_a_journal_whose_index_finds_no_room_names_the_disk_though_sqlite_speaks
     assert with_disk(sqlite3.OperationalError("disk I/O error"), tmp_path) == "disk I/O error"
 
 
+@pytest.mark.slow
 def test_a_script_that_finds_no_room_elsewhere_is_told_which_disk_if_that_one_is_full(disk: Disk, reprotui: Cli) -> None:
     data = disk()
     reprotui.write(
@@ -195,6 +201,7 @@ class Experiment:
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_failed_does_not_take_its_interpreter_down(reprotui: Cli) -> None:
     reprotui.write("broken.py", BROKEN)
     reprotui("run", "broken.py", "steps=9", "--name", "broken", exit_code=4)
@@ -206,6 +213,7 @@ def test_a_worker_that_failed_does_not_take_its_interpreter_down(reprotui: Cli) 
     assert b"the data end here" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_reserve_lies_beside_a_trace_only_while_it_is_written(reprotui: Cli) -> None:
     process = reprotui.start("run", *ENDLESS, "--name", "endless")
     reserve = reprotui.runs / "endless" / f"trace.db{RESERVE_SUFFIX}"
@@ -243,6 +251,7 @@ def test_only_an_error_that_speaks_of_room_is_laid_to_the_disk(tmp_path: Path, e
     assert ("is full" in with_disk(error, tmp_path)) is of_the_disk
 
 
+@pytest.mark.slow
 def test_a_run_on_a_disk_with_room_says_nothing_of_disks(reprotui: Cli) -> None:
     done = reprotui("run", *MLP, "--name", "well")
     assert "disk" not in done.stdout + reprotui("runs").stdout

@@ -137,6 +137,7 @@ def test_a_file_that_is_no_experiment_is_refused_with_what_it_lacks(tmp_path: Pa
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_users_file_may_print_and_have_its_own_config(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     config = "\n    class Config(ExperimentConfig):\n        noise: float = 0.5\n"
@@ -156,6 +157,7 @@ def test_resolving_a_config_loads_no_framework() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_users_file_sees_its_own_folder(reprotui: Any) -> None:
     reprotui.write("lab/helper.py", "SCALE = 0.5\n")
     reprotui.write("lab/mine.py", "from helper import SCALE\n" + SEEDED.replace("batch @", "SCALE * batch @"))
@@ -177,6 +179,7 @@ def arrays(batch: Any) -> list[np.ndarray]:
     return [np.asarray(batch[key]) for key in sorted(batch)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["digits", "synthetic"])
 @pytest.mark.parametrize("shuffle", ["seeded", "sequential"])
 def test_a_batch_depends_on_the_step_alone(data: str, shuffle: str) -> None:
@@ -229,6 +232,7 @@ def test_the_data_digest_tells_contents_apart() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_data_is_bad_input(reprotui: Any) -> None:
     done = reprotui("run", *MLP, "batch_size=1438", exit_code=2)
     assert "batch_size=1438 is larger than the data: 1437 training digits" in done.stderr
@@ -277,6 +281,7 @@ def test_text_windows_predict_the_next_character(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(batch["tokens"])[1], np.asarray(batch["answer"])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, b"", b"\xff"], ids=["missing", "empty", "not-utf-8"])
 def test_a_race_on_a_bad_text_is_bad_input(reprotui: Any, content: bytes | None) -> None:
     if content is not None:

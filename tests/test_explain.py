@@ -116,6 +116,7 @@ def compared(read: Path, name: str) -> Any:
     return compare_results(1, ("a", "b"), [found["same"], found[name]], name != "same")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PLANTED if name != "same"])
 def test_a_line_that_was_changed_is_named(read: Path, name: str) -> None:
     found = compared(read, name)
@@ -152,6 +153,7 @@ def test_taps_read_what_the_outputs_hold_and_change_none_of_them(read: Path) -> 
     assert found["refused"].startswith("only 1 of 8 outputs") or found["refused"].startswith("only 0 of 8 outputs")
 
 
+@pytest.mark.slow
 def test_two_learning_rates_differ_in_the_update(runs: Path, reprotui: Cli) -> None:
     found = json.loads(reprotui("explain", "a", "lr", "--json", exit_code=1).stdout)
     assert (found["step"], found["likely"], found["inputs_differ"]) == (1, False, [])
@@ -167,6 +169,7 @@ def line_of(place: dict[str, Any]) -> str:
     return Path(place["file"]).read_text().splitlines()[place["line"] - 1]
 
 
+@pytest.mark.slow
 def test_a_bit_that_flipped_outside_of_the_step_is_no_kernels_work(runs: Path, reprotui: Cli) -> None:
     said = reprotui("explain", "a", "flipped", exit_code=3).stdout
     assert "no kernel differs" in said and "although the records of step 2 differ" in said
@@ -181,6 +184,7 @@ def test_a_step_that_repeats_has_no_flaky_kernel(runs: Path, reprotui: Cli) -> N
     assert (found["flaky"], found["count"], found["outputs"]["count"]) == ([], 3, found["outputs"]["identical"])
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_come_out_as_recorded_is_not_explained(runs: Path, reprotui: Cli) -> None:
     edit_manifest(runs / "a", config=lambda config: {**config, "lr": 0.07})
     said = reprotui("explain", "a", "lr", "--step", 1, "--trust", exit_code=3).stdout
@@ -205,6 +209,7 @@ def test_what_cannot_be_explained_is_refused_in_words(
     assert said in reprotui("explain", *arguments, exit_code=code).stderr
 
 
+@pytest.mark.slow
 def test_the_step_screen_explains_its_step(runs: Path, own_settings: Path) -> None:
     async def scene() -> None:
         async with dashboard(runs / "a", runs / "lr", size=(120, 40)) as driven:

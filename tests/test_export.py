@@ -45,6 +45,7 @@ def test_csv_has_every_record_to_the_last_bit(reprotui: Cli) -> None:
             assert rows[21]["grad-norm"] == ""
 
 
+@pytest.mark.slow
 def test_nan_steps_and_names(reprotui: Cli) -> None:
     found = table(reprotui("export", SAMPLES / "nan-loss", "--metric", "loss", "--steps", "1:3").stdout)
     assert [(row["run"], row["step"]) for row in found] == [(run, step) for run in "AB" for step in "123"]
@@ -68,6 +69,7 @@ def test_leaves_that_are_not_finite_are_counted_in_stairs(tmp_path: Path) -> Non
     assert dict(zip(np.asarray(series.x).tolist(), series.values.tolist(), strict=True)) == {0: 0, 3: 0, 4: 2, 6: 2, 7: 0, 9: 0}
 
 
+@pytest.mark.slow
 def test_a_chart_has_a_line_a_run_and_a_mark_at_the_first_difference(reprotui: Cli) -> None:
     def drawn(*arguments: str) -> tuple[str, int]:
         root = ElementTree.fromstring(reprotui("export", SAMPLES / "bit-flip", "--format", "svg", *arguments).stdout)
@@ -91,6 +93,7 @@ def test_a_chart_has_a_line_a_run_and_a_mark_at_the_first_difference(reprotui: C
     )
 
 
+@pytest.mark.slow
 def test_files_are_written_whole_and_over_nothing(reprotui: Cli) -> None:
     done = reprotui("export", SAMPLES / "bit-flip", "--out", "x.svg", "--json")
     assert json.loads(done.stdout) == {"file": "x.svg", "format": "svg"}
@@ -119,6 +122,7 @@ def test_what_cannot_be_is_said(reprotui: Cli, arguments: tuple[str, ...], said:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_one_run_alone_is_exported_but_not_held_against_itself(reprotui: Cli) -> None:
     alone = SAMPLES / "bit-flip" / "a"
     assert {row["run"] for row in table(reprotui("export", alone).stdout)} == {"A"}

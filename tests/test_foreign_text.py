@@ -166,6 +166,7 @@ def test_every_other_command_is_not_led_astray(cli: Cli, race: Path, arguments: 
     assert r"\x1b[31m" in text
 
 
+@pytest.mark.slow
 def test_a_script_that_fails_in_a_race_is_shown_as_it_ended(cli: Cli) -> None:
     cli.write("train.py", SCRIPT)
     command = f"{sys.executable} train.py"
@@ -193,6 +194,7 @@ def test_a_terminal_gets_no_escape_of_others(cli: Cli, race: Path) -> None:
     assert "\x1b[31m" not in text and r"\x1b]0;title\x07" in text
 
 
+@pytest.mark.slow
 def test_checkpoints_with_such_leaves_are_listed_verified_and_compared(cli: Cli, tmp_path: Path) -> None:
     # A zip has no names with a NUL; everything else may stand in one.
     names = [name.replace("<script>alert(1)</script>", "<script>") for name in HOSTILE]
@@ -206,6 +208,7 @@ def test_checkpoints_with_such_leaves_are_listed_verified_and_compared(cli: Cli,
     assert r"a [i] \x1b[31m.npz" in tame(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_settings")
 def test_every_screen_shows_names_as_they_are(race: Path) -> None:
     async def look() -> None:

@@ -51,6 +51,7 @@ def race(reprotui: Cli, framework: str, before: str, drawn: str, exit_code: int)
     return json.loads(done.stdout)["verdicts"][0]
 
 
+@pytest.mark.slow(but="random.random()-jax")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("drawn", ["random.random()", "np.random.rand()", "random.seed(7)"])
 def test_the_step_in_which_a_seeded_stream_parts_is_found(reprotui: Cli, framework: str, drawn: str) -> None:
@@ -61,6 +62,7 @@ def test_the_step_in_which_a_seeded_stream_parts_is_found(reprotui: Cli, framewo
     assert "key" not in found["cause"]["evidence"][0]
 
 
+@pytest.mark.slow(but="random.random(), np.random.rand()-jax")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize(
     "before",
@@ -75,6 +77,7 @@ def test_what_nobody_seeded_makes_no_runs_diverge(reprotui: Cli, framework: str,
     assert found["kind"] == "identical"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_streams_that_are_seeded_and_drawn_from_alike_are_equal(reprotui: Cli, framework: str) -> None:
     drawn = "pass\n    random.random(), np.random.normal()"
@@ -84,6 +87,7 @@ def test_streams_that_are_seeded_and_drawn_from_alike_are_equal(reprotui: Cli, f
     assert {"rng/python", "rng/numpy"} <= set(paths) and ("rng/torch" in paths) == (framework == "torch")
 
 
+@pytest.mark.slow
 def test_an_unseeded_model_of_torch_is_put_down_to_its_generator(reprotui: Cli) -> None:
     script = TORCH.format(before="", drawn="pass").replace("model.weight.fill_(1), model.bias.fill_(0)", "pass")
     reprotui.write("train.py", script)

@@ -58,6 +58,7 @@ def python(script: str, *arguments: str, **environment: str) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
+@pytest.mark.slow
 def test_the_gpu_s_kernel_agrees_with_the_other_forms() -> None:
     done = python(KERNEL, DEVICE, **({} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}))
     assert done.stdout.split() == ["equal", "95"], done.stderr

@@ -95,6 +95,7 @@ def test_the_preview_says_cause_losses_what_differs_checkpoints_and_size() -> No
     at_home(story)
 
 
+@pytest.mark.slow
 def test_the_list_is_sorted_by_key_and_by_a_click_on_a_heading() -> None:
     fill("identical", "bit-flip", "two-seeds")
 
@@ -168,6 +169,7 @@ def test_a_run_is_renamed_and_noted_down_upon() -> None:
     assert (Path("runs/night/race.json").exists(), Path("runs/night/note.txt").read_text()) == (True, "before the driver\n")
 
 
+@pytest.mark.slow
 def test_many_are_marked_counted_and_deleted() -> None:
     path = fill("identical")
     for number in range(11):
@@ -275,6 +277,7 @@ def test_a_preview_waits_for_nothing_while_a_key_is_held_down() -> None:
     assert "batch-order" in asked and not {"bit-flip", "two-seeds"} & set(asked)
 
 
+@pytest.mark.slow
 def test_an_open_race_says_what_was_asked_of_it() -> None:
     path = fill("bit-flip", "identical") / "bit-flip"
     for label in "ab":

@@ -64,6 +64,7 @@ def test_every_dtype_and_size_is_read_in_one_call(name: str, form: str, monkeypa
     assert [lanes_to_checksum(*host_form.lanes(array, base)) for array, base in zip(arrays, bases, strict=True)] == expected
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(
     st.sampled_from(DTYPES), st.lists(st.integers(0, 40), max_size=3), st.lists(st.sampled_from([1, 2, 3, -1, -2]), max_size=3),

@@ -264,6 +264,7 @@ def without_llvm(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(blocked)}
 
 
+@pytest.mark.slow
 def test_a_torch_script_that_replaces_what_it_trains_is_recorded_as_it_was(reprotui: Cli) -> None:
     reprotui.write("mischief.py", MISCHIEF)
     run(reprotui, "-m", "reprotui.observe", "--name", "run", "mischief.py")
@@ -290,6 +291,7 @@ def test_an_observed_torch_process_imports_no_jax(reprotui: Cli) -> None:
     assert len(rows_of(reprotui.runs / "run")) == 26
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["torch", "numpy"])
 def test_a_recorder_imports_what_its_script_uses_alone(reprotui: Cli, what: str) -> None:
     reprotui.write("recorded.py", RECORDED)
@@ -303,6 +305,7 @@ def test_a_recorder_imports_what_its_script_uses_alone(reprotui: Cli, what: str)
     assert [spec.path for spec in specs] == ["loss", "metrics/acc", "params/deep/0", "params/deep/1/0", "params/w"]
 
 
+@pytest.mark.slow
 def test_without_llvmlite_numpy_reads_the_same_and_it_is_said_once(reprotui: Cli, tmp_path: Path) -> None:
     reprotui.write("mischief.py", MISCHIEF)
     variables = without_llvm(tmp_path)
@@ -324,6 +327,7 @@ def test_a_recorder_of_numpy_arrays_says_it_too(reprotui: Cli, tmp_path: Path) -
     assert [kind for kind, _ in events_of(reprotui.runs / "run")].count("slow-checksums") == 1
 
 
+@pytest.mark.slow
 def test_what_a_script_sees_around_it_is_not_changed(reprotui: Cli) -> None:
     reprotui.write("surroundings.py", SURROUNDINGS)
     variables = {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "0"}

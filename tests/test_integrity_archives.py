@@ -63,6 +63,7 @@ def register(path: Path) -> Status:
     return verify_checkpoint(path).status
 
 
+@pytest.mark.slow
 def test_a_second_pickle_that_torch_takes_for_the_first_is_never_valid(tmp_path: Path) -> None:
     whole = saved(tmp_path / "a.pt")
     evil = pickle.dumps(Bomb(tmp_path / "pwned"), 2)

@@ -77,6 +77,7 @@ def layout(orbax: Path, name: str) -> Path:
     return orbax / "v0" / "7" if name == "v0" else orbax / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_of_orbax_has_the_content_that_was_in_memory(orbax: Path, name: str) -> None:
     stored = open_checkpoint(layout(orbax, name))
@@ -135,6 +136,7 @@ def save(path: Path, value: Any, **options: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_training_state_of_torch_is_read_whole(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     optimizer = torch.optim.AdamW(model.parameters())

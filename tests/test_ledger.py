@@ -199,6 +199,7 @@ def test_every_way_in_is_noted_once_with_its_line_and_seed(reprotui: Cli) -> Non
     assert (folder.line, folder.source) == (20, "os.listdir(folder)") and str(folder.value).startswith("0 names")
 
 
+@pytest.mark.slow
 def test_seeds_of_torch_and_of_what_draws_from_a_generator_of_ones_own_are_noted(reprotui: Cli) -> None:
     assert [(item.line, item.source, item.value) for item in noted(reprotui, TORCH) if item.kind != "file"] == [
         (6, "torch.utils.data.RandomSampler", "12"),
@@ -364,6 +365,7 @@ def test_the_ledgers_stand_side_by_side() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_compare_lists_the_ledger_where_it_is_asked_for(noted_runs: Path, reprotui: Cli) -> None:
     said = reprotui("compare", noted_runs / "a", noted_runs / "b", "--chance").stdout
     (seed,) = [line for line in said.splitlines() if "jax.random.key" in line]

@@ -37,6 +37,7 @@ def checked(reprotui: Cli, lesson: Lesson, exit_code: int = 0) -> dict[str, Any]
     return json.loads(out)
 
 
+@pytest.mark.slow(but="01-reproducible")
 @named(RACED)
 def test_a_lesson_is_identical_clean_and_diverges_where_it_says(reprotui: Cli, lesson: Lesson) -> None:
     found = checked(reprotui, lesson)
@@ -82,6 +83,7 @@ def test_a_text_has_at_most_two_screens(lesson: Lesson) -> None:
     assert lesson.text.startswith("# ")
 
 
+@pytest.mark.slow(but="09-pitfalls")
 @named(LESSONS)
 def test_a_file_runs_alone_and_its_text_tells_no_other_numbers(
     lesson: Lesson, environment: dict[str, str], tmp_path: Path
@@ -102,6 +104,7 @@ def test_a_file_runs_alone_and_its_text_tells_no_other_numbers(
         assert len({loss[1] for loss in losses if loss}) == 1 and len(losses) == 2
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_and_a_reused_key_show_where_the_pitfalls_say(reprotui: Cli) -> None:
     lesson = find_lesson("pitfalls")
     for name in ("thread-count", "reused-key"):
@@ -115,6 +118,7 @@ def test_a_number_that_nothing_brings_forth_is_found() -> None:
     assert unfounded_numbers(lesson, ["0.5488 and 0.7152"]) == []
 
 
+@pytest.mark.slow
 def test_the_list_shows_progress_and_a_lesson_is_played(reprotui: Cli) -> None:
     listed = reprotui("learn").stdout
     assert all(lesson.title in listed for lesson in LESSONS) and "raced 1 of 2" not in listed
@@ -137,12 +141,14 @@ def test_the_list_shows_progress_and_a_lesson_is_played(reprotui: Cli) -> None:
     assert reprotui("runs").stdout.count("lesson-01-reproducible") >= 2
 
 
+@pytest.mark.slow
 def test_what_a_lesson_shows_is_not_changed_by_the_variables_of_who_plays(reprotui: Cli) -> None:
     reprotui.environment = {**reprotui.environment, "PYTHONHASHSEED": "0", "XLA_FLAGS": "--xla_allow_excess_precision=false"}
     found = checked(reprotui, find_lesson("key-patterns"))
     assert found["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_a_broken_promise_is_told(reprotui: Cli, tmp_path: Path) -> None:
     """A copy of the package whose first lesson promises another step, and tells a number that nothing brings forth."""
     import shutil
@@ -186,6 +192,7 @@ def test_progress_keeps_what_was_right() -> None:
     assert read_progress({"lessons": kept}) == kept and read_progress({"lessons": 7}) == {}
 
 
+@pytest.mark.slow
 def test_the_script_that_is_run_is_the_script_wherever_it_is_installed(reprotui: Cli) -> None:
     """Its lines are told by the ledger, not taken for those of a library."""
     path = reprotui.write("lib/site-packages/tool/train.py", find_lesson("1").code)

@@ -204,6 +204,7 @@ def test_runs_are_led_to_the_first_difference_and_none_runs_away(three: LiveRace
 # Keys
 
 
+@pytest.mark.slow
 def test_keys_pause_at_one_step_advance_and_hold(three: LiveRace) -> None:
     three.write(part(0, 10), "a", "c")
     three.write(part(0, 8), "b")
@@ -254,6 +255,7 @@ def test_who_leaves_the_dashboard_leaves_no_run_waiting(three: LiveRace) -> None
 # Real workers
 
 
+@pytest.mark.slow
 def test_workers_are_paused_at_one_step_and_held_at_their_first_difference(reprotui: Any) -> None:
     process = reprotui.start("race", *ENDLESS, "--a", "--b", "shuffle_from=100000", "--name", "race", "--headless")
     paths = [reprotui.runs / "race" / label for label in "ab"]
@@ -276,6 +278,7 @@ def test_workers_are_paused_at_one_step_and_held_at_their_first_difference(repro
     process.communicate(timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_hold_stays_until_the_runs_differ(reprotui: Any) -> None:
     process = reprotui.start("race", *ENDLESS, "--a", "--b", "shuffle_from=60", "--pause-at-divergence", "--name", "race")
     paths = [reprotui.runs / "race" / label for label in "ab"]

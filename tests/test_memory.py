@@ -78,6 +78,7 @@ def test_a_framework_that_raises_costs_no_record_and_former_traces_have_none(
     assert not len(reader.read("memory-mb")[0].values)
 
 
+@pytest.mark.slow
 def test_a_run_notes_the_memory_of_its_process(reprotui: Cli) -> None:
     reprotui("run", *MLP, "steps=3", "--name", "x")
     assert "memory-mb" in json.loads(reprotui("export", "x", "--list", "--json").stdout)["metrics"]

@@ -36,6 +36,7 @@ def replayed(cli: Cli, *arguments: object) -> dict[str, Any]:
     return json.loads(cli("replay", *arguments, "--json").stdout)["runs"][0]
 
 
+@pytest.mark.slow
 def test_a_run_named_by_a_relative_path_replays_from_another_folder_than_it_was_recorded_in(elsewhere: Cli) -> None:
     said = replayed(elsewhere, "kept/a", "--step", 7)
     assert (said["faithful"], said["started_from"]) == (True, 5)
@@ -46,6 +47,7 @@ def test_a_run_named_by_a_relative_path_replays_from_another_folder_than_it_was_
     elsewhere("report", "kept/a", "runs/on", "--out", "report")
 
 
+@pytest.mark.slow
 def test_a_path_with_parent_folders_in_it_is_read_and_written(elsewhere: Cli) -> None:
     below = Cli(elsewhere.directory / "below", elsewhere.environment)
     below.directory.mkdir()
@@ -55,6 +57,7 @@ def test_a_path_with_parent_folders_in_it_is_read_and_written(elsewhere: Cli) ->
     assert "VALID" in below("checkpoint", "verify", "../saved/5").stdout
 
 
+@pytest.mark.slow
 def test_a_branch_that_was_moved_with_its_parent_finds_its_checkpoint_and_its_parent_there(
     recorded: Path, elsewhere: Cli, tmp_path: Path
 ) -> None:
@@ -73,6 +76,7 @@ def test_a_branch_that_was_moved_with_its_parent_finds_its_checkpoint_and_its_pa
     elsewhere("replay", "kept/branch", "--step", 7, "--fresh", exit_code=3)
 
 
+@pytest.mark.slow
 def test_paths_in_a_config_mean_what_they_meant_where_the_run_was_started(elsewhere: Cli) -> None:
     assert replayed(elsewhere, "kept/text", "--step", 4)["faithful"]
     elsewhere("checkpoint", "restore", "kept/text", "--step", 2, "--name", "on")

@@ -179,6 +179,7 @@ def race(loop: Cli, *arguments: str, exit_code: int = 0, **options: Any) -> dict
     return json.loads(done.stdout)["verdicts"][0]
 
 
+@pytest.mark.slow(but="arguments2-not finite from step 4 on, finite again from step 9 on: first grads/w")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -199,6 +200,7 @@ def test_two_runs_that_agree_in_being_broken_are_identical_and_not_healthy(loop:
     assert ("✅ MATCH" not in banner) is ("NOT FINITE" in banner)
 
 
+@pytest.mark.slow(but="arguments0-None")
 @pytest.mark.parametrize(
     ("arguments", "note"),
     [
@@ -214,6 +216,7 @@ def test_what_is_finite_or_meant_so_is_not_called_broken(loop: Cli, arguments: l
     assert "✅ MATCH" in loop("compare", "runs/race").stdout
 
 
+@pytest.mark.slow
 def test_each_run_is_told_where_only_one_is_broken(loop: Cli) -> None:
     flags = ("--a", f"{sys.executable} train.py", "--b", f"{sys.executable} train.py loss=9")
     verdict = loop.race(*flags, exit_code=1)["verdicts"][0]
@@ -222,6 +225,7 @@ def test_each_run_is_told_where_only_one_is_broken(loop: Cli) -> None:
     assert "B not finite from step 9 on" in text.replace("b not", "B not")
 
 
+@pytest.mark.slow
 def test_a_run_stops_itself_where_that_is_wanted(loop: Cli) -> None:
     verdict = race(loop, "loss=5", "sleep=1", flags=["--stop-at-nan"], exit_code=1)
     assert verdict["kind"] == "incomplete" and verdict["equal_through"] < 30
@@ -232,6 +236,7 @@ def test_a_run_stops_itself_where_that_is_wanted(loop: Cli) -> None:
     assert healthy["headline"] == "IDENTICAL through step 30"
 
 
+@pytest.mark.slow
 def test_an_experiment_alone_says_so_and_stops(reprotui: Cli) -> None:
     command = ("run", *MLP, "lr=1e30", "--json")
     done = json.loads(reprotui(*command, "--name", "whole").stdout)
@@ -241,6 +246,7 @@ def test_an_experiment_alone_says_so_and_stops(reprotui: Cli) -> None:
     assert json.loads(reprotui("run", *MLP, "--json", "--stop-at-nan", "--name", "healthy").stdout)["not_finite"] is None
 
 
+@pytest.mark.slow
 def test_a_row_is_written_only_where_something_changed_and_a_former_trace_opens(loop: Cli) -> None:
     race(loop, "loss=3-20", "grads=3")
     path = loop.runs / "race" / "a" / "trace.db"
@@ -258,6 +264,7 @@ def test_a_row_is_written_only_where_something_changed_and_a_former_trace_opens(
     assert loop.compare("runs/race")["verdicts"][0]["headline"].startswith("IDENTICAL through step 30 · ")
 
 
+@pytest.mark.slow
 def test_a_damaged_row_is_an_error_and_not_a_leaf(loop: Cli) -> None:
     race(loop, "loss=3")
     path = loop.runs / "race" / "a" / "trace.db"
@@ -269,6 +276,7 @@ def test_a_damaged_row_is_an_error_and_not_a_leaf(loop: Cli) -> None:
             trace.not_finite()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_was_broken_before(reprotui: Cli) -> None:
     reprotui("run", *MLP, "lr=1e30", "--save-at", "10", "--name", "old")
     reprotui("run", "--restore-from", "old:10", "--name", "new")
@@ -281,6 +289,7 @@ def test_a_resumed_run_goes_on_with_what_was_broken_before(reprotui: Cli) -> Non
     assert steps[0] == steps[1] and steps[0]
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_when_and_where(loop: Cli, own_settings: Any) -> None:
     race(loop, "grads=12")
 

@@ -61,6 +61,7 @@ def python(reprotui: Cli, *arguments: str) -> str:
 # Eight scripts
 
 
+@pytest.mark.slow(but="raw_jax")
 @pytest.mark.parametrize("script", PLANTED)
 def test_a_planted_fault_is_found_the_repaired_script_is_identical_and_no_bit_changes(reprotui: Cli, script: str) -> None:
     good, bad = command(script), command(script, "--fault")
@@ -83,6 +84,7 @@ def test_a_planted_fault_is_found_the_repaired_script_is_identical_and_no_bit_ch
     assert printed(logs[0], "digest") == printed(logs[1], "digest") == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["raw_jax", "torch_plain"])
 def test_a_script_against_itself_names_the_step(reprotui: Cli, script: str) -> None:
     verdict = race(reprotui, "--", *command(script, "--fault").split(), exit_code=1)["verdicts"][0]
@@ -111,6 +113,7 @@ for step in range(8):
 """
 
 
+@pytest.mark.slow
 def test_several_candidates_are_listed_and_one_can_be_chosen(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO)
     race(reprotui, "--", sys.executable, "two.py", exit_code=0, name="default")
@@ -123,12 +126,14 @@ def test_several_candidates_are_listed_and_one_can_be_chosen(reprotui: Cli) -> N
     assert json.loads(rows_of(reprotui.runs / "default" / "a")[1].metrics or "{}") == {"2": 1.0}
 
 
+@pytest.mark.slow
 def test_a_step_function_that_is_not_there_is_said_with_those_that_are(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO)
     race(reprotui, "--step-function", "nothing", "--", sys.executable, "two.py", exit_code=3)
     assert "called were: train, average" in dict(events_of(reprotui.runs / "race" / "a"))["no-step-function"]
 
 
+@pytest.mark.slow
 def test_a_loop_inside_one_function_is_said_and_what_goes_in_and_out_is_observed(reprotui: Cli) -> None:
     script = """
 import jax, jax.numpy as jnp, sys
@@ -147,6 +152,7 @@ w, losses = jax.jit(lambda w, xs: jax.lax.scan(body, w, xs))(jnp.ones(3), jnp.ar
     assert (other["step"], other["phase"], other["leaves"][0]["path"]) == (1, "batch", "batch/xs")
 
 
+@pytest.mark.slow
 def test_a_script_without_a_step_is_not_called_identical(reprotui: Cli) -> None:
     reprotui.write("nothing.py", "print('no training here')\n")
     found = race(reprotui, "--", sys.executable, "nothing.py", exit_code=3)
@@ -155,6 +161,7 @@ def test_a_script_without_a_step_is_not_called_identical(reprotui: Cli) -> None:
     assert "no step in common. A and B: no step was found: neither jax nor torch was imported" in found["verdicts"][0]["reason"]
 
 
+@pytest.mark.slow
 def test_without_a_step_the_script_hears_what_was_seen_and_what_to_put_into_its_loop(reprotui: Cli) -> None:
     script = """
 import jax, jax.numpy as jnp
@@ -176,6 +183,7 @@ for step in range(4):
     assert line in log and "from reprotui import Recorder" in log
 
 
+@pytest.mark.slow
 def test_what_jitted_functions_make_before_the_step_is_told_apart(reprotui: Cli) -> None:
     script = """
 import jax, jax.numpy as jnp, sys
@@ -196,6 +204,7 @@ for step in range(6):
     assert key == (4, "batch", "batch/result")
 
 
+@pytest.mark.slow
 def test_a_computation_that_no_input_explains_is_called_so_with_what_to_look_for(reprotui: Cli) -> None:
     script = """
 import os, jax, jax.numpy as jnp, numpy as np
@@ -213,6 +222,7 @@ for step in range(6):
     assert "a batch overwritten while it is still read" in found["cause"]["advice"]
 
 
+@pytest.mark.slow
 def test_state_that_is_replaced_between_steps_is_said(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO.replace("    mean = ", "    if step == 5:\n        w = w + 0\n    mean = "))
     race(reprotui, "--", sys.executable, "two.py", exit_code=0)
@@ -222,6 +232,7 @@ def test_state_that_is_replaced_between_steps_is_said(reprotui: Cli) -> None:
 # How runs end, and what they obey
 
 
+@pytest.mark.slow
 def test_an_error_of_the_script_is_the_run_s_and_the_traceback_is_the_script_s(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO.replace("    mean = ", "    assert step < 5, 'too far'\n    mean = "))
     found = race(reprotui, "--", sys.executable, "two.py", exit_code=4)
@@ -232,6 +243,7 @@ def test_an_error_of_the_script_is_the_run_s_and_the_traceback_is_the_script_s(r
     assert "AssertionError: too far" in log and "bootstrap" not in log
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_the_observation_and_not_the_training(reprotui: Cli) -> None:
     # More steps than records can wait for the writer: it meets the full disk before the last of them.
     script = """
@@ -251,6 +263,7 @@ print("trained to the end", w[0])
     assert 0 < last_step(reprotui.runs / "race" / "a") < 3000
 
 
+@pytest.mark.slow
 def test_an_observed_script_pauses_and_stops(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO.replace("range(8)", "range(10**9)"))
     process = reprotui.start("race", "--name", "race", "--headless", "--", sys.executable, "two.py")
@@ -265,6 +278,7 @@ def test_an_observed_script_pauses_and_stops(reprotui: Cli) -> None:
     assert [RunDirectory(run).state() for run in runs] == ["stopped", "stopped"]
 
 
+@pytest.mark.slow
 def test_another_command_than_python_is_observed_below_it(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO)
     reprotui.write("train.sh", f"#!/bin/sh\n{sys.executable} -c 'import jax'\nexec {sys.executable} two.py\n")
@@ -273,6 +287,7 @@ def test_another_command_than_python_is_observed_below_it(reprotui: Cli) -> None
     assert found["runs"]["a"]["config"] == {"command": "sh train.sh"}
 
 
+@pytest.mark.slow
 def test_a_module_and_variables_before_a_command(reprotui: Cli) -> None:
     reprotui.write("package/__init__.py", "")
     check = "import os, sys\nassert sys.argv[1:] == ['--lr', '0.1'], sys.argv\nprint(os.environ['W'])\n"
@@ -283,6 +298,7 @@ def test_a_module_and_variables_before_a_command(reprotui: Cli) -> None:
     assert (reprotui.runs / "race" / "b" / "worker.log").read_text().endswith("2\n")
 
 
+@pytest.mark.slow
 def test_two_scripts_by_hand_open_together(reprotui: Cli) -> None:
     reprotui.write("two.py", TWO)
     for name in ("one", "two"):
@@ -293,6 +309,7 @@ def test_two_scripts_by_hand_open_together(reprotui: Cli) -> None:
 # Versions
 
 
+@pytest.mark.slow
 def test_two_revisions_race_and_the_difference_of_the_sources_is_the_evidence(reprotui: Cli) -> None:
     def git(*arguments: str) -> str:
         settings = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
@@ -322,6 +339,7 @@ def test_two_revisions_race_and_the_difference_of_the_sources_is_the_evidence(re
     assert len(git("worktree", "list").splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_two_folders_race(reprotui: Cli) -> None:
     reprotui.write("one/two.py", TWO)
     reprotui.write("other/two.py", TWO.replace("0.1 * x", "0.2 * x"))
@@ -347,6 +365,7 @@ def test_a_script_is_certified(reprotui: Cli) -> None:
     assert len(found["overheads"]) == 2 and min(found["overheads"]) <= found["overhead"] <= max(found["overheads"])
 
 
+@pytest.mark.slow
 def test_observation_that_changes_something_is_reported_and_so_is_a_script_that_never_repeats_itself(reprotui: Cli) -> None:
     save = "import numpy as np, os, sys\n{how}\nnp.save('out.npy', np.asarray(w))\n"
     touched = "if 'reprotui.record.lanes' in sys.modules:\n    w = w + 1"
@@ -375,6 +394,7 @@ def test_a_script_that_fails_is_not_certified(reprotui: Cli) -> None:
 # The command line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, problem",
     [
@@ -418,6 +438,7 @@ def test_what_is_a_command_and_how_it_is_observed() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["jax", "torch"])
 def test_a_library_that_asks_whether_a_framework_is_there_does_not_hide_it(reprotui: Cli, framework: str) -> None:
     training = {
@@ -432,6 +453,7 @@ def test_a_library_that_asks_whether_a_framework_is_there_does_not_hide_it(repro
     assert last_step(reprotui.runs / "asked") == 5
 
 
+@pytest.mark.slow
 def test_what_a_script_does_after_its_last_step_is_waited_for(reprotui: Cli) -> None:
     reprotui.write(
         "late.py",

@@ -74,6 +74,7 @@ def race(reprotui: Cli, script: str, b: str, exit_code: int) -> dict[str, Any]:
     return json.loads(done.stdout)["verdicts"][0]
 
 
+@pytest.mark.slow(but="module")
 @pytest.mark.parametrize("form", FORMS)
 def test_what_a_function_captured_is_recorded_by_its_name(reprotui: Cli, form: str) -> None:
     script, names = FORMS[form]
@@ -92,6 +93,7 @@ def test_what_a_function_captured_is_recorded_by_its_name(reprotui: Cli, form: s
     assert not any(recorded[step] for step in range(2, 7))
 
 
+@pytest.mark.slow
 def test_captured_data_that_nobody_seeded_name_the_line_and_seeded_ones_are_identical(reprotui: Cli) -> None:
     script = MODULE + LOOP
     reprotui.write("train.py", BEGIN + script)
@@ -103,6 +105,7 @@ def test_captured_data_that_nobody_seeded_name_the_line_and_seeded_ones_are_iden
     assert json.loads(done.stdout)["verdicts"][0]["headline"] == "IDENTICAL through step 6"
 
 
+@pytest.mark.slow
 def test_what_is_captured_anew_is_recorded_when_the_function_is_traced_anew(reprotui: Cli) -> None:
     script = """
 mask = [jnp.ones(4), jnp.ones(4)]

@@ -67,16 +67,19 @@ def test_calls_that_no_record_holds_are_counted_and_the_runs_are_not_called_iden
     assert "recorded as step 2" in dict(events_of(run))["step-unfinished"]
 
 
+@pytest.mark.slow
 def test_a_step_that_was_under_way_is_recorded_and_all_calls_recorded_are_identical(reprotui: Cli) -> None:
     assert race(reprotui, ADAPTED_ONCE, steps=200, exit_code=0)["headline"] == "IDENTICAL through step 2"
     assert [row.step for row in rows_of(reprotui.runs / "race" / "a")] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_difference_that_leaves_the_end_equal_is_found_in_the_step_that_was_under_way(reprotui: Cli) -> None:
     found = race(reprotui, ADAPTED_ONCE, "unused", steps=200, exit_code=1)
     assert (found["step"], found["phase"]) == (2, "batch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [EVALUATED, EVALUATED_LATE])
 def test_an_evaluation_that_counts_in_the_state_takes_no_step(reprotui: Cli, loop: str) -> None:
     found = race(reprotui, loop, "unused", steps=120, exit_code=1)
@@ -108,27 +111,32 @@ def test_an_evaluation_is_noted_and_the_runs_are_identical(reprotui: Cli) -> Non
     assert any("evaluate (2 calls) takes no step" in note for note in found["notes"])
 
 
+@pytest.mark.slow
 def test_a_second_training_that_is_not_recorded_is_said_and_nothing_is_called_identical(reprotui: Cli) -> None:
     found = race(reprotui, TWO_PHASES, steps=20, exit_code=3)
     assert "A and B: train (20 calls) hands on state of its own, which is not recorded" in found["reason"]
 
 
+@pytest.mark.slow
 def test_an_average_of_the_parameters_follows_from_what_is_recorded(reprotui: Cli) -> None:
     found = race(reprotui, AVERAGED, steps=20, exit_code=0)
     assert found["kind"] == "identical"
     assert any("<lambda> (20 calls) hands on state of its own" in note for note in found["notes"])
 
 
+@pytest.mark.slow
 def test_a_training_alone_has_nothing_to_add(reprotui: Cli) -> None:
     found = race(reprotui, LOOP, steps=20, exit_code=0)
     assert (found["headline"], found["notes"]) == ("IDENTICAL through step 20", [])
 
 
+@pytest.mark.slow
 def test_records_of_some_steps_say_so(reprotui: Cli) -> None:
     found = race(reprotui, LOOP, steps=20, exit_code=0, options=("--every", "8"))
     assert found["headline"] == "IDENTICAL in 3 recorded steps through step 16"
 
 
+@pytest.mark.slow
 def test_ends_that_differ_behind_the_last_record_are_a_divergence_of_that_place(reprotui: Cli) -> None:
     found = race(reprotui, LOOP, "late", steps=20, exit_code=1, options=("--every", "8"))
     assert found["headline"] == "DIVERGED after step 16 · in calls that were not recorded"
@@ -140,6 +148,7 @@ def test_ends_that_differ_behind_the_last_record_are_a_divergence_of_that_place(
         assert "DIVERGED after step 16" in done.stdout
 
 
+@pytest.mark.slow
 def test_ends_that_differ_in_a_recorded_step_are_found_there(reprotui: Cli) -> None:
     found = race(reprotui, LOOP, "late", steps=20, exit_code=1)
     assert (found["step"], found["phase"]) == (18, "batch")
@@ -173,6 +182,7 @@ for step in range(1, 9):
 """
 
 
+@pytest.mark.slow(but="odd")
 @pytest.mark.parametrize("extra", ["odd", "sparse", ""])
 def test_an_observation_that_ended_leaves_the_rest_unseen(reprotui: Cli, extra: str) -> None:
     reprotui.write("broken.py", BROKEN)

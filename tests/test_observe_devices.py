@@ -119,6 +119,7 @@ def with_devices(environment: dict[str, str], count: int) -> dict[str, str]:
     return {**environment, "XLA_FLAGS": f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["0", "1000"], ids=["compiled", "at once"])
 def test_parts_add_up_to_the_whole_and_copies_that_differ_are_named(reprotui: Cli, first: str) -> None:
     environment = with_devices(reprotui.environment, 4)
@@ -148,6 +149,7 @@ def test_parts_add_up_to_the_whole_and_copies_that_differ_are_named(reprotui: Cl
 # Every way to call a step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["automatic", "explicit", "aot", "pmap", "shard_map"])
 def test_every_way_to_train_on_several_devices_is_seen(reprotui: Cli, way: str) -> None:
     one = command("jax_sharded", way)
@@ -190,6 +192,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow(but="way1")
 @pytest.mark.parametrize("way", [("automatic", "--columns"), ("explicit", "--two")])
 def test_no_program_of_ours_spans_devices_and_no_bit_changes(reprotui: Cli, way: tuple[str, ...]) -> None:
     script = str(Path(__file__).parent / "scripts" / "jax_sharded.py")
@@ -208,6 +211,7 @@ def test_no_program_of_ours_spans_devices_and_no_bit_changes(reprotui: Cli, way:
 # Copies that differ
 
 
+@pytest.mark.slow
 def test_a_replica_that_differs_is_said_by_the_run_alone(reprotui: Cli) -> None:
     """Both runs are torn alike: they are identical, and not well; who reads first copies alone cannot know it."""
     torn = command("jax_sharded", "automatic", "torn")
@@ -280,6 +284,7 @@ class Experiment:
 """
 
 
+@pytest.mark.slow
 def test_a_single_run_that_is_torn_does_not_end_well(reprotui: Cli) -> None:
     reprotui.write("torn.py", TORN_BATCH)
     reprotui = Cli(reprotui.directory, with_devices(reprotui.environment, 2))
@@ -306,6 +311,7 @@ def both(reprotui: Cli, *faults: str) -> str:
     return f"sh {name}"
 
 
+@pytest.mark.slow
 def test_two_processes_are_raced_and_what_each_holds_is_recorded(reprotui: Cli) -> None:
     found = race(reprotui, "--a", both(reprotui), "--b", both(reprotui), "--c", both(reprotui, "batch"), exit_code=1)
     same, other = found["verdicts"]
@@ -332,6 +338,7 @@ def test_two_processes_are_raced_and_what_each_holds_is_recorded(reprotui: Cli) 
 # Whether observing changes anything
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["two devices", "two processes"])
 def test_certify_compares_the_end_of_a_training_on_several_devices_or_processes(reprotui: Cli, how: str) -> None:
     """The processes are found below a shell, in the runs that are not observed as in those that are."""

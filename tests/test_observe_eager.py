@@ -197,6 +197,7 @@ def paths_of(run: Path, step: int) -> dict[str, tuple[int, ...]]:
         return {spec.path: tuple(spec.shape) for spec in trace.table(row.version).specs}
 
 
+@pytest.mark.slow(but="line_search")
 @pytest.mark.parametrize("script", GRADIENTS)
 def test_gradients_that_a_script_takes_are_its_steps(reprotui: Cli, script: str) -> None:
     same, unseeded = race(reprotui, GRADIENTS[script])
@@ -217,6 +218,7 @@ def test_gradients_that_a_script_takes_are_its_steps(reprotui: Cli, script: str)
             assert trace.calls(8)["<lambda>"] > 2, "evaluations on the way to an update are counted"
 
 
+@pytest.mark.slow
 def test_gradients_inside_a_jitted_step_are_a_part_of_it(reprotui: Cli) -> None:
     same, unseeded = race(
         reprotui,
@@ -238,6 +240,7 @@ for step in range(8):
     assert list(run.manifest().document["result"]["coverage"]["calls"]) == ["train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", LOOPS)
 def test_a_loop_is_one_call_and_its_iterations_are_steps_where_they_are_asked_for(reprotui: Cli, script: str) -> None:
     iterations, calls, leaf, shape, state = INSIDE[script]
@@ -274,6 +277,7 @@ def test_a_loop_is_one_call_and_its_iterations_are_steps_where_they_are_asked_fo
     assert state is None or state in found
 
 
+@pytest.mark.slow
 def test_the_iteration_is_found_in_which_a_batch_differs(reprotui: Cli) -> None:
     reprotui.write(
         "train.py",
@@ -286,6 +290,7 @@ def test_the_iteration_is_found_in_which_a_batch_differs(reprotui: Cli) -> None:
     assert (verdict["step"], verdict["phase"], verdict["leaves"][0]["path"]) == (6, "batch", "batch/xs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -344,6 +349,7 @@ w, state = solver.run(jnp.zeros(3), X, y)
 """What libraries run in one call. Sampler and solver begin with values that are computed from the data: these are `init`."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "phase"), [("svi", "batch"), ("nuts", "init"), ("jaxopt", "init")])
 def test_what_libraries_run_in_one_call_is_seen(reprotui: Cli, script: str, phase: str) -> None:
     same, unseeded = race(reprotui, LIBRARIES[script])

@@ -84,6 +84,7 @@ def race(reprotui: Cli, script: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return same, faulty
 
 
+@pytest.mark.slow
 def test_an_evaluation_between_the_steps_is_none_of_them(reprotui: Cli) -> None:
     same, faulty = race(reprotui, classifier(500, 100, 300))
     assert same["headline"] == "IDENTICAL through step 500"
@@ -98,6 +99,7 @@ def test_an_evaluation_between_the_steps_is_none_of_them(reprotui: Cli) -> None:
     assert calls == [{"train_step": 1}, {"eval_step": 8, "train_step": 1}, {"train_step": 1}], "what was called before the step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"BETWEEN": "nnx.BatchNorm(16, rngs=rngs)", "EVAL_MODE": "pass"}],
@@ -157,6 +159,7 @@ for step in range(1, 13):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before", ["pass", "nnx.update(model, jax.tree.map(jnp.copy, nnx.state(model)))"], ids=["kept", "copied"]
 )

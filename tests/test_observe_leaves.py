@@ -50,6 +50,7 @@ json.dump(given, open("given.json", "w"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 4000])
 @pytest.mark.parametrize("donated", ["donated", "kept"])
 def test_a_batch_overwritten_after_the_call_and_memory_given_away_are_recorded_as_they_were(
@@ -72,6 +73,7 @@ def test_a_batch_overwritten_after_the_call_and_memory_given_away_are_recorded_a
     assert LeafSpec("batch/batch/x", "float64", (size, 8)) in table.specs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["raw_jax", "optax_resume", "flax_linen", "haiku_dropout"])
 def test_every_third_step_is_recorded_as_it_is_among_all(reprotui: Cli, script: str) -> None:
     rows = []
@@ -82,6 +84,7 @@ def test_every_third_step_is_recorded_as_it_is_among_all(reprotui: Cli, script: 
     assert all(rows[0][step] == roots for step, roots in rows[1].items())
 
 
+@pytest.mark.slow
 def test_an_input_whose_memory_is_gone_without_notice_is_said_and_ends_nothing(reprotui: Cli) -> None:
     script = """
 import jax, jax.numpy as jnp

@@ -126,6 +126,7 @@ def paths(reprotui: Cli, step: int) -> set[str]:
         return {spec.path for spec in trace.table(trace.recorded(step).version).specs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_trains_as_its_records_say(reprotui: Cli, library: str) -> None:
     needs(library)
@@ -137,6 +138,7 @@ def test_a_library_trains_as_its_records_say(reprotui: Cli, library: str) -> Non
     assert set(batch) <= paths(reprotui, steps)
 
 
+@pytest.mark.slow
 def test_keras_on_jax_trains_as_its_records_say(reprotui: Cli) -> None:
     needs("keras")
     reprotui.environment["KERAS_BACKEND"] = "jax"
@@ -145,6 +147,7 @@ def test_keras_on_jax_trains_as_its_records_say(reprotui: Cli) -> None:
     assert (other["step"], other["phase"], other["cause"]["sentence"]) == (1, "batch", SHUFFLED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
 def test_an_agent_whose_environment_has_no_seed_is_asked_something_else_first(reprotui: Cli, algorithm: str) -> None:
     needs("stable_baselines3")

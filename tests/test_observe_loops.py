@@ -205,6 +205,7 @@ def race(reprotui: Cli, script: str, *faults: str, exit_code: int) -> list[dict[
     return json.loads(done.stdout)["verdicts"]
 
 
+@pytest.mark.slow(but="by_hand")
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_step_is_a_whole_round_with_the_state_of_all(reprotui: Cli, script: str) -> None:
     faults = [item for item in FAULTS if item[0] == script]
@@ -228,6 +229,7 @@ def test_a_step_is_a_whole_round_with_the_state_of_all(reprotui: Cli, script: st
         assert found["cause"]["kind"] == cause, fault
 
 
+@pytest.mark.slow
 def test_what_follows_an_update_within_a_step_is_not_taken_for_its_reason(reprotui: Cli) -> None:
     # The generator's loss comes after the discriminator's update: where that differs, it is the first to.
     script = (BEGIN + SCRIPTS["pair"]).replace(
@@ -243,6 +245,7 @@ def test_what_follows_an_update_within_a_step_is_not_taken_for_its_reason(reprot
     assert found["leaves"][0]["path"] == "params/d_step/d/w1"
 
 
+@pytest.mark.slow
 def test_a_named_function_ends_the_steps_and_its_loop_goes_along(reprotui: Cli) -> None:
     reprotui.write("pair.py", BEGIN + SCRIPTS["pair"])
     reprotui("race", "--name", "race", "--step-function", "d_step", "--", sys.executable, "pair.py", exit_code=0)
@@ -293,6 +296,7 @@ def torch_race(reprotui: Cli, *faults: str, options: tuple[str, ...] = ()) -> li
     return json.loads(done.stdout)["verdicts"]
 
 
+@pytest.mark.slow
 def test_steps_of_several_optimizers_are_one_step_with_the_state_of_all(reprotui: Cli) -> None:
     same, batch, d, g, state = torch_race(reprotui, "batch", "d", "g", "state", options=("--stats-every", "4"))
     assert same["kind"] == "identical"
@@ -314,6 +318,7 @@ def test_steps_of_several_optimizers_are_one_step_with_the_state_of_all(reprotui
     assert {"params/Adam/0/weight", "params/Adam#2/0/weight", "extra/Adam/1/running_mean"} <= init
 
 
+@pytest.mark.slow
 def test_several_optimizers_recorded_every_third_step_have_all_of_it(reprotui: Cli) -> None:
     torch_race(reprotui)
     reprotui("race", "--json", "--name", "third", "--every", "3", "--", sys.executable, "pair.py", exit_code=0)
@@ -326,6 +331,7 @@ def test_several_optimizers_recorded_every_third_step_have_all_of_it(reprotui: C
         assert [row.roots for row in rows] == [all_steps.row(row.step).roots for row in rows]
 
 
+@pytest.mark.slow
 def test_two_optimizers_of_one_model_and_an_optimizer_that_takes_another_s_place(reprotui: Cli) -> None:
     reprotui.write(
         "two.py",
@@ -358,6 +364,7 @@ for step in range(1, 13):
     assert dict(events_of(run))["optimizer-replaced"] == "SGD is another AdamW from here on"
 
 
+@pytest.mark.slow
 def test_a_wrapper_that_steps_another_optimizer_takes_one_step_and_the_end_is_read_when_its_function_is_over(
     reprotui: Cli,
 ) -> None:
@@ -421,6 +428,7 @@ def paths_of(trace: Trace, step: int) -> set[str]:
     return {spec.path for spec in trace.table(trace.row(step).version).specs}
 
 
+@pytest.mark.slow
 def test_a_run_that_stands_has_all_of_its_last_record_and_goes_on_step_by_step(reprotui: Cli) -> None:
     reprotui.write("hand.py", BY_HAND.replace("STEPS", "10**9").replace("PAUSE", "0.02"))
     process = reprotui.start("race", "--name", "race", "--headless", "--", sys.executable, "hand.py")
@@ -455,6 +463,7 @@ def stands(run: Path) -> list[int]:
     return [int(text.rpartition(" ")[2]) for kind, text in events_of(run) if kind == "paused"]
 
 
+@pytest.mark.slow
 def test_the_record_before_a_call_that_raises_is_whole(reprotui: Cli) -> None:
     reprotui.write("hand.py", BY_HAND.replace("STEPS", "13").replace("PAUSE", "0"))
     words = f"{sys.executable} hand.py"

@@ -131,6 +131,7 @@ def recorded(run: Path, step: int) -> dict[str, list[str]]:
     return {phase: [spec.path for spec in table.specs[start:end]] for phase, start, end in table.slices}
 
 
+@pytest.mark.slow(but="accumulation")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_step_is_a_backward_pass_after_which_the_parameters_change(reprotui: Cli, loop: str) -> None:
     same, x, y = race(reprotui, HEAD + LOOPS[loop], "x", "y")
@@ -168,6 +169,7 @@ for step in range(1, 4):
 """
 
 
+@pytest.mark.slow
 def test_two_networks_that_take_turns_take_a_step_each(reprotui: Cli) -> None:
     same, x = race(reprotui, HEAD + PAIR, "x")
     assert (same["kind"], same["equal_through"]) == ("identical", 6)
@@ -176,6 +178,7 @@ def test_two_networks_that_take_turns_take_a_step_each(reprotui: Cli) -> None:
     assert {"params/G/weight", "params/D/weight"} <= set(found["params"])
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_comes_later_goes_on_counting_and_passes_that_train_nothing_are_no_steps(reprotui: Cli) -> None:
     script = """
 model = nn.Linear(8, 1)
@@ -224,6 +227,7 @@ for step in range(1, 5):
 """
 
 
+@pytest.mark.slow
 def test_what_a_network_is_asked_is_not_its_batch_and_is_said_where_it_differs_first(reprotui: Cli) -> None:
     same, acts, looks = race(reprotui, HEAD + ACTING, "acts", "looks")
     assert same["kind"] == "identical" and not any("asked" in note for note in same["notes"])
@@ -259,6 +263,7 @@ for step in range(1, 6):
 """
 
 
+@pytest.mark.slow
 def test_copies_targets_and_averages_are_state_too(reprotui: Cli) -> None:
     same, *others = race(reprotui, HEAD + COPIES, "ema", "average", "target")
     assert same["kind"] == "identical"

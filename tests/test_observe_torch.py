@@ -54,6 +54,7 @@ def leaves(reprotui: Cli, step: int) -> list[tuple[str, str]]:
         return list(zip(table.phases, (spec.path for spec in table.specs), strict=True))
 
 
+@pytest.mark.slow(but="closure=closure")
 @pytest.mark.parametrize("closure", ["closure", "closure=closure"])
 def test_what_a_closure_does_comes_before_the_update(reprotui: Cli, closure: str) -> None:
     found = race(reprotui, LOOP.format(model=ADAM, closure=closure), exit_code=1)
@@ -66,10 +67,12 @@ def test_what_a_closure_does_comes_before_the_update(reprotui: Cli, closure: str
     }
 
 
+@pytest.mark.slow
 def test_the_same_with_a_seed_is_identical(reprotui: Cli) -> None:
     assert race(reprotui, LOOP.format(model=ADAM, closure="closure"), "--seeded", exit_code=0)["kind"] == "identical"
 
 
+@pytest.mark.slow
 def test_evaluations_after_the_first_follow_an_update(reprotui: Cli) -> None:
     found = race(reprotui, LOOP.format(model=NEWTON, closure="closure"), exit_code=1)
     assert (found["step"], found["phase"]) == (1, "batch")
@@ -79,6 +82,7 @@ def test_evaluations_after_the_first_follow_an_update(reprotui: Cli) -> None:
     assert len([path for phase, path in recorded if phase == "grads"]) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapped", ["torch.compile(model, backend='eager')", "nn.DataParallel(model)"])
 def test_a_wrapped_model_is_the_same_model(reprotui: Cli, wrapped: str) -> None:
     wrap = f"\nif '--wrapped' in sys.argv: model = {wrapped}\n"
@@ -132,6 +136,7 @@ trainer.fit(Model(), DataLoader(data, batch_size=8, shuffle=True), DataLoader(da
 """
 
 
+@pytest.mark.slow
 def test_lightning_steps_by_a_closure_and_its_validation_is_no_step(reprotui: Cli) -> None:
     pytest.importorskip("lightning")
     assert race(reprotui, LIGHTNING, exit_code=0)["equal_through"] == 16
@@ -186,6 +191,7 @@ SCALED_FAULTS = {
 """The first leaf that differs, by what was planted."""
 
 
+@pytest.mark.slow
 def test_a_scaler_of_gradients_and_how_they_are_taken_away(reprotui: Cli) -> None:
     reprotui.write("train.py", SCALED)
     words = f"{sys.executable} train.py"
@@ -217,6 +223,7 @@ for step in range(8):
 """
 
 
+@pytest.mark.slow
 def test_an_eager_model_and_its_compiled_twin_are_within_a_tolerance_and_another_rate_is_not(reprotui: Cli) -> None:
     """With the real compiler where there is one for C++, which torch's needs on the CPU."""
     backend = "inductor" if shutil.which("c++") and Path(sysconfig.get_path("include"), "Python.h").exists() else "aot_eager"

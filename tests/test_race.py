@@ -68,6 +68,7 @@ def paths(verdict: dict[str, Any]) -> list[str]:
 # The same config twice
 
 
+@pytest.mark.slow(but="cnn")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -92,6 +93,7 @@ def test_the_same_config_twice_is_identical(reprotui: Any, arguments: tuple[str,
     assert all(run["state"] == "finished" for run in race["runs"].values())
 
 
+@pytest.mark.slow
 def test_three_runs_agree_and_print_who_agrees_with_whom(reprotui: Any) -> None:
     done = reprotui("race", *MLP, "--repeat", 3, "--headless", "--name", "three")
     assert done.stdout.count("IDENTICAL through step 20") == 3
@@ -99,6 +101,7 @@ def test_three_runs_agree_and_print_who_agrees_with_whom(reprotui: Any) -> None:
     assert json.loads((reprotui.runs / "three" / "race.json").read_text())["groups"] == [["A", "B", "C"]]
 
 
+@pytest.mark.slow
 def test_nan_loss_in_both_runs_is_identical_because_the_bits_are(reprotui: Any) -> None:
     race = reprotui.race(*MLP, "lr=1e30")
     assert race["verdicts"][0]["kind"] == "identical"
@@ -307,6 +310,7 @@ def test_runs_without_a_flip_beside_flipped_ones_are_identical(flipped: Any) -> 
     assert verdict_of(flipped["cnn"][1], "e")["kind"] == "identical"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("perturb", "said"),
     [
@@ -326,6 +330,7 @@ def test_a_flip_of_something_that_does_not_exist_is_bad_input(reprotui: Any, per
 # What is recorded
 
 
+@pytest.mark.slow
 def test_every_tenth_step_brackets_the_difference(reprotui: Any) -> None:
     flip = "perturb=15:params/dense_1/bias:0:28"
     race = reprotui.race(*MLP, "--every", 10, "--a", "--b", "shuffle_from=7", "--c", "lr=0.01", "--d", flip, "--e", exit_code=1)
@@ -342,11 +347,13 @@ def test_every_tenth_step_brackets_the_difference(reprotui: Any) -> None:
     assert verdict_of(race, "e")["kind"] == "identical"
 
 
+@pytest.mark.slow
 def test_an_odd_last_step_is_recorded_whatever_every_says(reprotui: Any) -> None:
     reprotui.race(*MLP, "steps=7", "--every", 5)
     assert [row.step for row in rows_of(reprotui.runs / "race" / "a")] == [0, 5, 7]
 
 
+@pytest.mark.slow
 def test_runs_of_other_paces_open_together_and_are_reported_on(reprotui: Any) -> None:
     reprotui("run", *MLP, "--name", "e1")
     reprotui("run", *MLP, "--every", 7, "--name", "e7")
@@ -360,6 +367,7 @@ def test_runs_of_other_paces_open_together_and_are_reported_on(reprotui: Any) ->
         assert "DIVERGED at step 14" in reprotui("report", *pair, exit_code=1).stdout
 
 
+@pytest.mark.slow
 def test_a_difference_where_leaf_rows_are_not_stored_says_so(reprotui: Any) -> None:
     arguments = (*MLP, "--leaves-every", 5, "--a", "--b", "perturb=7:params/dense_0/kernel:0:3")
     verdict = reprotui.race(*arguments, "--c", "perturb=10:params/dense_0/kernel:0:3", exit_code=1)["verdicts"]
@@ -368,6 +376,7 @@ def test_a_difference_where_leaf_rows_are_not_stored_says_so(reprotui: Any) -> N
     assert (place(verdict[1]), paths(verdict[1])) == ((10, "params"), ["params/dense_0/kernel"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", DIGITS)
 def test_recording_does_not_perturb_a_run(reprotui: Any, experiment: str) -> None:
     config = [f"{key}={value}" for key, value in SMALL[experiment].items()]
@@ -378,6 +387,7 @@ def test_recording_does_not_perturb_a_run(reprotui: Any, experiment: str) -> Non
     assert "✅ MATCH" in reprotui("compare", "recorded.json", "bare.json", "--metrics").stdout
 
 
+@pytest.mark.slow(but="digits-mlp-adamw")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("experiment", DIGITS)
 def test_recording_changes_no_bit_under_any_optimizer(tmp_path: Path, experiment: str, optimizer: str) -> None:
@@ -402,6 +412,7 @@ def test_recording_changes_no_bit_under_any_optimizer(tmp_path: Path, experiment
 # A user's file
 
 
+@pytest.mark.slow
 def test_a_users_file_with_seeded_batches_is_identical(reprotui: Any) -> None:
     reprotui.write("mine.py", SEEDED)
     race = reprotui.race("mine.py", "steps=5")
@@ -410,6 +421,7 @@ def test_a_users_file_with_seeded_batches_is_identical(reprotui: Any) -> None:
     assert manifest["experiment"]["path"] == str(reprotui.directory / "mine.py")
 
 
+@pytest.mark.slow
 def test_a_users_file_with_unseeded_batches_is_found_out(reprotui: Any) -> None:
     reprotui.write("mine.py", UNSEEDED)
     verdict = reprotui.race("mine.py", "steps=5", exit_code=1)["verdicts"][0]
@@ -422,6 +434,7 @@ def test_a_users_file_with_unseeded_batches_is_found_out(reprotui: Any) -> None:
 # While it runs
 
 
+@pytest.mark.slow
 def test_stop_at_divergence_stops_all_runs(reprotui: Any) -> None:
     arguments = (*ENDLESS, "--a", "--b", "shuffle_from=30", "--stop-at-divergence")
     race = reprotui.race(*arguments, exit_code=1)
@@ -429,11 +442,13 @@ def test_stop_at_divergence_stops_all_runs(reprotui: Any) -> None:
     assert [run["state"] for run in race["runs"].values()] == ["stopped", "stopped"]
 
 
+@pytest.mark.slow
 def test_without_a_divergence_nothing_is_stopped(reprotui: Any) -> None:
     race = reprotui.race(*MLP, "--stop-at-divergence")
     assert [run["result"]["last_step"] for run in race["runs"].values()] == [20, 20]
 
 
+@pytest.mark.slow
 def test_pause_at_divergence_waits_for_a_command(reprotui: Any) -> None:
     arguments = ("race", *ENDLESS, "--a", "--b", "seed=1", "--pause-at-divergence", "--name", "race")
     process = reprotui.start(*arguments)
@@ -466,6 +481,7 @@ def test_two_races_cannot_have_the_same_name(reprotui: Any) -> None:
     assert list((reprotui.runs / "mine").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -488,6 +504,7 @@ def test_wrong_arguments_are_bad_input_and_leave_nothing_behind(reprotui: Any, a
     assert not reprotui.runs.exists()
 
 
+@pytest.mark.slow
 def test_one_config_alone_races_against_the_experiment_without_it(reprotui: Any) -> None:
     race = reprotui.race(*MLP, "steps=5", "--b", "seed=0")
     assert list(race["runs"]) == ["a", "b"]

@@ -61,6 +61,7 @@ def fsdp(home: Cli) -> dict[str, Any]:
     return raced(home, "fsdp", "fsdp", "flip", again=False)
 
 
+@pytest.mark.slow
 def test_every_rank_is_recorded_in_a_run_directory_of_its_own(home: Cli, ddp: dict[str, Any]) -> None:
     run = home.runs / "ddp" / "a"
     for rank, path in enumerate((run, run / "ranks" / "0001")):
@@ -85,6 +86,7 @@ def test_a_fault_on_one_rank_is_named_with_it(ddp: dict[str, Any]) -> None:
     assert f"at step 4 · grads · rank 1 (host {socket.gethostname()})" in found["headline"]
 
 
+@pytest.mark.slow
 def test_copies_that_differ_are_torn_and_what_belongs_to_a_rank_is_not(home: Cli, ddp: dict[str, Any]) -> None:
     """Batches and losses differ from the first step on; the gradients that were not reduced are what tears."""
     said = "TORN at step 4 · grads/0/weight · ranks 0 and 1 differ from one another"
@@ -97,6 +99,7 @@ def test_copies_that_differ_are_torn_and_what_belongs_to_a_rank_is_not(home: Cli
     assert opened["torn"] == said and [rank["step"] for rank in opened["ranks"]] == [6, 6]
 
 
+@pytest.mark.slow
 def test_parts_of_sharded_arrays_are_recorded_with_their_slice(home: Cli, fsdp: dict[str, Any]) -> None:
     (flipped,) = fsdp["verdicts"]
     assert flipped["torn"] == []  # each part is on one rank: there is no copy that could tell
@@ -104,6 +107,7 @@ def test_parts_of_sharded_arrays_are_recorded_with_their_slice(home: Cli, fsdp: 
     assert flipped["leaves"][0]["path"] == "params/0/weight[4:8,:]"
 
 
+@pytest.mark.slow
 def test_a_rank_without_records_leaves_it_open(home: Cli, ddp: dict[str, Any]) -> None:
     half = home.runs / "half"
     shutil.copytree(home.runs / "ddp" / "b", half)
@@ -243,6 +247,7 @@ def by_hand(cli: Cli, *words: str, **variables: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_ranks_that_are_started_by_hand_find_one_run_by_its_name_or_their_job(bare_environment: Any, tmp_path: Path) -> None:
     cli = Cli(tmp_path, bare_environment)
     for name in ("one", "two"):
@@ -257,6 +262,7 @@ def test_ranks_that_are_started_by_hand_find_one_run_by_its_name_or_their_job(ba
     assert all((path / "ranks" / "0001" / "trace.db").is_file() for path in cli.runs.iterdir())
 
 
+@pytest.mark.slow
 def test_processes_that_nothing_names_alike_have_a_run_each(bare_environment: Any, tmp_path: Path) -> None:
     cli = Cli(tmp_path, bare_environment)
     by_hand(cli)

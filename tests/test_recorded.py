@@ -107,6 +107,7 @@ def test_a_report_says_how_runs_were_recorded(tmp_path: Path) -> None:
     assert [item["recorded_with"] for item in told["runs"]] == [["--replicas first", "--step-function train"], []]
 
 
+@pytest.mark.slow
 def test_a_script_that_was_started_by_hand_keeps_how_it_is_observed(reprotui: Cli) -> None:
     reprotui.write("train.py", SCRIPT)
     for name, options in {"named": ["--step-function", "<lambda>"], "found": []}.items():
@@ -120,6 +121,7 @@ def test_a_script_that_was_started_by_hand_keeps_how_it_is_observed(reprotui: Cl
     )
 
 
+@pytest.mark.slow
 def test_a_race_says_how_it_was_recorded_and_carries_the_whole_ledger(reprotui: Cli) -> None:
     reprotui.write("train.py", SCRIPT.replace("ones(3)", "ones(3) * float(open('rate').read())"))
     reprotui.write("rate", "1.0")

@@ -114,6 +114,7 @@ def paths_of(run: Path, step: int) -> dict[str, int]:
     return {f"{phase}:{spec.path}": int(value) for phase, spec, value in zip(table.phases, table.specs, sums, strict=True)}
 
 
+@pytest.mark.slow
 def test_any_pytree_is_recorded_and_two_scripts_by_hand_open_together(reprotui: Cli) -> None:
     python(reprotui, PYTREES, "one")
     python(reprotui, PYTREES, "two")
@@ -138,6 +139,7 @@ def test_any_pytree_is_recorded_and_two_scripts_by_hand_open_together(reprotui: 
     assert manifest["devices"]["backend"] == "cpu"
 
 
+@pytest.mark.slow
 def test_torch_model_optimizer_and_gradients_are_recorded(reprotui: Cli) -> None:
     import torch
 
@@ -165,6 +167,7 @@ def test_an_exception_leaves_a_failed_run_with_the_error_and_a_readable_trace(re
     assert manifest["seal"]["last_step"] == 3
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_leaves_a_killed_run_and_a_readable_trace(reprotui: Cli) -> None:
     python(reprotui, LOOP, "die", code=9)
     assert RunDirectory(reprotui.runs / "die").state() == "killed"
@@ -172,6 +175,7 @@ def test_a_process_that_dies_leaves_a_killed_run_and_a_readable_trace(reprotui: 
     reprotui("open", "die", "--once")
 
 
+@pytest.mark.slow
 def test_pause_advance_and_stop_are_obeyed_and_the_script_goes_on_behind_the_loop(reprotui: Cli) -> None:
     path = reprotui.directory / "loop.py"
     path.write_text(LOOP)
@@ -212,6 +216,7 @@ with Recorder(name=name) as rec:
 """
 
 
+@pytest.mark.slow
 def test_loops_that_record_steps_without_a_rule_open_together(reprotui: Cli) -> None:
     python(reprotui, SKIPPING, "all", "99")
     python(reprotui, SKIPPING, "some", "99", "2", "3", "7", "30")
@@ -223,6 +228,7 @@ def test_loops_that_record_steps_without_a_rule_open_together(reprotui: Cli) -> 
         assert f"DIVERGED at step {30 if 'some' in pair else 19}" in said
 
 
+@pytest.mark.slow
 def test_a_race_gives_the_recorder_its_directory(reprotui: Cli) -> None:
     (reprotui.directory / "loop.py").write_text(LOOP)
     race = json.loads(reprotui("race", "--name", "race", "--json", "--", sys.executable, "loop.py", "race").stdout)
@@ -231,6 +237,7 @@ def test_a_race_gives_the_recorder_its_directory(reprotui: Cli) -> None:
     assert not list(reprotui.runs.glob("loop-*"))
 
 
+@pytest.mark.slow
 def test_a_race_ends_a_recorder_by_a_signal_too(reprotui: Cli) -> None:
     (reprotui.directory / "loop.py").write_text(LOOP)
     process = reprotui.start("race", "--name", "race", "--", sys.executable, "loop.py", "race-endless")
@@ -240,6 +247,7 @@ def test_a_race_ends_a_recorder_by_a_signal_too(reprotui: Cli) -> None:
     assert [RunDirectory(reprotui.runs / "race" / label).state() for label in "ab"] == ["stopped", "stopped"]
 
 
+@pytest.mark.slow
 def test_steps_grow_and_a_name_is_taken_once(reprotui: Cli) -> None:
     script = "from reprotui import Recorder\nrec = Recorder(name='x')\nrec.step(2, loss=1.0)\nrec.step(2, loss=1.0)\n"
     done = python(reprotui, script, code=1)
@@ -248,6 +256,7 @@ def test_steps_grow_and_a_name_is_taken_once(reprotui: Cli) -> None:
     assert "exists already" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config, problem", [("3", "config is a int"), ("{'a': {1, 2}, 'b': float('inf')}", "")])
 def test_a_config_is_whatever_has_named_entries(reprotui: Cli, config: str, problem: str) -> None:
     done = python(

@@ -72,6 +72,7 @@ def test_a_replayed_state_has_the_checksums_of_the_record(runs: Path, reprotui: 
     assert [numpy_form.checksum(state.read(spec.path)) for spec in table.specs] == recorded.tolist()
 
 
+@pytest.mark.slow
 def test_the_state_of_a_checkpoint_is_the_replayed_one(runs: Path, reprotui: Cli) -> None:
     from reprotui.checkpoints.restore import load_checkpoint
 
@@ -82,6 +83,7 @@ def test_the_state_of_a_checkpoint_is_the_replayed_one(runs: Path, reprotui: Cli
     assert np.array_equal(state.read(LEAF), saved.arrays[LEAF])
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_is_shown_at_its_leaf_and_index_with_one_ulp(runs: Path, reprotui: Cli) -> None:
     found = replay(reprotui, "a", "b", "--step", 7, exit_code=1)["difference"]
     assert [leaf["path"] for leaf in found["leaves"]] == [LEAF]
@@ -99,6 +101,7 @@ def test_one_flipped_bit_is_shown_at_its_leaf_and_index_with_one_ulp(runs: Path,
     assert "1 of 2,048" in shown
 
 
+@pytest.mark.slow
 def test_differences_of_gradients_and_where_they_are(runs: Path, reprotui: Cli) -> None:
     assert replay(reprotui, "a", "c", "--step", 8, exit_code=1)["runs"][1]["faithful"]
     a, b = (replay_step(RunDirectory(runs / name), 8) for name in "ac")
@@ -114,6 +117,7 @@ def test_differences_of_gradients_and_where_they_are(runs: Path, reprotui: Cli) 
     assert compare_states(a, a).same
 
 
+@pytest.mark.slow
 def test_a_state_with_keys_batch_statistics_and_dropout_replays(reprotui: Cli) -> None:
     reprotui("run", *CNN, "steps=6", "--every", 4, "--save-at", 2, "--name", "cnn")
     # Step 3 is not recorded: it is proved by the next record, of step 4.
@@ -124,6 +128,7 @@ def test_a_state_with_keys_batch_statistics_and_dropout_replays(reprotui: Cli) -
     assert any(path.startswith("extra/") for _, path, *_ in said["leaves"])
 
 
+@pytest.mark.slow
 def test_a_changed_environment_is_found_and_named(runs: Path, reprotui: Cli) -> None:
     reprotui.environment = {**reprotui.environment, "XLA_FLAGS": "--xla_cpu_enable_fast_math=true --xla_cpu_max_isa=AVX"}
     del reprotui.environment["JAX_COMPILATION_CACHE_DIR"]
@@ -168,6 +173,7 @@ class Experiment:
 """
 
 
+@pytest.mark.slow
 def test_a_flaky_step_is_told_from_a_steady_one(reprotui: Cli) -> None:
     reprotui.write("flaky.py", FLAKY)
     reprotui("run", "flaky.py", "steps=4", "--name", "flaky")
@@ -178,6 +184,7 @@ def test_a_flaky_step_is_told_from_a_steady_one(reprotui: Cli) -> None:
     assert steady["repeats"]["verdict"].startswith("deterministic: 4 of 4")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_said(runs: Path, reprotui: Cli) -> None:
     reprotui("checkpoint", "damage", "a", "--step", 5, "--kind", "flip", "--in-place")
     said = replay(reprotui, "a", "--step", 6)["runs"][0]
@@ -185,6 +192,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(runs: Path, reprotui: Cli)
     assert any("5: CORRUPT" in note for note in said["notes"])
 
 
+@pytest.mark.slow
 def test_the_records_that_a_branch_inherited_are_replayed_by_its_parent(runs: Path, reprotui: Cli) -> None:
     reprotui("checkpoint", "restore", "a", "--step", 5, "lr=0.01", "steps=8", "--name", "branch")
     assert replay(reprotui, "branch", "--step", 7)["runs"][0]["started_from"] == 5
@@ -194,6 +202,7 @@ def test_the_records_that_a_branch_inherited_are_replayed_by_its_parent(runs: Pa
     assert "no way to it" in reprotui("replay", "branch", "--step", 8, exit_code=3).stderr
 
 
+@pytest.mark.slow
 def test_the_level_replay_resumes_and_compares(runs: Path, reprotui: Cli) -> None:
     done = reprotui("checkpoint", "verify", "a", "--step", 5, "--level", "replay").stdout
     assert "10 recorded steps, up to 15, are equal to the bit" in done
@@ -257,6 +266,7 @@ def test_few_states_are_kept(tmp_path: Path) -> None:
     assert cached_states(run) == list(range(3, KEPT + 3))
 
 
+@pytest.mark.slow
 def test_a_replay_can_be_cancelled(runs: Path, environment: dict[str, str]) -> None:
     class Cancelled(Exception):  # noqa: N818
         pass
@@ -289,6 +299,7 @@ def test_a_run_that_a_script_recorded_is_not_replayed(runs: Path) -> None:
         replay_step(RunDirectory(runs / "a"), 3)
 
 
+@pytest.mark.slow
 def test_a_state_that_was_kept_with_other_phases_is_replayed_again(runs: Path, reprotui: Cli) -> None:
     replay(reprotui, "a", "--step", 7)
     kept = runs / "a" / "replay" / "step-7"
@@ -311,6 +322,7 @@ def exact_report(cli: Cli, *arguments: object, exit_code: int = 1) -> dict[str, 
     return report
 
 
+@pytest.mark.slow
 def test_a_report_verifies_what_it_is_asked_to_and_says_the_difference_element_by_element(runs: Path, reprotui: Cli) -> None:
     report = exact_report(reprotui, "a", "b", "--verify", "--exact")
     exact = report["comparisons"][0]["exact"]
@@ -342,6 +354,7 @@ def test_a_report_verifies_what_it_is_asked_to_and_says_the_difference_element_b
     assert "No exact difference: b cannot be replayed" in reprotui("report", "a", "b", "--exact", exit_code=1).stdout
 
 
+@pytest.mark.slow
 def test_the_dashboard_replays_sorts_and_shows_bits_and_reports_them(runs: Path, reprotui: Cli, own_settings: Path) -> None:
     out = runs.parent / "out"
     out.mkdir()

@@ -258,6 +258,7 @@ def test_a_damaged_trace_still_gives_a_report_that_says_why(cli: Cli, race: Any,
         assert report["runs"][1]["problem"] and not report["runs"][0]["problem"]
 
 
+@pytest.mark.slow
 def test_an_edited_row_is_told_where_the_chain_is_verified(cli: Cli, race: Any) -> None:
     path = race("identical")
     whole = cli("report", path, "--verify").stdout
@@ -372,6 +373,7 @@ def test_a_step_without_a_loss_is_no_gap_and_a_nan_is(race: Any) -> None:
 # Files
 
 
+@pytest.mark.slow
 def test_all_forms_are_written_and_none_over_another(cli: Cli, race: Any) -> None:
     path = race("bit-flip")
     done = cli("report", path, "--format", "markdown,json,html", exit_code=1)
@@ -417,6 +419,7 @@ def test_a_device_is_never_replaced(race: Any) -> None:
     assert not Path(f"{os.devnull}.md").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(cli: Cli, race: Any) -> None:
     done = cli("report", race("identical"), "--format", "markdown,html", file_size=8_000, exit_code=2)
     assert "report-identical.html cannot be written: " in done.stderr
@@ -459,6 +462,7 @@ def test_files_are_named_after_what_was_asked(race: Any, tmp_path: Path) -> None
 # Input
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reported_on_is_bad_input(cli: Cli, race: Any) -> None:
     path = race("identical")
     cli.write("result.json", "{}")

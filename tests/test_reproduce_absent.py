@@ -118,6 +118,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} & {"torch",
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", ["torch", "jax,jaxlib", "torch,jax,jaxlib,flax,optax,orbax"])
 def test_every_function_works_without_what_it_does_not_need(absent, tmp_path, bare_environment):
     done = subprocess.run(

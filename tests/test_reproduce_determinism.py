@@ -39,6 +39,7 @@ def python(bare_environment):
     return run
 
 
+@pytest.mark.slow
 def test_torch_is_switched_to_deterministic_algorithms_and_back(python):
     found = python("""
 import torch
@@ -90,6 +91,7 @@ tell(imported=imported, flags=os.environ["XLA_FLAGS"], **status)
     assert found["gpu_deterministic_ops"] and found["started"] and found["backend"] == "cpu"
 
 
+@pytest.mark.slow
 def test_what_jax_has_read_already_is_an_error_and_nothing_is_set(python):
     found = python("""
 import jax, torch
@@ -112,6 +114,7 @@ tell(between=between, late=late, threads=threads, flags=flags, untouched=untouch
     assert found["precision"] == "highest"
 
 
+@pytest.mark.slow
 def test_a_cublas_workspace_is_too_late_once_cuda_has_started(python):
     found = python("""
 import torch
@@ -124,6 +127,7 @@ tell(late=late, in_time=refusal(lambda: r.enable_deterministic_mode(frameworks="
     assert found["in_time"] is None
 
 
+@pytest.mark.slow
 def test_threads_reach_numpy_torch_and_xla_and_are_too_late_for_an_imported_numpy(python):
     found = python("""
 r.DeterministicConfig(threads=1).apply()
@@ -139,6 +143,7 @@ tell(late=refusal(lambda: r.DeterministicConfig(threads=1, frameworks="jax").app
     assert "OPENBLAS_NUM_THREADS=1 (NumPy is imported)" in found["late"]
 
 
+@pytest.mark.slow
 def test_going_back_is_never_too_late(python):
     found = python("""
 with r.DeterministicContext(frameworks="jax"):
@@ -149,6 +154,7 @@ tell(flags=os.environ.get("XLA_FLAGS"))
     assert found == {"flags": None}
 
 
+@pytest.mark.slow
 def test_seeding_switches_deterministic_mode_on_and_says_what_it_left_out(python):
     found = python("""
 import jax, torch

@@ -185,6 +185,7 @@ def test_what_was_seeded_is_part_of_the_state(tmp_path):
     assert r.get_seed_state().seeded == (), "former files do not say"
 
 
+@pytest.mark.slow
 def test_seed_check_counts_identical_iterations(tmp_path, bare_environment):
     command = Cli(tmp_path, bare_environment)
     said = command("seed-check", "--seed", 42, "--verify", "-n", 2, "--frameworks", "numpy").stdout

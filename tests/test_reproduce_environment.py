@@ -75,6 +75,7 @@ def test_the_command_shows_and_compares(command):
     assert "packages.jax: " in command("env", "--diff", path, other, exit_code=1).stdout
 
 
+@pytest.mark.slow
 def test_the_command_compares_runs(command):
     a, b = SAMPLES / "bit-flip" / "a", SAMPLES / "bit-flip" / "b"
     assert command("env", "--diff", a, b).stdout == "the environments are equal\n"

@@ -96,6 +96,7 @@ def test_a_template_is_valid_with_full_score(templates, framework):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["jax", "pytorch"])
 def test_a_template_trains_and_its_own_tests_pass(templates, framework, bare_environment):
     directory = templates / framework
@@ -197,6 +198,7 @@ def test_tests_are_warned_about_only(tmp_path):
     assert [(finding.rule, finding.severity) for finding in findings] == [("unseeded-python-random", "warning")]
 
 
+@pytest.mark.slow
 def test_check_prints_and_exits(command):
     created = command("new", "proj", "--framework", "jax", "--seed", 3)
     assert "proj/train_jax.py" in created.stdout

@@ -177,6 +177,7 @@ def test_jax_keys_round_trip_through_a_file(name, tmp_path):
         load_seed_state(tmp_path / "state.json").jax_key("params")
 
 
+@pytest.mark.slow
 def test_global_states_round_trip_into_another_process(tmp_path):
     set_seed(5, deterministic=False)
     draw()  # leaves a half pair in random and numpy
@@ -267,6 +268,7 @@ print(json.dumps([loaded(3, worker_init_fn=seed_worker), loaded(3, worker_init_f
 """
 
 
+@pytest.mark.slow
 def test_loader_workers_give_the_same_numbers_again_and_differ_from_each_other():
     # In a process of its own, without jax: the workers are forked.
     done = subprocess.run([sys.executable, "-c", LOADER], capture_output=True, text=True, check=True)

@@ -179,6 +179,7 @@ def broken():
 """
 
 
+@pytest.mark.slow
 def test_fresh_processes_find_what_one_process_cannot(tmp_path):
     path = tmp_path / "project.py"
     path.write_text(PROJECT)
@@ -199,6 +200,7 @@ def test_fresh_processes_find_what_one_process_cannot(tmp_path):
         verify_deterministic_execution(f"{path}:good")
 
 
+@pytest.mark.slow
 def test_the_command_checks_the_libraries_and_functions(tmp_path, bare_environment):
     reprotui = Cli(tmp_path, bare_environment)
     assert "identical in 2 runs in fresh processes" in reprotui("seed-check", "--seed", 42, "-n", 2).stdout
@@ -214,6 +216,7 @@ def test_the_command_checks_the_libraries_and_functions(tmp_path, bare_environme
     reprotui("seed-check", "--seed", -1, exit_code=2)
 
 
+@pytest.mark.slow
 def test_the_impact_of_deterministic_mode_is_measured(tmp_path):
     (tmp_path / "project.py").write_text(PROJECT)
     fresh = benchmark_deterministic_impact(f"{tmp_path / 'project.py'}:good", runs=2, in_processes=True)

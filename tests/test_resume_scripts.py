@@ -109,6 +109,7 @@ def compare(capsys: pytest.CaptureFixture[str], runs: Path, *arguments: str, exi
     return json.loads(said.out)["verdicts"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgotten", TORCH)
 def test_what_a_torch_script_forgets_is_named(torch_runs: Path, capsys: pytest.CaptureFixture[str], forgotten: str) -> None:
     found = compare(capsys, torch_runs, "full", "first", forgotten, exit_code=1)
@@ -141,6 +142,7 @@ LIBRARIES = {
 """What is said where Lightning or the Trainer is given the weights alone, or Lightning is not helped with the generator."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgotten", LIBRARIES)
 def test_what_lightning_does_not_restore_is_named(fit_runs: Path, capsys: pytest.CaptureFixture[str], forgotten: str) -> None:
     found = compare(capsys, fit_runs, "full", "first", forgotten, exit_code=1)
@@ -154,6 +156,7 @@ def test_lightning_restored_with_the_generator_is_the_uninterrupted_run(
     assert compare(capsys, fit_runs, "full", "first", "nothing", exit_code=0)["equal_through"] == 16
 
 
+@pytest.mark.slow
 def test_the_trainer_restores_all_and_its_weights_alone_do_not(trainer_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(capsys, trainer_runs, "full", "first", "nothing", exit_code=0)["equal_through"] == 12
     found = compare(capsys, trainer_runs, "full", "first", "all", exit_code=1)
@@ -204,6 +207,7 @@ def loop(*arguments: str) -> tuple[str, ...]:
     return "--", sys.executable, "loop.py", *arguments
 
 
+@pytest.mark.slow
 def test_a_script_that_saves_when_it_is_told_to_end_goes_on_where_it_was(reprotui: Cli) -> None:
     found = check(reprotui, "--interrupt-at", "3", "--times", "2", *loop("{dir}"), exit_code=0)
     assert found["verdict"] == "equivalent"
@@ -212,12 +216,14 @@ def test_a_script_that_saves_when_it_is_told_to_end_goes_on_where_it_was(reprotu
     assert not found["not_restored"]
 
 
+@pytest.mark.slow
 def test_a_crash_goes_back_to_the_last_checkpoint(reprotui: Cli) -> None:
     found = check(reprotui, "--interrupt-at", "5", "--times", "2", "--signal", "KILL", *loop("{dir}"), exit_code=0)
     assert found["goes_on_after"] == [4, 8]
     assert found["comparison"]["equal_through"] == 12
 
 
+@pytest.mark.slow
 def test_a_script_without_a_handler_dies_as_it_does_unobserved(reprotui: Cli) -> None:
     """It names no folder: each run gets a place of its own, with the working directory in it."""
     found = check(reprotui, "--name", "check", "--interrupt-at", "6", *loop(".", "crash", "momentum"), exit_code=1)
@@ -234,6 +240,7 @@ def test_a_script_without_a_handler_dies_as_it_does_unobserved(reprotui: Cli) ->
     assert verdicts[1]["notes"] == ["it was meant to end there: what went on from it is compared as a run of its own"]
 
 
+@pytest.mark.slow
 def test_three_commands(reprotui: Cli) -> None:
     reprotui.write("loop.py", LOOP.replace("step < 12", "step < int(sys.argv[2])"))
     commands = [f"{sys.executable} loop.py {place} {steps}" for place, steps in (("whole", 12), ("parts", 8), ("parts", 12))]
@@ -247,6 +254,7 @@ def test_three_commands(reprotui: Cli) -> None:
     assert "nothing is left to resume" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_state_that_no_step_had_cannot_be_placed(reprotui: Cli) -> None:
     loop_text = LOOP.replace('saved["params"], int', 'saved["params"] + 1, int').replace(
         'mean if "momentum"', 'mean + 1 if "momentum"'
@@ -257,6 +265,7 @@ def test_a_state_that_no_step_had_cannot_be_placed(reprotui: Cli) -> None:
     assert "is that of no recorded step" in reprotui("compare", "check/full", "check/resumed", exit_code=3).stdout
 
 
+@pytest.mark.slow
 def test_a_first_part_that_is_another_run_is_not_blamed_on_resuming(reprotui: Cli) -> None:
     reprotui.write("loop.py", LOOP.replace("np.ones(4, np.float32)", "np.full(4, float(sys.argv[2]), np.float32)"))
     for place in ("whole", "parts"):
@@ -292,12 +301,14 @@ def test_what_cannot_be_checked(reprotui: Cli, arguments: tuple[str, ...], said:
     assert said in reprotui("resume-check", *arguments, exit_code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_part_that_fails(reprotui: Cli) -> None:
     reprotui.write("loop.py", LOOP.replace("    saved = np.load(place)", '    raise ValueError("a bad checkpoint")'))
     done = reprotui("resume-check", "--interrupt-at", "6", "--signal", "KILL", *loop("{dir}"), exit_code=4)
     assert "then failed: ValueError: a bad checkpoint" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_library_asks_the_same(reprotui: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reprotui.write("loop.py", LOOP)
     monkeypatch.chdir(reprotui.directory)
@@ -313,6 +324,7 @@ def test_the_library_asks_the_same(reprotui: Cli, monkeypatch: pytest.MonkeyPatc
         verify_resume("python other.py", "python other.py", "python other.py", runs=reprotui.runs)
 
 
+@pytest.mark.slow
 def test_the_dashboard_asks_for_a_check_and_shows_its_three_runs(
     reprotui: Cli, own_settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ async def read_until(page: Any, text: bytes) -> bytes:
     return seen
 
 
+@pytest.mark.slow
 def test_a_page_is_a_dashboard_that_takes_keys_and_ends_with_its_server(server: tuple[subprocess.Popen[str], str]) -> None:
     process, address = server
     assert address.startswith("http://127.0.0.1:") and "/?token=" in address
@@ -93,6 +94,7 @@ def test_nobody_without_the_token_and_no_page_of_another_site_gets_in(server: tu
     assert children(process.pid) == []  # no dashboard was started for any of them
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_is_said(server: tuple[subprocess.Popen[str], str], reprotui: Any) -> None:
     port = server[1].partition("127.0.0.1:")[2].partition("/")[0]
     assert "already in use; --port 0 takes any free port" in reprotui("serve", "--port", port, exit_code=2).stderr

@@ -206,6 +206,7 @@ def sign(cli: Cli, by: str, model: Path, key: Path) -> Path:
     return signature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["reprotui", "model_signing"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_tool_verifies_what_the_other_signed_and_refuses_every_twin(

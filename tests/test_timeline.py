@@ -189,6 +189,7 @@ def recorded_steps(last: int) -> st.SearchStrategy[set[int]]:
     return paces | st.sets(st.integers(0, last))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_growth_in_any_order_ends_at_the_first_difference_of_compare_traces(tmp_path: Path, data: Any) -> None:

@@ -250,11 +250,13 @@ def test_a_race_within_its_tolerance_passes_and_keeps_the_first_difference(near:
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_race_beyond_its_tolerance_fails(near: Cli) -> None:
     verdict = race(near, "--tolerance", "rel=1e-5", far="1e-3", exit_code=1)
     assert verdict["headline"].endswith("beyond rel=1e-5 first at step 1") and verdict["distance"]["exceeded"]["step"] == 1
 
 
+@pytest.mark.slow
 def test_equal_runs_have_no_distance_and_shorter_ones_are_not_within(near: Cli) -> None:
     assert race(near, "--tolerance", "rel=1e-5", far="0")["distance"] is None
     (near.runs / "race").rename(near.runs / "equal")
@@ -269,6 +271,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_trained(near: Cli) -
     assert "run directories" in near("compare", "a.json", "a.json", "--tolerance", "ulp=1", exit_code=2).stderr
 
 
+@pytest.mark.slow
 def test_states_that_were_replayed_tell_all_elements(reprotui: Cli) -> None:
     race_ = reprotui.race(*MLP, "--b", "lr=0.0500001", "--tolerance", "rel=1", exit_code=None)["verdicts"][0]
     assert "all elements" not in " ".join(race_["distance"]["rests_on"])

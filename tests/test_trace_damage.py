@@ -199,6 +199,7 @@ def test_no_row_that_was_passed_over_makes_two_runs_identical(tmp_path: Path) ->
         paths[1].write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_can_still_be_read(sample: Any, tmp_path: Path, bare_environment: dict[str, str]) -> None:
     race, cli = sample("identical"), Cli(tmp_path, bare_environment)
     assert "MATCH" in cli("compare", race, "--verify").stdout
@@ -224,6 +225,7 @@ def test_the_campaign_finds_every_harmed_trace_and_no_reader_fails() -> None:
     assert sum(row["harmed"] for row in result["rows"]) > 6
 
 
+@pytest.mark.slow
 def test_the_campaign_notices_a_verifier_and_a_reader_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reprotui.trace.verify._first_wrong_leaf_row", lambda *_: None)
     monkeypatch.setattr("reprotui.trace.Trace.check_structure", lambda *_, **__: None)

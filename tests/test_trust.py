@@ -129,11 +129,13 @@ def test_verifying_by_replay_asks_first_and_says_unchecked(foreign: Path, reprot
     assert was_run(reprotui) == []
 
 
+@pytest.mark.slow
 def test_with_trust_the_file_is_run_and_its_variables_still_are_not(foreign: Path, reprotui: Cli) -> None:
     reprotui("replay", "own", "--step", 4, "--trust")
     assert was_run(reprotui) == ["was-run"]
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_is_replayed_and_resumed_without_a_question(own: Path, reprotui: Cli) -> None:
     assert made_here(RunDirectory(own).manifest())
     reprotui("replay", "own", "--step", 4)
@@ -142,12 +144,14 @@ def test_a_run_of_ones_own_is_replayed_and_resumed_without_a_question(own: Path,
     assert made_here(RunDirectory(reprotui.runs / "on").manifest())
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_that_was_moved_is_still_ones_own(own: Path, reprotui: Cli) -> None:
     own.rename(reprotui.directory / "moved")
     reprotui("replay", "moved", "--step", 4)
     reprotui("checkpoint", "restore", "moved", "--step", 3, "--name", "on")
 
 
+@pytest.mark.slow
 def test_of_another_user_s_run_nobody_knows_that_it_was_recorded_here(own: Path, reprotui: Cli) -> None:
     reprotui.environment = {**reprotui.environment, "XDG_STATE_HOME": str(reprotui.directory / "other-state")}
     reprotui("replay", "own", "--step", 4, exit_code=3)
@@ -156,6 +160,7 @@ def test_of_another_user_s_run_nobody_knows_that_it_was_recorded_here(own: Path,
     reprotui("replay", "own", "--step", 4, exit_code=3)
 
 
+@pytest.mark.slow
 def test_a_built_in_experiment_of_others_is_replayed_without_their_variables(own: Path, reprotui: Cli) -> None:
     for name in ("json.py", "sitecustomize.py", "jax.py", "numpy.py"):
         reprotui.write(f"unpacked/{name}", SITE)
@@ -216,6 +221,7 @@ def test_of_several_flags_those_that_change_numbers_are_taken(monkeypatch: pytes
     assert recorded_environment(parsed({"environment": {"variables": {"NPROC": "3"}}}))[CACHE] not in ("/here", "/theirs")
 
 
+@pytest.mark.slow
 def test_the_dashboard_asks_before_it_replays_a_run_of_others(
     foreign: Path, reprotui: Cli, own_settings: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:

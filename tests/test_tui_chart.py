@@ -74,6 +74,7 @@ def test_one_run_alone_has_nothing_to_be_apart_from(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_means_and_time_below(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(140, 40)) as driven:
@@ -122,6 +123,7 @@ def test_the_strip_maps_what_the_chart_shows(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_slash_finds_events_and_lines_of_the_logs(sample: Any) -> None:
     path = sample("bit-flip")
     (path / "b" / "worker.log").write_text("first line\nWARNING: [bold]odd[/bold] value\nlast line\n")
@@ -147,6 +149,7 @@ def test_slash_finds_events_and_lines_of_the_logs(sample: Any) -> None:
         drive(look(size))
 
 
+@pytest.mark.slow
 def test_chart_and_numbers_are_written_beside_each_other_and_over_nothing(
     sample: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_checkpoints_are_listed_verified_and_compared(raced: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "rows"), [((140, 40), 9), ((80, 24), 5)])
 def test_what_differs_is_named_leaf_by_leaf(raced: Any, size: tuple[int, int], rows: int) -> None:
     async def look() -> None:
@@ -131,6 +132,7 @@ def test_what_differs_is_named_leaf_by_leaf(raced: Any, size: tuple[int, int], r
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_checkpoint_and_a_damaged_one_is_refused(raced: Any) -> None:
     path = raced("same")
 
@@ -163,6 +165,7 @@ def test_a_run_goes_on_from_a_checkpoint_and_a_damaged_one_is_refused(raced: Any
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_run_is_asked_to_save_now(reprotui: Cli) -> None:
     process = reprotui.start("race", *ENDLESS, "--name", "race", "--headless")
     path = reprotui.runs / "race"
@@ -189,6 +192,7 @@ def test_a_run_is_asked_to_save_now(reprotui: Cli) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_reading_can_be_cancelled(raced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from reprotui.checkpoints import verify
 
@@ -234,6 +238,7 @@ def test_a_file_that_cannot_be_read_ends_a_comparison_and_nothing_else(raced: An
     drive(look())
 
 
+@pytest.mark.slow
 def test_the_panel_signs_and_takes_a_key(raced: Any, tmp_path: Path) -> None:
     import subprocess
 

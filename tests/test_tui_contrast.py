@@ -70,6 +70,7 @@ async def in_every_theme(driven: Dashboard, what: str) -> None:
 SIZES = ((80, 24), (150, 44))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["bit-flip", "identical", "nan-loss", "killed"])
 def test_races_and_their_steps_can_be_read_in_every_theme(sample: Any, state: str) -> None:
     async def look() -> None:
@@ -108,6 +109,7 @@ DIALOGS: dict[str, Callable[[Dashboard], Awaitable[None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DIALOGS)
 def test_screens_and_dialogs_can_be_read_in_every_theme(sample: Any, tmp_path: Path, what: str) -> None:
     sample("bit-flip")
@@ -142,6 +144,7 @@ def test_the_form_can_be_read_in_every_theme(tmp_path: Path) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_colour_that_is_too_faint_is_found(sample: Any) -> None:
     """Of the detector: each theme's own muted colour made fainter is seen at once."""
 

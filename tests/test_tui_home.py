@@ -201,6 +201,7 @@ def test_verdicts_are_taken_where_none_is_stored_and_again_where_the_files_chang
     drive(runs, story)
 
 
+@pytest.mark.slow
 def test_filter_mark_and_open_as_one_comparison(runs: Path) -> None:
     fill(runs, "bit-flip", "identical", "two-seeds")
     opened: list[list[str]] = []
@@ -238,6 +239,7 @@ def test_opening_a_race_shows_it(runs: Path) -> None:
     drive(runs, story)
 
 
+@pytest.mark.slow
 def test_samples_and_ready_made_races_are_listed_and_a_sample_opens(runs: Path) -> None:
     async def story(pilot: Pilot[int]) -> None:
         await until(pilot, "the samples", lambda: "sample runs 7" in said(pilot) and "ready-made races 6" in said(pilot))
@@ -325,6 +327,7 @@ def test_a_directory_that_vanishes_and_comes_back(runs: Path) -> None:
     drive(runs, story)
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
@@ -360,6 +363,7 @@ def command(pilot: Pilot[int]) -> str:
     return str(form(pilot).query_one("#command", Static).render())
 
 
+@pytest.mark.slow
 def test_the_form_checks_what_is_typed_and_refuses_to_start(runs: Path) -> None:
     async def story(pilot: Pilot[int]) -> None:
         screen = await open_form(pilot)
@@ -454,6 +458,7 @@ def test_choices_columns_groups_and_differing_fields(runs: Path) -> None:
     drive(runs, story, size=(80, 24))
 
 
+@pytest.mark.slow
 def test_a_file_is_an_experiment_of_the_form(runs: Path, tmp_path: Path) -> None:
     methods = "".join(f"    def {name}: ...\n" for name in ("init(self, key)", "batch(self, step)", "train_step(self, s, b, k)"))
     (tmp_path / "mine.py").write_text(
@@ -479,6 +484,7 @@ def test_a_file_is_an_experiment_of_the_form(runs: Path, tmp_path: Path) -> None
     drive(runs, story)
 
 
+@pytest.mark.slow
 def test_a_race_starts_from_the_form_and_its_command_gives_the_same_configs(runs: Path, tmp_path: Path) -> None:
     shown: list[str] = []
 
@@ -647,6 +653,7 @@ for step in range(1, 9):
 """
 
 
+@pytest.mark.slow
 def test_the_form_races_scripts_and_the_race_remembers_what_was_asked(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAINING)
     python = shlex.quote(sys.executable)

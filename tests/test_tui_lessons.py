@@ -49,6 +49,7 @@ async def judged(driven: Dashboard) -> str:
     return lesson_of(driven).verdict or ""
 
 
+@pytest.mark.slow
 def test_the_first_lesson_is_played_to_its_end() -> None:
     async def play() -> None:
         async with dashboard(size=(120, 36), runs=Path("runs")) as driven:
@@ -87,6 +88,7 @@ def test_the_first_lesson_is_played_to_its_end() -> None:
     assert len(list(Path("runs").glob("lesson-01-reproducible-*/race.json"))) == 2
 
 
+@pytest.mark.slow
 def test_faults_are_planted_one_after_the_other_and_mended() -> None:
     lesson = find_lesson("pitfalls")
 
@@ -103,6 +105,7 @@ def test_faults_are_planted_one_after_the_other_and_mended() -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_race_without_a_prediction_runs_too_and_says_so() -> None:
     async def play() -> None:
         async with dashboard(size=(80, 24), runs=Path("runs")) as driven:
@@ -125,6 +128,7 @@ def test_a_race_without_a_prediction_runs_too_and_says_so() -> None:
     assert kept == {"01-reproducible": {"fault": "seen", "clean": "wrong"}}
 
 
+@pytest.mark.slow
 def test_a_lesson_that_is_left_while_it_runs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
@@ -146,6 +150,7 @@ def test_a_lesson_that_is_left_while_it_runs_goes_on(monkeypatch: pytest.MonkeyP
     assert [process.wait(120) for process in started[0].processes.values()] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 60)], ids=["80", "120", "200"])
 def test_text_and_code_are_found_at_every_size(size: tuple[int, int]) -> None:
     async def look() -> None:
@@ -166,6 +171,7 @@ def test_text_and_code_are_found_at_every_size(size: tuple[int, int]) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_lessons_follow_one_another_and_keys_are_in_the_help() -> None:
     async def look() -> None:
         async with dashboard(size=(120, 36), runs=Path("runs")) as driven:
@@ -187,6 +193,7 @@ def test_lessons_follow_one_another_and_keys_are_in_the_help() -> None:
     drive(look())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "data"])
 def test_learn_opens_the_list_or_the_lesson(name: str) -> None:
     async def look() -> None:

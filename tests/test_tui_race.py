@@ -114,6 +114,7 @@ def test_a_recorded_race_tells_its_story_at_a_glance(
     drive(look())
 
 
+@pytest.mark.slow
 def test_what_else_stands_there(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("nan-loss")) as driven:
@@ -202,6 +203,7 @@ def eight(sample: Any) -> Path:
     return race
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
 def test_eight_runs_are_seen_at_once_or_scrolled_to(sample: Any, size: tuple[int, int]) -> None:
     race = eight(sample)
@@ -311,6 +313,7 @@ def test_every_action_of_the_footer_has_a_place_at_80_columns(screen: str, ascii
     assert line.endswith(" q quit")
 
 
+@pytest.mark.slow
 def test_signs_and_words_are_one_key_away_on_every_screen(sample: Any, tmp_path: Path) -> None:
     sample("bit-flip")
 
@@ -335,6 +338,7 @@ def test_signs_and_words_are_one_key_away_on_every_screen(sample: Any, tmp_path:
     drive(look())
 
 
+@pytest.mark.slow
 def test_help_footer_and_palette_name_the_actions(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(220, 80)) as driven:
@@ -447,6 +451,7 @@ def test_keys_of_a_recorded_race_do_what_their_help_says(sample: Any, own_settin
     drive(look())
 
 
+@pytest.mark.slow
 def test_the_pane_that_has_the_screen_has_it_the_next_time_too(sample: Any, own_settings: Path) -> None:
     race = sample("bit-flip")
 
@@ -491,6 +496,7 @@ def test_what_cannot_be_done_says_why(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_the_palette_goes_to_a_step_and_does_any_action(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip")) as driven:
@@ -515,6 +521,7 @@ def test_the_palette_goes_to_a_step_and_does_any_action(sample: Any) -> None:
 # Mouse
 
 
+@pytest.mark.slow
 def test_everything_can_be_clicked(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("batch-order")) as driven:
@@ -572,6 +579,7 @@ def _wheel(up: bool) -> Any:
 # Races that go on
 
 
+@pytest.mark.slow
 def test_runs_that_record_at_other_paces_are_seen_side_by_side(live: Any) -> None:
     race, kept = live(), (0, 7, 14, 20, 33)
     race.write(part(0, 40), "a")
@@ -596,6 +604,7 @@ def test_runs_that_record_at_other_paces_are_seen_side_by_side(live: Any) -> Non
     drive(look())
 
 
+@pytest.mark.slow
 def test_follow_goes_with_the_newest_step_until_somebody_scrolls(live: Any) -> None:
     race = live()
     race.write(part(0, 40))
@@ -643,6 +652,7 @@ def test_follow_goes_with_the_newest_step_until_somebody_scrolls(live: Any) -> N
     drive(look())
 
 
+@pytest.mark.slow
 def test_runs_are_controlled_together_and_one_by_one(live: Any) -> None:
     race = live()
     race.write(part(0, 10))
@@ -688,6 +698,7 @@ def test_runs_are_controlled_together_and_one_by_one(live: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_divergence_is_shown_when_it_is_written_and_stops_the_race_where_asked(live: Any) -> None:
     race = live()
     race.write(part(0, 5))
@@ -715,6 +726,7 @@ def test_a_divergence_is_shown_when_it_is_written_and_stops_the_race_where_asked
     drive(look())
 
 
+@pytest.mark.slow
 def test_the_dashboard_can_pause_at_the_divergence_too(live: Any) -> None:
     race = live()
     race.write(steps_of(9), "a")
@@ -750,6 +762,7 @@ def test_a_runs_directory_that_vanishes_is_said_and_the_screen_stays(live: Any) 
     drive(look())
 
 
+@pytest.mark.slow
 def test_damaged_and_newer_traces_are_named(sample: Any) -> None:
     import sqlite3
     from contextlib import closing
@@ -832,6 +845,7 @@ def test_a_killed_worker_has_its_last_words_on_its_card(live: Any) -> None:
 # Terminals
 
 
+@pytest.mark.slow
 def test_themes_ascii_no_colour_and_own_keys(sample: Any, own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sample("bit-flip")
 
@@ -898,6 +912,7 @@ def test_themes_ascii_no_colour_and_own_keys(sample: Any, own_settings: Path, mo
     drive(no_colour())
 
 
+@pytest.mark.slow
 def test_terminals_of_every_size_and_a_resize_in_the_middle_of_it(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(38, 10)) as driven:
@@ -994,6 +1009,7 @@ def test_escape_leaves_a_race_that_was_opened_first_for_home(sample: Any) -> Non
     drive(look())
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_opened_is_said_on_home(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 

@@ -51,6 +51,7 @@ def wait_for_records(*runs: Path) -> None:
         eventually("records", lambda run=run: RunDirectory(run).trace_path.exists() and last_step(run) >= 4)
 
 
+@pytest.mark.slow
 def test_two_scripts_started_by_hand_are_compared_while_they_train(reprotui: Cli) -> None:
     reprotui.write("train.py", SCRIPT)
     one, two = reprotui.runs / "one", reprotui.runs / "two"
@@ -75,6 +76,7 @@ def test_two_scripts_started_by_hand_are_compared_while_they_train(reprotui: Cli
         drive(look(processes))
 
 
+@pytest.mark.slow
 def test_a_race_of_scripts_is_watched_and_controlled(reprotui: Cli) -> None:
     reprotui.write("train.py", SCRIPT)
     command = f"{sys.executable} train.py"
@@ -111,6 +113,7 @@ def test_a_race_of_scripts_is_watched_and_controlled(reprotui: Cli) -> None:
     assert {"paused", "resumed"} <= {kind for run in runs for kind, _ in events_of(run)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [False, True])
 def test_torch_in_the_dashboard(reprotui: Cli, fault: bool) -> None:
     pytest.importorskip("torch")

@@ -1,6 +1,6 @@
 """What the screens look like, as text, at three widths; see `tests/snapshots`.
 
-`REPROTUI_UPDATE_SNAPSHOTS=1 pytest tests/test_tui_snapshots.py` writes them anew: read the difference before committing it.
+`REPROTUI_UPDATE_SNAPSHOTS=1 pytest -m "" tests/test_tui_snapshots.py` writes them anew: read the difference before committing it.
 """
 
 import difflib
@@ -136,6 +136,7 @@ OTHERS: dict[str, tuple[str | None, Any]] = {
 """What is opened (None: Home), and what is done there."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_screens_look_as_they_did(sample: Any, name: str) -> None:
     opened, act = OTHERS[name]

@@ -125,6 +125,7 @@ def test_a_step_is_read_leaf_by_leaf(sample: Any, own_settings: Path) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_leaves_and_detail_by_mouse_and_palette(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(200, 60)) as driven:
@@ -145,6 +146,7 @@ def test_leaves_and_detail_by_mouse_and_palette(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_one_run_alone_and_a_step_that_one_run_lacks(sample: Any) -> None:
     seeds = sample("two-seeds")
 
@@ -183,6 +185,7 @@ def visible_rows(driven: Dashboard) -> list[str]:
     return [line[: table.region.width] for line in driven.lines()[top : top + table.region.height]]
 
 
+@pytest.mark.slow
 def test_norms_are_those_of_the_step_or_not_there(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(200, 60)) as driven:
@@ -204,6 +207,7 @@ def test_norms_are_those_of_the_step_or_not_there(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_the_phase_stays_in_sight(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(80, 24)) as driven:
@@ -230,6 +234,7 @@ def test_the_phase_stays_in_sight(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 60)])
 def test_the_detail_is_reached_by_keyboard_at_every_size(sample: Any, size: tuple[int, int]) -> None:
     async def look() -> None:
@@ -300,6 +305,7 @@ async def said(driven: Dashboard, text: str) -> None:
     await driven.until(text, lambda: text in message(driven))
 
 
+@pytest.mark.slow
 def test_a_report_is_written_asked_about_and_refused(sample: Any, tmp_path: Path) -> None:
     race = sample("bit-flip")
     shutil.move(race, race := tmp_path / "race [b]")

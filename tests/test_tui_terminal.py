@@ -150,6 +150,7 @@ def test_open_draws_obeys_and_leaves_the_terminal_as_it_was(terminal: Callable[.
     assert shown.after[:4] == shown.before[:4]
 
 
+@pytest.mark.slow
 def test_the_c_locale_draws_ascii(terminal: Callable[..., Terminal]) -> None:
     shown = terminal("open", SAMPLES / "batch-order", LC_ALL="C")
     screen = shown.until("DIVERGED at step 37 - batch - 2 leaves", "quit", "37 #")
@@ -175,6 +176,7 @@ def test_without_a_terminal_there_is_a_sentence_and_exit_code_2(reprotui: Cli, t
         assert b"\x1b[?1049h" not in dumb.bytes
 
 
+@pytest.mark.slow
 def test_runs_outlive_the_dashboard_and_a_killed_worker_is_named(reprotui: Cli, terminal: Callable[..., Terminal]) -> None:
     first = terminal("race", *ENDLESS, "--name", "long")
     first.until("IDENTICAL through step", "so far", "running")
@@ -208,6 +210,7 @@ def test_runs_outlive_the_dashboard_and_a_killed_worker_is_named(reprotui: Cli, 
     assert third.end() == 0
 
 
+@pytest.mark.slow
 def test_a_race_whose_workers_fail_ends_with_their_exit_code(reprotui: Cli, terminal: Callable[..., Terminal]) -> None:
     file = reprotui.write("broken.py", BROKEN)
     shown = terminal("race", file, "--repeat", "2", "--name", "broken")
@@ -216,6 +219,7 @@ def test_a_race_whose_workers_fail_ends_with_their_exit_code(reprotui: Cli, term
     assert shown.end() == 4
 
 
+@pytest.mark.slow
 def test_the_whole_story_of_a_race(
     reprotui: Cli, own_settings: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:

@@ -61,6 +61,7 @@ PRODUCERS = {
 }
 
 
+@pytest.mark.slow(but="recorder-numpy")
 @pytest.mark.parametrize("producer", PRODUCERS)
 def test_the_traces_of_every_producer_verify_and_a_touched_row_does_not(reprotui: Cli, producer: str) -> None:
     PRODUCERS[producer](reprotui)

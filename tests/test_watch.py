@@ -125,6 +125,7 @@ def ends(run: Path) -> tuple[Any, Any]:
     return manifest["result"]["digests"]["state"], manifest["seal"]["chain"]
 
 
+@pytest.mark.slow(but="jax")
 @pytest.mark.parametrize("script", [TORCH, JAX], ids=["torch", "jax"])
 def test_steps_come_out_again_and_the_training_keeps_its_bits(watch: Any, script: str) -> None:
     """Batch statistics, dropout, a schedule, donated state, a batch that is overwritten: all checked, and nothing moved."""
@@ -145,6 +146,7 @@ def test_steps_come_out_again_and_the_training_keeps_its_bits(watch: Any, script
     assert (run / "worker.log").read_text() == (seldom / "worker.log").read_text()  # traced and printed as often
 
 
+@pytest.mark.slow(but="jax")
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_flipped_bits_are_found_where_a_step_is_drawn_and_nowhere_else(watch: Any, framework: str) -> None:
     run, found = watch("flipped", framework, "160", "9", check="25%", exit_code=1)
@@ -157,6 +159,7 @@ def test_flipped_bits_are_found_where_a_step_is_drawn_and_nowhere_else(watch: An
     assert framework == "jax" or all(" flipped" in text for text in state)  # which bit
 
 
+@pytest.mark.slow
 def test_what_cannot_be_computed_once_more_is_left_alone_and_told(watch: Any) -> None:
     run, found = watch(TORCH, "hook", "data", exit_code=3)
     assert "calls 24" in (run / "worker.log").read_text()
@@ -168,6 +171,7 @@ def test_what_cannot_be_computed_once_more_is_left_alone_and_told(watch: Any) ->
     assert found["watched"]["recomputed"] == 0 and any("Python" in why for why in found["watched"]["left_out"])
 
 
+@pytest.mark.slow
 def test_a_write_that_nobody_counted_cannot_be_told_from_memory_and_a_counted_one_is_the_scripts(watch: Any) -> None:
     _, found = watch(TORCH, "hook", "data", exit_code=3)
     assert not found["wrong"] and sum(found["watched"]["changed"].values()) == 20  # after the steps 4 to 23
@@ -175,6 +179,7 @@ def test_a_write_that_nobody_counted_cannot_be_told_from_memory_and_a_counted_on
     assert not found["watched"]["changed"] and found["watched"]["unchanged"] == 23
 
 
+@pytest.mark.slow
 def test_a_spike_is_marked_with_its_step_and_a_calm_run_has_none(watch: Any) -> None:
     run, found = watch(TORCH, "accumulate", "spike")
     assert found["watched"]["equal"] == 24 and found["watched"]["parts"]["gradients"] == 24

@@ -104,6 +104,7 @@ def test_pause_advance_resume_and_stop_are_obeyed(endless: Endless) -> None:
     assert manifest(endless.path)["result"]["state"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_paused_run_can_be_stopped(endless: Endless) -> None:
     step = endless.pause()
     endless.control("stop")
@@ -112,6 +113,7 @@ def test_a_paused_run_can_be_stopped(endless: Endless) -> None:
     assert_sealed(endless.path)
 
 
+@pytest.mark.slow
 def test_pausing_changes_no_bit(reprotui: Any, endless: Endless) -> None:
     endless.pause()
     endless.control("advance")
@@ -123,6 +125,7 @@ def test_pausing_changes_no_bit(reprotui: Any, endless: Endless) -> None:
     assert manifest(reprotui.runs / "straight")["result"]["digests"] == manifest(endless.path)["result"]["digests"]
 
 
+@pytest.mark.slow
 def test_commands_are_obeyed_when_the_supervisor_is_gone(endless: Endless) -> None:
     endless.process.kill()
     endless.end()
@@ -139,6 +142,7 @@ def test_commands_are_obeyed_when_the_supervisor_is_gone(endless: Endless) -> No
 # Signals and kills
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_stops_a_worker_cleanly(endless: Endless, name: str) -> None:
     os.kill(pid(endless.path), getattr(signal, name))
@@ -166,6 +170,7 @@ def test_a_killed_worker_leaves_its_steps_and_the_verdict_incomplete(reprotui: A
     assert "no run is alive" in reprotui("control", "endless", "stop", exit_code=3).stderr
 
 
+@pytest.mark.slow
 def test_one_killed_worker_of_a_race_does_not_take_the_other_along(reprotui: Any) -> None:
     process = reprotui.start("race", *ENDLESS, "--name", "race")
     a, b = (reprotui.runs / "race" / label for label in "ab")
@@ -200,6 +205,7 @@ def test_ctrl_c_stops_the_workers_of_a_race_and_seals(reprotui: Any) -> None:
 # Crashes, and workers that cannot start
 
 
+@pytest.mark.slow
 def test_a_crash_in_user_code_is_told_with_its_traceback_and_keeps_earlier_steps(reprotui: Any) -> None:
     reprotui.write("mine.py", CRASHING)
     done = reprotui("race", "mine.py", "steps=9", "--name", "race", exit_code=4)
@@ -216,11 +222,13 @@ def test_a_crash_in_user_code_is_told_with_its_traceback_and_keeps_earlier_steps
     assert "incomplete" in reprotui.compare("race", exit_code=3)["verdicts"][0]["kind"]
 
 
+@pytest.mark.slow
 def test_without_the_crash_the_same_file_is_identical(reprotui: Any) -> None:
     reprotui.write("mine.py", CRASHING)
     assert reprotui.race("mine.py", "steps=4")["verdicts"][0]["kind"] == "identical"
 
 
+@pytest.mark.slow
 def test_one_worker_that_cannot_start_is_told_and_the_others_agree(reprotui: Any) -> None:
     """The first worker to import the file takes the token; the last one finds none left and dies."""
     take = "import os, sys\nif sys.argv[0].endswith('worker/__main__.py') and sys.argv[1].endswith('b'):\n    os._exit(9)\n"
@@ -231,6 +239,7 @@ def test_one_worker_that_cannot_start_is_told_and_the_others_agree(reprotui: Any
     assert race["groups"] == [["A", "C"], ["B"]]
 
 
+@pytest.mark.slow
 def test_a_file_that_only_workers_cannot_import_is_told(reprotui: Any) -> None:
     guard = "import sys\nif sys.argv[0].endswith('worker/__main__.py'):\n    raise OSError('no licence')\n"
     reprotui.write("mine.py", guard + SEEDED)
@@ -238,6 +247,7 @@ def test_a_file_that_only_workers_cannot_import_is_told(reprotui: Any) -> None:
     assert "mine.py:3 cannot be imported: OSError: no licence" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_that_vanishes_before_the_start_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(SEEDED)
@@ -264,6 +274,7 @@ def test_a_directory_that_is_gone_fails_the_worker(reprotui: Any) -> None:
 # The manifest
 
 
+@pytest.mark.slow
 def test_the_manifest_says_all_that_a_run_was(reprotui: Any) -> None:
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
@@ -310,6 +321,7 @@ def test_the_manifest_says_all_that_a_run_was(reprotui: Any) -> None:
     assert [kind for kind, _ in events_of(reprotui.runs / "race" / "a")] == ["started", "compiled", "finished"]
 
 
+@pytest.mark.slow
 def test_the_second_time_a_program_is_loaded_from_the_cache(reprotui: Any) -> None:
     environment = reprotui.environment | {"JAX_COMPILATION_CACHE_DIR": str(reprotui.directory / "fresh")}
     for name in ("first", "second"):
@@ -320,6 +332,7 @@ def test_the_second_time_a_program_is_loaded_from_the_cache(reprotui: Any) -> No
     assert ("compiled", "loaded from cache") in events_of(reprotui.runs / "second")
 
 
+@pytest.mark.slow
 def test_another_program_has_other_hashes(reprotui: Any) -> None:
     for width in (32, 16):
         reprotui("run", *MLP, "steps=1", f"width={width}", "--name", f"width-{width}")
