@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
 
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -178,6 +179,23 @@ async def keys(pilot: Dashboard, *names: str) -> None:
     await pilot.pause(0.5)
 
 
+async def scripts(pilot: Dashboard) -> None:
+    await pilot.press("a")
+    await until(pilot, lambda: isinstance(pilot.app.screen, NewRaceScreen) and pilot.app.screen.form.fields)
+    screen = pilot.app.screen
+    assert isinstance(screen, NewRaceScreen)
+    screen.grid.go_to(next(index for index, row in enumerate(screen.grid.rows) if row.name == "experiment"))
+    await pilot.press("space", "space", "space")
+    await until(pilot, lambda: any(field.name == "command" for field in screen.form.fields))
+    for column, text in enumerate(("python train.py", "python train.py --compile")):
+        screen.grid.go_to(next(index for index, row in enumerate(screen.grid.rows) if row.name == "command"))
+        screen.grid.go_to_column(column)
+        screen.grid.post_message(events.Paste(text))
+        await until(pilot, lambda text=text: text in screen.form.commands)
+        await pilot.press("enter")
+    await pilot.pause(0.5)
+
+
 async def metric(pilot: Dashboard) -> None:
     await after(pilot, "m")
     await until(pilot, lambda: isinstance(pilot.app.screen, MetricScreen))
@@ -189,7 +207,15 @@ MORE = (
     Picture("home-filter", act=lambda pilot: keys(pilot, "slash", "b")),
     Picture("home-help", act=lambda pilot: keys(pilot, "question_mark")),
     Picture("delete", act=lambda pilot: keys(pilot, "D")),
+    Picture("new-scripts", act=scripts),
+    Picture("legend", ("bit-flip",), lambda pilot: after(pilot, "i")),
     Picture("race-single", ("bit-flip/a",), race),
+    Picture("race-three", ("identical", "two-seeds/b"), race),
+    Picture("race-eight", ("identical", "bit-flip", "two-seeds", "learning-rate"), race),
+    Picture("asked", ("batch-order",), lambda pilot: after(pilot, "I")),
+    Picture("ranks", ("bit-flip",), lambda pilot: after(pilot, "H")),
+    Picture("resume-check", act=lambda pilot: keys(pilot, "U")),
+    Picture("diagnosis", ("bit-flip",), lambda pilot: after(pilot, "J")),
     Picture("chart-apart", ("bit-flip",), lambda pilot: after(pilot, "1", "z", "vertical_line")),
     Picture("chart-zoomed", ("bit-flip",), lambda pilot: after(pilot, "plus", "plus")),
     Picture("chart-clock", ("batch-order",), lambda pilot: after(pilot, "w", "M")),

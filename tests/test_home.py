@@ -118,6 +118,19 @@ async def expect(driven: Dashboard, found: list[str]) -> None:
     assert names(driven) == found
 
 
+def test_what_is_typed_into_a_resume_check_is_seen() -> None:
+    fill("identical")
+
+    async def story(driven: Dashboard) -> None:
+        await driven.press("U")
+        for example in ("python train.py --steps 50 --save ck", "python train.py --steps 100 --resume ck"):
+            assert example in driven.text()
+        await driven.press(*"sh a.sh", "down", *"sh b.sh")
+        assert {line.strip("│ ") for line in driven.lines()} >= {"uninterrupted", "sh a.sh", "first part", "sh b.sh"}
+
+    at_home(story, (80, 24))
+
+
 def test_the_cursor_follows_what_is_renamed() -> None:
     fill("identical", "bit-flip", "two-seeds")
 

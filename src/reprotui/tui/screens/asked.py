@@ -43,7 +43,7 @@ class AskedScreen(ModalScreen[None]):
         manifests = [manifest for _, _, manifest in read if manifest]
         races = {run.path.parent for _, run, manifest in read if manifest and manifest.race}
         asked = chosen(manifests, races.pop() if len(races) == 1 else None) or (DEFAULTS,)
-        lines = [Content(plain(f"  {text}", self._symbols)) for text in asked]
+        lines = [Content(plain(text, self._symbols)) for text in asked]
         for label, run, manifest in read:
             name = (
                 f"{plain(label, self._symbols)}  ",
