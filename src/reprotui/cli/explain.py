@@ -1,15 +1,12 @@
 """`reprotui explain`: the first kernel of a step that differs between two runs, and the line of source that it came from."""
 
 import argparse
-import time
 from typing import Any
 
 from reprotui.cli import common
 from reprotui.cli.replay import one_run
+from reprotui.cli.told import Told
 from reprotui.errors import BadInputError
-
-LINE_SECONDS = 2.0
-"""How often is said how far it is."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,7 +38,7 @@ def call(parsed: argparse.Namespace) -> int:
     if len(parsed.run) > 2:
         raise BadInputError("explain takes two runs, or one with --repeat")
     runs = [one_run(name, parsed) for name in parsed.run]
-    say = _Told()
+    say = Told()
     if len(runs) == 1:
         if parsed.repeat is None or parsed.repeat < 2:
             raise BadInputError("one run alone has nothing to differ from: name a second one, or --repeat with 2 or more")
@@ -59,18 +56,6 @@ def call(parsed: argparse.Namespace) -> int:
     else:
         _show(found)
     return found.exit_code
-
-
-class _Told:
-    """Say on stderr what is being done, a line now and then."""
-
-    def __init__(self) -> None:
-        self._said = 0.0
-
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._said >= LINE_SECONDS:
-            self._said = time.monotonic()
-            common.say(f"  {text}", stderr=True)
 
 
 def _labelled(runs: list[Any]) -> list[tuple[str, Any]]:

@@ -2,14 +2,11 @@
 
 import argparse
 import os
-import time
 from typing import Any
 
 from reprotui.cli import common
+from reprotui.cli.told import Told
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, BadInputError
-
-LINE_SECONDS = 2.0
-"""How often is said how far a replay is."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -90,13 +87,10 @@ def _replay(run: Any, parsed: argparse.Namespace) -> tuple[Any, Any]:
     from reprotui.replay.replay import repeat_step, replay_step
 
     environment = launch_environment(run.manifest().config, os.environ) if parsed.current_environment else None
-    said = time.monotonic()
+    say = Told()
 
     def progress(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= LINE_SECONDS:
-            said = time.monotonic()
-            common.say(f"  replaying {run.path.name}: {done} of {total} steps", stderr=True)
+        say(f"replaying {run.path.name}: {done} of {total} steps")
 
     if parsed.repeat > 1:
         return repeat_step(run, parsed.step, parsed.repeat, progress, environment=environment, trusted=parsed.trust)

@@ -3,17 +3,14 @@
 import argparse
 import io
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reprotui.cli import common
 from reprotui.cli.signing import add_signers, signers
+from reprotui.cli.told import Told
 from reprotui.errors import BadInputError
-
-LINE_SECONDS = 1.0
-"""How often is said how far a report is that takes long."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -76,7 +73,7 @@ def call(parsed: argparse.Namespace) -> int:
         parsed.verify or parsed.verify_traces,
         parsed.verify or parsed.verify_checkpoints,
         partial(exact_difference, trusted=parsed.trust) if parsed.exact else None,
-        say=_Told(),
+        say=Told(),
     )
     if not to_stdout:
         refuse_unfit_place(out, formats, parsed.force)
@@ -94,18 +91,6 @@ def call(parsed: argparse.Namespace) -> int:
     for file in files:
         common.say(common.short(file))
     return report.exit_code
-
-
-class _Told:
-    """Say on stderr what takes long, a line now and then."""
-
-    def __init__(self) -> None:
-        self._said = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._said >= LINE_SECONDS:
-            self._said = time.monotonic()
-            common.say(f"  {text}", stderr=True)
 
 
 def _print(text: str) -> None:

@@ -16,7 +16,9 @@ def add_options(parser: argparse.ArgumentParser, labels: str) -> None:
     """Add what concerns scripts only; the options of A and B stand for those of the others in the help."""
     group = parser.add_argument_group("your own scripts", 'a command behind --, or --a "python train.py --seed 0"')
     add_observing(group)
-    group.add_argument("--check", metavar="SHARE", help="recompute this share of each run's steps, as reprotui watch does")
+    group.add_argument(
+        "--check", type=share, metavar="SHARE", help="recompute this share of each run's steps, as reprotui watch does"
+    )
     for label in labels:
         of = label.upper()
         told = (f"folder in which {of} is started", f"git revision of {of}, checked out for the race and removed after it")
@@ -34,13 +36,23 @@ def add_observing(group: Any) -> None:
     )
 
 
+def share(text: str) -> int:
+    """Read a share of the steps such as `1%`, as the number of steps of which one is meant."""
+    from reprotui.observation import parse_share
+
+    try:
+        return parse_share(text)
+    except BadInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def preparation(parsed: argparse.Namespace, labels: str) -> "ScriptRace | None":
     """Return the race of scripts that a command line asks for; None where it asks for an experiment.
 
     Raises:
         BadInputError: commands and experiments are mixed, or there are too few or too many.
     """
-    from reprotui.observation import Options, parse_share
+    from reprotui.observation import Options
     from reprotui.race.script_race import ScriptRace, Source
     from reprotui.race.scripts import is_command, parse_command
 
@@ -76,8 +88,7 @@ def preparation(parsed: argparse.Namespace, labels: str) -> "ScriptRace | None":
     commands = _commands(parsed, labels, single, behind, parse_command, "".join(sources))
     if unused := [label for label in sources if label not in {name for name, _ in commands}]:
         raise BadInputError(f"--{unused[0]}-dir or -rev is of no run: give --{unused[0]} its command")
-    check = parse_share(parsed.check) if parsed.check else None
-    return ScriptRace(commands, Options(parsed.step_function, parsed.loss, inside=parsed.inside, check=check), sources)
+    return ScriptRace(commands, Options(parsed.step_function, parsed.loss, inside=parsed.inside, check=parsed.check), sources)
 
 
 def say_left(worktrees: Sequence[Path]) -> None:

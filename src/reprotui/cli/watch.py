@@ -26,7 +26,9 @@ def add_parser(subparsers: Any) -> None:
         "corrupt; 3: nothing could be recomputed, or it cannot be told.",
     )
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="the script's command line")
-    parser.add_argument("--check", default="1%", metavar="SHARE", help="the share of steps that is recomputed (1%%)")
+    parser.add_argument(
+        "--check", type=scripts.share, default="1%", metavar="SHARE", help="the share of steps that is recomputed (1%%)"
+    )
     parser.add_argument("--name", help="name of the run (default: the script, date and time)")
     scripts.add_observing(parser)
     common.add_runs_directory(parser)
@@ -37,13 +39,13 @@ def add_parser(subparsers: Any) -> None:
 
 def call(parsed: argparse.Namespace) -> int:
     """Run the script, and say what was checked."""
-    from reprotui.observation import Options, parse_share
+    from reprotui.observation import Options
     from reprotui.race.scripts import parse_command, prepare_script
 
     if not parsed.command:
         raise BadInputError("watch needs a script: put its command behind --, as in reprotui watch -- python train.py")
     text = parsed.command[0] if len(parsed.command) == 1 else parsed.command
-    options = Options(parsed.step_function, parsed.loss, inside=parsed.inside, check=parse_share(parsed.check))
+    options = Options(parsed.step_function, parsed.loss, inside=parsed.inside, check=parsed.check)
     request = common.request(parsed)
     if request.recording is not None and not request.recording.enabled:
         raise BadInputError("watch records each step: --no-record leaves nothing to hold a recomputed step against")

@@ -55,7 +55,7 @@ class Checks:
     def equal(self, step: int, what: str, leaves: int) -> None:
         """Note that a part of a step came out again to the bit."""
         self.steps.setdefault(step, Counter())[what] += 1
-        self._say(RECOMPUTED, f"step {step} · {what} · {leaves} leaves equal")
+        self._say(RECOMPUTED, f"step {step} · {what} · {leaves} {'leaf' if leaves == 1 else 'leaves'} equal")
 
     def unequal(self, step: int, what: str, paths: Sequence[str], repeats: Sequence[bool]) -> None:
         """Note that a part of a step came out otherwise.
