@@ -48,7 +48,7 @@ def check(name: str, text: str) -> None:
     expected = path.read_text(encoding="utf-8")
     if text != expected:
         lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), str(path), "the screen", lineterm="")
-        pytest.fail("\n".join([*lines, f"where this is meant: {UPDATE}=1 pytest {Path(__file__).name}"]), pytrace=False)
+        pytest.fail("\n".join([*lines, f'where this is meant: {UPDATE}=1 pytest -m "" {Path(__file__).name}']), pytrace=False)
 
 
 @pytest.mark.parametrize("state", [*STATES, "single"])

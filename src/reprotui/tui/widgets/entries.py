@@ -48,7 +48,7 @@ class EntryRows(Rows):
         self.entries: tuple[Entry, ...] = ()
         self.marks: dict[Path, str] = {}
         self._now = time.time()
-        self._name_width = 8
+        self._name_width, self._state_width = 8, 0
         self._order = ""
         self._sought: Path | None = None
 
@@ -58,6 +58,7 @@ class EntryRows(Rows):
         self.entries = tuple(entries)
         self._now = time.time()
         self._name_width = max((len(entry.name) for entry in entries), default=8)
+        self._state_width = max((len(self._state(entry)[0]) for entry in entries), default=0)
         self.mark(marked)
         place = next((index for index, entry in enumerate(entries) if entry.path == before), self.cursor)
         if len(entries) != self.count:
@@ -101,7 +102,7 @@ class EntryRows(Rows):
         wide = width >= NORMAL
         columns = [("", "", 5, False), ("name", "name", name, False)]
         columns += [("experiment", "  experiment", 16, False)] if wide else []
-        columns.append(("state", " state", 14 if wide else 17, False))
+        columns.append(("state", " state", 14 if wide else self._short_state, False))
         columns += [("steps", "steps", 12, True)] if wide else []
         columns += [("loss", "loss A", 11, True)] if width >= LOSS else []
         columns += [("loss", "loss B", 11, True)] if width >= WIDE else []
@@ -157,17 +158,26 @@ class EntryRows(Rows):
             Cell(fit("" if seconds is None else age(seconds), 5, symbols, right=True), "muted"),
         ]
 
-    def _progress(self, entry: Entry, width: int) -> list[Cell]:
+    def _state(self, entry: Entry) -> tuple[str, str]:
+        """Return state and progress of an entry."""
         known = [member for member in entry.members if member.step is not None]
         slowest = min(known, key=lambda member: member.step or 0, default=None)
         steps = slowest.steps if slowest else next((member.steps for member in entry.members), None)
-        state = entry.state if not entry.problem else "unreadable"
         far = progress(slowest.step if slowest and len(known) == len(entry.members) else None, steps) if steps else ""
-        colour = STATES.get(state.rpartition(" ")[2], "differs")
-        if state == "unreadable":
-            colour = "unknown"
+        state = entry.state if not entry.problem else "unreadable"
+        return f"{state} {'' if ' ' in state or entry.problem else far}".rstrip(), far
+
+    @property
+    def _short_state(self) -> int:
+        """Return the width of state and progress in one column: what it does not need is the verdict's."""
+        return max(8, min(17, self._state_width + 2))
+
+    def _progress(self, entry: Entry, width: int) -> list[Cell]:
+        both, far = self._state(entry)
+        state = entry.state if not entry.problem else "unreadable"
+        colour = "unknown" if state == "unreadable" else STATES.get(state.rpartition(" ")[2], "differs")
         if width < NORMAL:
-            return [Cell(fit(f" {state} {'' if ' ' in state or entry.problem else far}", 17, self.symbols), colour)]
+            return [Cell(fit(f" {both}", self._short_state, self.symbols), colour)]
         return [Cell(fit(f" {state}", 14, self.symbols), colour), Cell(fit(far, 12, self.symbols, right=True))]
 
     def _losses(self, entry: Entry, width: int) -> list[tuple[str, str]]:
@@ -177,7 +187,7 @@ class EntryRows(Rows):
 
     def _widths(self, width: int) -> tuple[int, int]:
         """Return the widths of name and verdict, which share what the others leave."""
-        others = 5 + 5 + (17 if width < NORMAL else 16 + 14 + 12) + 11 * ((width >= LOSS) + (width >= WIDE))
+        others = 5 + 5 + (self._short_state if width < NORMAL else 16 + 14 + 12) + 11 * ((width >= LOSS) + (width >= WIDE))
         room = max(20, width - others)
         name = min(self._name_width, max(12, room - VERDICT), 100)
         return name, room - name
