@@ -89,7 +89,7 @@ async def opened(pilot: Dashboard) -> RaceScreen:
     """Return the race screen when it has its verdict."""
     screen = pilot.app.screen
     assert isinstance(screen, RaceScreen)
-    await until(pilot, lambda: screen.status is not None and screen.status.judged)
+    await until(pilot, lambda: screen.status is not None and (screen.status.judged or len(screen.status.runs) < 2))
     return screen
 
 
