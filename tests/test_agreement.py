@@ -116,6 +116,7 @@ def test_the_terminal_json_and_the_report_say_the_same(reprotui: Any, four: Path
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_named_by_every_command(reprotui: Any, four: Path) -> None:
     manifest = json.loads((four / "b" / "run.json").read_text())
     gone = {**manifest["process"], "pid": 4194304, "host": gethostname()}

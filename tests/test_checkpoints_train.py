@@ -71,6 +71,7 @@ def test_the_schedule_saves_and_the_policy_prunes(saved: Path, reprotui: Cli) ->
     assert [result["status"] for result in done["results"]] == ["VALID"] * 4
 
 
+@pytest.mark.slow
 def test_saving_changes_no_bit(saved: Path) -> None:
     plain = saved.parent / "plain"
     assert manifest(saved)["result"]["digests"] == manifest(plain)["result"]["digests"]

@@ -179,6 +179,7 @@ def test_a_bit_that_flipped_outside_of_the_step_is_no_kernels_work(runs: Path, r
     assert "what enters step 3 is not the same: params/dense_0/kernel" in said
 
 
+@pytest.mark.slow
 def test_a_step_that_repeats_has_no_flaky_kernel(runs: Path, reprotui: Cli) -> None:
     found = json.loads(reprotui("explain", "a", "--step", 2, "--repeat", 3, "--json").stdout)
     assert (found["flaky"], found["count"], found["outputs"]["count"]) == ([], 3, found["outputs"]["identical"])

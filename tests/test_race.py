@@ -143,6 +143,7 @@ def data_race(race_once: Any) -> dict[str, Any]:
     ],
     ids=["seed", "lr", "shuffle_from", "prng", "optimizer", "dtype", "width"],
 )
+@pytest.mark.slow(but="seed")
 def test_a_difference_of_model_keys_or_optimizer_is_placed_and_named(
     model_race: dict[str, Any], label: str, where: tuple[int, str], kind: str, named: str
 ) -> None:
@@ -222,6 +223,7 @@ def test_race_json_has_its_schema(data_race: dict[str, Any]) -> None:
             assert set(leaf) == {"phase", "path", "kind", "a", "b"}
 
 
+@pytest.mark.slow
 def test_one_thread_against_two_differs_in_gradients_with_the_count_named(
     reprotui: Any, bare_environment: dict[str, str]
 ) -> None:

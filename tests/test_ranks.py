@@ -74,6 +74,7 @@ def test_every_rank_is_recorded_in_a_run_directory_of_its_own(home: Cli, ddp: di
     home("compare", str(run), "ddp/b", "--verify", exit_code=0)
 
 
+@pytest.mark.slow
 def test_two_clean_trainings_are_identical_on_all_ranks(ddp: dict[str, Any]) -> None:
     clean = ddp["verdicts"][0]
     assert (clean["kind"], clean["torn"], clean["ranks"]["numbers"]) == ("identical", [], [0, 1])

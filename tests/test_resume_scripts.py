@@ -119,6 +119,7 @@ def test_what_a_torch_script_forgets_is_named(torch_runs: Path, capsys: pytest.C
     assert found["cause"]["advice"]
 
 
+@pytest.mark.slow
 def test_a_torch_script_that_forgets_nothing_is_the_uninterrupted_run(
     torch_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_torch_script_that_forgets_nothing_is_the_uninterrupted_run(
     assert found["notes"] == [f"nothing goes on after step 6: restored: {inputs}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgotten", TORCH_HALF)
 def test_gradients_that_were_accumulated_are_missed(torch_runs: Path, capsys: pytest.CaptureFixture[str], forgotten: str) -> None:
     found = compare(capsys, torch_runs, "full", "half", f"half-{forgotten}", exit_code=1)
@@ -150,6 +152,7 @@ def test_what_lightning_does_not_restore_is_named(fit_runs: Path, capsys: pytest
     assert "Lightning saves no generator" in found["cause"]["advice"]
 
 
+@pytest.mark.slow
 def test_lightning_restored_with_the_generator_is_the_uninterrupted_run(
     fit_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +190,7 @@ def test_where_it_goes_on_may_be_said(jax_runs: Path, capsys: pytest.CaptureFixt
     assert "first ends at step 7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_put_together_is_said(jax_runs: Path, torch_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "full", "first", "--resumed", "--runs-dir", str(jax_runs)]) == 2
     assert "three run directories" in capsys.readouterr().err

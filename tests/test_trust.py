@@ -91,6 +91,7 @@ def was_run(cli: Cli) -> list[str]:
     return sorted(path.name for path in (cli.directory / "unpacked").iterdir() if path.suffix != ".py")
 
 
+@pytest.mark.slow
 def test_looking_at_a_run_of_others_runs_nothing_of_theirs(foreign: Path, reprotui: Cli) -> None:
     reprotui("runs")
     reprotui("open", "own", "--once", exit_code=None)

@@ -132,7 +132,7 @@ class Mouse(Hand):
         self.click(*eventually("the button", lambda: self.find(" Write ")))
 
 
-@pytest.mark.slow(but="80x24-Keyboard")
+@pytest.mark.slow
 @pytest.mark.parametrize("hand", [Keyboard, Mouse])
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x36"])
 def test_from_the_form_to_the_report(reprotui: Cli, terminal: Callable[..., Any], size: tuple[int, int], hand: Any) -> None:  # noqa: F811
