@@ -41,6 +41,12 @@ class Hand:
         eventually("a screen that stays", same)
         return seen[-1].split("\n")
 
+    def described(self) -> str:
+        """Return the field below the table: the one under the cursor."""
+        lines = self.lines()
+        rules = [number for number, line in enumerate(lines) if line.startswith("─" * 40)]
+        return (lines[rules[-1] + 1].split() or [""])[0] if rules else ""
+
     def press(self, keys: str, *texts: str, gone: str | None = None) -> str:
         """Press keys, and return the screen that they lead to."""
         self.shown.press(keys)
@@ -66,18 +72,12 @@ class Hand:
 class Keyboard(Hand):
     def set(self, name: str, values: tuple[str, ...]) -> None:
         self.press("g")
-        eventually("the first field", lambda: self._described() == "experiment")
-        while (before := self._described()) != name:
+        eventually("the first field", lambda: self.described() == "experiment")
+        while (before := self.described()) != name:
             self.press("j")
-            eventually("the next field", lambda before=before: self._described() != before)
+            eventually("the next field", lambda before=before: self.described() != before)
         # In one burst, as a paste or a quick hand has it: enter goes down one field.
         self.press("h" + "kl".join(f"{value}\r" if value != "none" else "j" for value in values) + "h")
-
-    def _described(self) -> str:
-        """Return the field below the table: the one under the cursor."""
-        lines = self.lines()
-        rules = [number for number, line in enumerate(lines) if line.startswith("─" * 40)]
-        return (lines[rules[-1] + 1].split() or [""])[0] if rules else ""
 
     def do(self, key: str, text: str) -> None:
         self.press(key)
@@ -116,9 +116,14 @@ class Mouse(Hand):
         heading = self.lines()[1]
         for column, value in zip((heading.index("A reference"), heading.index(" B") + 1), values, strict=False):
             if value != "none":
-                y = next(y for y, line in enumerate(self.steady()) if name in line.split()[:2])
-                self.click(column + 1, y)
+                eventually(f"the cursor on {name}", lambda x=column + 1: self._aim(x, name))
                 self.press(f"{value}\r", value)
+
+    def _aim(self, x: int, name: str) -> bool:
+        """Click into a field's row; say whether it was hit: a list may still be scrolling."""
+        self.click(x, next(y for y, line in enumerate(self.steady()) if name in line.split()[:2]))
+        self.steady()
+        return self.described() == name
 
     def do(self, key: str, text: str) -> None:
         place = eventually(text, lambda: next((p for y in (-2, -1) if (p := self.find(text, len(self.lines()) + y))), None))

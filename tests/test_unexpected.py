@@ -84,12 +84,14 @@ def log_of(line: str) -> str:
     return Path(line.partition("the traceback is in ")[2].rpartition(", please")[0]).read_text()
 
 
-MODULES = "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, env, explain, export, gate, learn, "
+MODULES = (
+    "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, docs, env, explain, export, gate, learn, "
+)
 MODULES += "new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, watch"
 
 
 def test_every_command_is_walked_over() -> None:
-    assert len(commands()) == 34
+    assert len(commands()) == 35
 
 
 @pytest.mark.parametrize("command", commands())

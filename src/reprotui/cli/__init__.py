@@ -15,6 +15,7 @@ from reprotui.cli import (
     config,
     control,
     diagnose,
+    docs,
     env,
     explain,
     export,
@@ -38,7 +39,7 @@ from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedEr
 COMMANDS = (
     race, open, run, compare, replay, explain, report, export, runs, control, checkpoint,
     resume_check, diagnose, certify, watch, env, seed_check, check, new, gate,
-    learn, serve, config,
+    learn, docs, serve, config,
 )  # fmt: skip
 
 _EPILOG = """\

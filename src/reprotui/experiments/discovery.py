@@ -178,7 +178,7 @@ def _class_from_file(path: Path) -> Any:
         raise BadInputError(f"{path}{line} cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, "Experiment", None)
     if not isinstance(found, type) or found.__module__ != spec.name:
-        raise BadInputError(f"{path} lacks `class Experiment` with {', '.join(METHODS)}: see README, 'Your own experiment'")
+        raise BadInputError(f"{path} lacks `class Experiment` with {', '.join(METHODS)}: see reprotui docs recorder")
     lacking = [signature for name, signature in METHODS.items() if not callable(getattr(found, name, None))]
     if lacking:
         raise BadInputError(f"{path}: class Experiment lacks {'; '.join(lacking)}")

@@ -30,7 +30,7 @@ from reprotui.record.session import Session
 USAGE_TEXT = """\
 usage: python -m reprotui.observe [--step-function NAME] [--loss NAME] [--name NAME] [--inside] script.py … | -m module …
 
-Run a training script that is not changed, and record its steps into a run directory (README: your own script)."""
+Run a training script that is not changed, and record its steps into a run directory (reprotui docs own-code)."""
 
 
 def main(arguments: list[str]) -> int:
