@@ -769,7 +769,9 @@ def test_the_campaign_finds_every_fault_and_suspects_no_whole_checkpoint() -> No
     result = run_benchmark("faults", count=60, seed=3, cycles=12)
     for row in result["rows"]:
         assert (row["found"], row["false alarms"]) == (60, 0), result["notes"]
-        assert row["leaf named"] > 10
+        # Orbax lays its files out anew each time: a fault hits a leaf's own bytes once in five or so (9 to 16 of 60 were seen),
+        # and fewer than three of 60 come once in 5,000 campaigns. The other formats are the same bytes each time.
+        assert row["leaf named"] > (2 if row["format"] == "orbax" else 10)
     assert [row["format"] for row in result["rows"]] == list(samples.FORMATS)
 
 
