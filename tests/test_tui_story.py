@@ -122,7 +122,9 @@ class Mouse(Hand):
     def _aim(self, x: int, name: str) -> bool:
         """Click into a field's row; say whether it was hit: a list may still be scrolling."""
         self.click(x, next(y for y, line in enumerate(self.steady()) if name in line.split()[:2]))
-        self.steady()
+        waited = time.monotonic() + 10  # a second click on the cell that was hit would open it
+        while self.described() != name and time.monotonic() < waited:
+            time.sleep(0.05)
         return self.described() == name
 
     def do(self, key: str, text: str) -> None:
