@@ -339,6 +339,24 @@ def test_signs_and_words_are_one_key_away_on_every_screen(sample: Any, tmp_path:
 
 
 @pytest.mark.slow
+def test_a_click_leads_back_and_the_next_click_is_obeyed(sample: Any) -> None:
+    async def look() -> None:
+        async with dashboard(sample("bit-flip"), size=(140, 40)) as driven:
+            await driven.press("d", "enter")
+            assert driven.step
+
+            async def click(text: str) -> None:
+                y, line = [(y, line) for y, line in enumerate(driven.lines()) if f" {text} " in f"{line} "][-1]
+                await driven.pilot.click(offset=(line.rindex(text), y))
+
+            await click("esc")
+            await driven.until("the race", lambda: driven.app.screen is driven.race)
+            await click("checkpoints")
+            await driven.until("the checkpoints", lambda: "checkpoints" in driven.lines()[0])
+
+    drive(look())
+
+
 def test_help_footer_and_palette_name_the_actions(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(220, 80)) as driven:

@@ -10,18 +10,16 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
-from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 
 from reprotui.errors import WORKER_FAILED
 from reprotui.foreign import visible
 from reprotui.run_directory import RunDirectory
-from reprotui.settings import Settings, load_settings, remember, remembered
+from reprotui.settings import Settings, load_settings, remember
 from reprotui.tui.actions import ACTIONS, EVERYWHERE
-from reprotui.tui.filters import AsciiFilter, UnseenFilter
 from reprotui.tui.screens.base import ActionScreen, binding
-from reprotui.tui.symbols import choose
-from reprotui.tui.theme import NAMES, THEMES
+from reprotui.tui.theme import NAMES
+from reprotui.tui.themed import ThemedApp
 
 COPY_FILE = "reprotui-copied.txt"
 """Beside the settings: what was copied last, for terminals that drop the clipboard sequence."""
@@ -33,7 +31,7 @@ def _step_provider() -> Any:
     return StepProvider
 
 
-class DashboardApp(App[int]):
+class DashboardApp(ThemedApp[int]):
     """The dashboard.
 
     Args:
@@ -45,7 +43,6 @@ class DashboardApp(App[int]):
         at_divergence: `stop` or `pause`: what the runs of `paths` are asked for at the first difference.
     """
 
-    TITLE = "reprotui"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [binding(item) for item in ACTIONS if item.screen == EVERYWHERE]
@@ -55,12 +52,9 @@ class DashboardApp(App[int]):
         self, runs: Path, paths: Sequence[Path] = (), settings: Settings | None = None, symbols: str | None = None,
         processes: Mapping[str, Any] | None = None, at_divergence: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(load_settings() if settings is None else settings, symbols)
         self._at_divergence = at_divergence
         self.runs_directory = runs
-        self.settings = load_settings() if settings is None else settings
-        self.symbols = choose(symbols or self.settings.symbols)
-        self._last_filters = [UnseenFilter(), *([AsciiFilter()] if self.symbols.ascii else [])]
         self.keymap_settings = dict(self.settings.keys)
         self._paths = list(paths)
         self.learn: str | None = None
@@ -68,20 +62,8 @@ class DashboardApp(App[int]):
         self._processes = dict(processes or {})
         self.to_finish: list[Callable[[], Sequence[Path]]] = []
         """What races that were started here leave to be done when nobody watches any more."""
-        for item in THEMES:
-            self.register_theme(item)
-        theme = str(remembered().get("theme") or self.settings.theme)
-        self.theme = theme if theme in NAMES else NAMES[0]
         if self.keymap_settings:
             self.set_keymap(self.keymap_settings)
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Return the variables of the first theme: styles are read before a theme is set."""
-        return THEMES[0].variables
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return what every line passes on its way to the terminal."""
-        return [*super().get_line_filters(), *self._last_filters]
 
     def on_mount(self) -> None:
         if self._paths:

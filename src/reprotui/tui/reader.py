@@ -1,25 +1,21 @@
 """The reader of `reprotui docs`: one page at a time, links lead on, and back."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.filter import LineFilter
 from textual.widgets import Markdown, Static
 
 from reprotui.errors import BadInputError
 from reprotui.pages import ORDER, read_page
-from reprotui.settings import load_settings, remembered
-from reprotui.tui.filters import AsciiFilter, UnseenFilter
-from reprotui.tui.symbols import choose
-from reprotui.tui.theme import NAMES, THEMES
+from reprotui.settings import load_settings
+from reprotui.tui.themed import ThemedApp
 
 
-class ReaderApp(App[None]):
+class ReaderApp(ThemedApp[None]):
     """A page of the documentation, and those that it leads to.
 
     Args:
@@ -27,7 +23,6 @@ class ReaderApp(App[None]):
         symbols: `auto`, `unicode` or `ascii`; None takes that of the settings.
     """
 
-    TITLE = "reprotui"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #page { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
@@ -48,23 +43,8 @@ class ReaderApp(App[None]):
     ]
 
     def __init__(self, page: str, symbols: str | None = None) -> None:
-        super().__init__()
-        settings = load_settings()
-        self.symbols = choose(symbols or settings.symbols)
-        self._filters_last: list[LineFilter] = [UnseenFilter(), *([AsciiFilter()] if self.symbols.ascii else [])]
+        super().__init__(load_settings(), symbols)
         self.page, self._before = page.removesuffix(".md"), list[str]()
-        for item in THEMES:
-            self.register_theme(item)
-        theme = str(remembered().get("theme") or settings.theme)
-        self.theme = theme if theme in NAMES else NAMES[0]
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Return the variables of the first theme: styles are read before a theme is set."""
-        return THEMES[0].variables
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return what every line passes on its way to the terminal."""
-        return [*super().get_line_filters(), *self._filters_last]
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="page"):
