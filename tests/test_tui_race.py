@@ -338,7 +338,6 @@ def test_signs_and_words_are_one_key_away_on_every_screen(sample: Any, tmp_path:
     drive(look())
 
 
-@pytest.mark.slow
 def test_a_click_leads_back_and_the_next_click_is_obeyed(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(140, 40)) as driven:
@@ -357,6 +356,7 @@ def test_a_click_leads_back_and_the_next_click_is_obeyed(sample: Any) -> None:
     drive(look())
 
 
+@pytest.mark.slow
 def test_help_footer_and_palette_name_the_actions(sample: Any) -> None:
     async def look() -> None:
         async with dashboard(sample("bit-flip"), size=(220, 80)) as driven:
