@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
 from conftest import PATIENCE, edit_manifest
@@ -50,7 +51,9 @@ class Dashboard:
         return self.app.screen.query_one(name, kind) if kind else self.app.screen.query_one(name)
 
     def lines(self) -> list[str]:
-        """Return the lines of the screen on top, without trailing blanks."""
+        """Return the lines of the screen on top, and of those that show through around a box, without trailing blanks."""
+        # Without it, what is around a box is blank where the terminal did not draw it yet, and drawn where it did.
+        visible_screen_stack.set(self.app._background_screens)
         strips = self.app.screen._compositor.render_strips()
         return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
 
