@@ -12,6 +12,7 @@ BENCHMARKS = {
     "startup": "worker start-up against a bare script, and the command line's own",
     "ui": "the dashboard in a pseudo-terminal: start, keys, scrolling, memory, idling, and whom it slows down",
     "endings": "races that end at 80x24 while all cores are busy: is what stands on the terminal what is shown",
+    "fleet": "hundreds of pairs on one screen: until they stand there, and following those that go on",
     "flips": "random single-bit flips: are step and leaf exact, are controls silent",
     "kills": "workers killed at random moments: is every acknowledged step there",
     "faults": "harmed checkpoints of four formats: is every fault found, is no whole one suspected",

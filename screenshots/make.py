@@ -35,6 +35,7 @@ from reprotui.run_directory import RunDirectory, read_json, write_json
 from reprotui.schedule import Checkpointing
 from reprotui.settings import SETTINGS_VARIABLE, Settings
 from reprotui.tui.app import DashboardApp
+from reprotui.tui.screens.fleet import FleetScreen
 from reprotui.tui.screens.lesson import LessonScreen
 from reprotui.tui.screens.metric import MetricScreen
 from reprotui.tui.screens.new_race import NewRaceScreen
@@ -50,6 +51,8 @@ EVERY_SIZE, EVERY_THEME = ((80, 24), (120, 36), (200, 60)), ("dark", "light")
 PATIENCE = 120.0
 LIVE_STEPS, LIVE_SEEN, LIVE_APART = 4000, 300, 10
 """Steps of the live race; how far both runs are when it is drawn, at least; how far they are apart then, at most."""
+FLEET, HOSTS, FAULTY_HOST = 96, 12, "n07"
+"""Pairs of the fleet, the hosts that each is tested on against `n00`, and the host that computes wrongly."""
 KILLED_AT = 260
 """Last step of the run that was killed."""
 PIXELS = 1380
@@ -97,6 +100,11 @@ async def home(pilot: Dashboard) -> None:
     await until(pilot, lambda: getattr(pilot.app.screen, "entries", None))
     await pilot.press("down", "down", "down")
     await pilot.pause(0.2)
+
+
+async def fleet(pilot: Dashboard) -> None:
+    await pilot.press("K")
+    await until(pilot, lambda: isinstance(pilot.app.screen, FleetScreen) and pilot.app.screen.rows.count)
 
 
 async def ready_made(pilot: Dashboard) -> None:
@@ -230,6 +238,7 @@ PICTURES = (
     Picture("home", act=home),
     Picture("home-empty", runs="empty"),
     Picture("ready-made", act=ready_made),
+    Picture("fleet", act=fleet, runs="fleet"),
     Picture("lesson", act=lesson),
     Picture("new-race", act=new_race),
     Picture("race-identical", ("identical",), race),
@@ -312,6 +321,20 @@ def copy_samples(runs: Path) -> None:
             write_json(manifest, {**values, "created_ns": created_ns, "process": {**values["process"], "host": gethostname()}})
 
 
+def make_fleet(runs: Path) -> None:
+    """Spread recorded pairs over hosts, as if a partition had been tested: those of one host differ."""
+    for number in range(FLEET):
+        host = f"n{number % HOSTS + 1:02d}"
+        sample = {3: "nan-loss", 34: "killed", 51: "batch-order"}.get(number, "bit-flip" if host == FAULTY_HOST else "identical")
+        path = runs / f"burn-in-{number:03d}"
+        shutil.copytree(SAMPLES / sample, path)
+        write_json(path / "race.json", {**read_json(path / "race.json"), "created_ns": time.time_ns() - number * 10**9})
+        for label, at in (("a", "n00"), ("b", host)):
+            values = read_json(path / label / "run.json")
+            process = {**values["process"], "host": at, "ended_ns": time.time_ns()}
+            write_json(path / label / "run.json", {**values, "process": process})
+
+
 def start_live_race() -> Started:
     """Start the race that is drawn while it runs; its steps outlast the picture."""
     overrides = [{"steps": LIVE_STEPS}] * 2
@@ -352,6 +375,7 @@ def begin() -> None:
     time.tzset()
     shutil.rmtree(FOLDER, ignore_errors=True)
     copy_samples(FOLDER / "runs")
+    make_fleet(FOLDER / "fleet")
 
 
 def drawn(picture: Picture, ways: Sequence[tuple[tuple[int, int], str]]) -> Iterator[str]:

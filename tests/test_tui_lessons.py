@@ -1,6 +1,7 @@
 """The lessons in the dashboard, driven by keys and mouse, with real workers."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pilots import Dashboard, dashboard, drive
 from reprotui.lessons.catalog import all_lessons, find_lesson
 from reprotui.lessons.play import start_lesson
 from reprotui.tui.app import DashboardApp
+from reprotui.tui.opening import lessons
 from reprotui.tui.screens.home import HomeScreen
 from reprotui.tui.screens.lesson import LessonScreen
 from reprotui.tui.screens.race import RaceScreen
@@ -197,8 +199,7 @@ def test_lessons_follow_one_another_and_keys_are_in_the_help() -> None:
 @pytest.mark.parametrize("name", ["", "data"])
 def test_learn_opens_the_list_or_the_lesson(name: str) -> None:
     async def look() -> None:
-        app = DashboardApp(Path("runs"))
-        app.learn = name
+        app = DashboardApp(Path("runs"), opening=partial(lessons, Path("runs"), name))
         async with app.run_test(size=(120, 36)) as pilot:
             driven = Dashboard(app, pilot)
             if name:

@@ -7,7 +7,7 @@ from reprotui.errors import BadInputError
 
 ORDER = (
     "own-code", "steps", "recorder", "verdicts", "dashboard", "keys", "checkpoints", "signatures", "resume", "watching",
-    "reproduce", "ci", "lessons", "commands", "performance", "limits",
+    "clusters", "reproduce", "ci", "lessons", "commands", "performance", "limits",
 )  # fmt: skip
 """From what people ask first to what is looked up."""
 _IMAGE = re.compile(r"^!\[([^\]]*)\]\([^)]*\)\n\n?", re.MULTILINE)

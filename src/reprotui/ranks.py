@@ -5,9 +5,11 @@ runs/race/a/ranks/0001/run.json, trace.db    rank 1, a run directory of its own
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from reprotui.errors import ReprotuiError
 from reprotui.manifest import RunManifest
 from reprotui.run_directory import RunDirectory
 
@@ -65,3 +67,14 @@ def named(numbers: Sequence[int], size: int, hosts: Mapping[int, str] = {}) -> s
     places = {hosts.get(number, "") for number in numbers}
     host = f" (host {places.pop()})" if len(places) == 1 and "" not in places else ""
     return f"{'rank' if len(numbers) == 1 else 'ranks'} {text}{host}"
+
+
+def hosts_of(run: RunDirectory, manifest: RunManifest) -> tuple[str, ...]:
+    """Return the hosts that the processes of a run were on, each once, in the order of their ranks; none where nobody said so."""
+    manifests = [manifest]
+    if world_of(manifest) > 1:
+        for number, rank in ranks_of(run.path, manifest).items():
+            with suppress(ReprotuiError, OSError):  # of a rank that cannot be read, its status tells
+                manifests += [rank.manifest()] if number else []
+    hosts = (found.host or (found.process.host if found.process else None) for found in manifests)
+    return tuple(dict.fromkeys(host for host in hosts if host))

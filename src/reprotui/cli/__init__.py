@@ -19,6 +19,7 @@ from reprotui.cli import (
     env,
     explain,
     export,
+    fleet,
     gate,
     learn,
     new,
@@ -37,7 +38,7 @@ from reprotui.cli import (
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, explain, report, export, runs, control, checkpoint,
+    race, open, run, compare, replay, explain, report, export, runs, fleet, control, checkpoint,
     resume_check, diagnose, certify, watch, env, seed_check, check, new, gate,
     learn, docs, serve, config,
 )  # fmt: skip

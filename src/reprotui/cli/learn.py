@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,10 @@ def call(parsed: argparse.Namespace) -> int:
 def _dashboard(parsed: argparse.Namespace, lesson: "Lesson | None") -> int:
     common.need_terminal("--headless")
     from reprotui.tui.app import run_dashboard
+    from reprotui.tui.opening import lessons
 
-    return run_dashboard(common.runs_directory(parsed), symbols=parsed.symbols, learn=lesson.name if lesson else "")
+    runs = common.runs_directory(parsed)
+    return run_dashboard(runs, symbols=parsed.symbols, opening=partial(lessons, runs, lesson.name if lesson else ""))
 
 
 def _list(as_json: bool) -> int:

@@ -1,8 +1,8 @@
 """What a list says of races and runs, as values."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class RunEntry:
     """One run: `loss` is its last one, None where it has none, NaN where it is NaN.
 
     `differs` are its config differences from the reference, as `name=value`; `problem` says why it cannot be read, `why` in one
-    line why it ended badly.
+    line why it ended badly. `rate` is in steps a second over its last records, None where fewer than two have a time. `hosts` are
+    those that its processes run on, as far as they said so; `torn` is what it said itself of values that are not right.
     """
 
     label: str
@@ -35,6 +36,10 @@ class RunEntry:
     differs: tuple[str, ...] = ()
     problem: str = ""
     why: str = ""
+    rate: float | None = None
+    hosts: tuple[str, ...] = ()
+    torn: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

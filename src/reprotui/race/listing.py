@@ -4,9 +4,9 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reprotui.compare import RunView, Verdict, compare_runs
 from reprotui.compare.around import deviations
@@ -15,8 +15,9 @@ from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.manifest import RunManifest, RunState
 from reprotui.race.entries import Entry, Outcome, RunEntry, in_order
 from reprotui.race.notes import NOTE, read_note
+from reprotui.ranks import hosts_of
 from reprotui.run_directory import RunDirectory, members_of, read_json
-from reprotui.trace import Trace
+from reprotui.trace.columns import Columns
 from reprotui.trace.former import SPLIT, phases_now
 from reprotui.trace.phases import UPDATE
 
@@ -26,7 +27,19 @@ COMPARING_SHARE = 0.05
 _FILES = ("run.json", "trace.db", "trace.db-wal")
 _FORM = {"created_ns": int, "command": list}
 
+RATE_STEPS = 100
+"""Steps over which the rate of a run is taken."""
+
 Stamp = tuple[tuple[int, int], ...]
+
+
+class Last(NamedTuple):
+    """What the trace of a run says now; see `RunEntry` for the fields."""
+
+    step: int | None = None
+    loss: float | None = None
+    rate: float | None = None
+    torn: tuple[str, ...] = ()
 
 
 @dataclass
@@ -35,8 +48,8 @@ class _Known:
 
     stamp: Stamp = ()
     manifest: RunManifest | None = None
-    step: int | None = None
-    loss: float | None = None
+    last: Last = field(default_factory=Last)
+    hosts: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -137,7 +150,7 @@ class Listing:
             known.stamp, known.problem = stamp, ""
             try:
                 known.manifest = run.manifest()
-                known.step, known.loss = _last(run)
+                known.last, known.hosts = _last(run), hosts_of(run, known.manifest)
             except ReprotuiError as error:
                 known.problem = str(error)
             except OSError as error:
@@ -147,9 +160,11 @@ class Listing:
             return RunEntry(label, path, problem=known.problem)
         other = self._runs[reference].manifest if reference else None
         state = run.state(manifest)
+        last = known.last
         return RunEntry(
-            label, path, manifest.created_ns or 0, manifest.experiment.name or "?", state, known.step, manifest.planned_steps,
-            known.loss, deviations(other, manifest) if other else (), why=run.why(state, manifest),
+            label, path, manifest.created_ns or 0, manifest.experiment.name or "?", state, last.step, manifest.planned_steps,
+            last.loss, deviations(other, manifest) if other else (), why=run.why(state, manifest), rate=last.rate,
+            hosts=known.hosts, torn=last.torn, config=manifest.config,
         )  # fmt: skip
 
     def _outcomes(self, path: Path, race: dict[str, Any], members: tuple[RunEntry, ...]) -> tuple[Outcome | None, ...]:
@@ -248,16 +263,19 @@ def _headline(verdict: dict[str, Any]) -> str:
     return f"{head} · {phases[0]}{tail}"
 
 
-def _last(run: RunDirectory) -> tuple[int | None, float | None]:
-    """Return the last step and its loss, NaN where it is NaN (SQLite keeps that as NULL), None where there is none."""
+def _last(run: RunDirectory) -> Last:
+    """Read the last record of a run."""
     if not run.trace_path.exists() or run.trace_path.stat().st_size == 0:
-        return None, None
-    with Trace(run.trace_path) as trace:
-        step = trace.last_step()
-        row = None if step is None else trace.row(step)
-    if row is None or row.loss_bits is None:
-        return step, None
-    return step, math.nan if row.loss is None else row.loss
+        return Last()
+    with Columns(run.trace_path) as trace:
+        step, torn = trace.last_step(), trace.torn()
+        if step is None:
+            return Last(torn=torn)
+        _, losses = trace.losses(step - 1, 1)
+        steps, times = trace.times(max(step - RATE_STEPS - 1, 0), RATE_STEPS + 1)  # the first record took the compilation
+    seconds = (times[-1] - times[0]) / 1e9 if len(times) else 0.0
+    rate = (step - int(steps[0])) / float(seconds) if seconds > 0 else None
+    return Last(step, float(losses[0]) if len(losses) else None, rate, torn)
 
 
 def _check(path: Path, value: dict[str, Any]) -> None:

@@ -63,10 +63,19 @@ ACTIONS = (
     Action("home.rename", "ctrl+r", "rename", "give the run or race another name (another directory)", call="tend('rename')"),
     Action("home.note", "W", "note", "write a note at the run or race", call="tend('note')"),
     Action("home.delete", "D,delete", "delete", "delete from disk, after asking", footer=True, call="tend('delete')"),
-    Action("home.next_list", "tab,right,l", "next list", "go on to runs, ready-made races, samples, lessons", call="turn('1')"),
+    Action("home.next_list", "tab,right,l", "next list", "runs, ready-made races, samples, lessons, fleet", call="turn('1')"),
     Action("home.previous_list", "shift+tab,left,h", "previous list", "go back to the list before", call="turn('-1')"),
     Action("home.lessons", "T", "lessons", "the tutorial: fourteen lessons, each a race with a fault"),
+    Action("home.fleet", "K", "fleet", "the fleet: hundreds of runs and races, the worst first; hosts against pairs"),
     Action("home.refresh", "r", "refresh", "read the runs directory again"),
+    Action("fleet.open", "enter", "open", "open the run or race", footer=True),
+    Action("fleet.group", "u", "group by", "group by host, by experiment, by config", footer=True),
+    Action("fleet.next_group", "right_square_bracket", "next group", "list the next group alone", footer=True, call="turn('1')"),
+    Action("fleet.previous_group", "left_square_bracket", "previous group", "list the group before alone", call="turn('-1')"),
+    Action("fleet.filter", "slash", "filter", "show only what contains a text", footer=True),
+    Action("fleet.next_list", "tab,right,l", "next list", "go on to the runs on Home", call="list('runs')"),
+    Action("fleet.previous_list", "shift+tab,left,h", "previous list", "go back to the lessons on Home", call="list('lessons')"),
+    Action("fleet.refresh", "r", "refresh", "read the directories again"),
     Action("lesson.run", "enter", "run", "race the lesson's file, as it is planted or mended now", footer=True),
     Action("lesson.plant", "x", "plant / mend", "plant the next fault, or mend it", footer=True),
     Action("lesson.predict_1", "1", "predict", "predict the verdict: the first choice", footer=True, call="predict('1')"),
@@ -162,17 +171,17 @@ ACTIONS = (
 
 BY_ID = {item.id: item for item in ACTIONS}
 SHORT = {
-    "everywhere.command_palette": "", "everywhere.back": "", "home.new": "new", "lesson.plant": "plant",
-    "lesson.pane": "code", "lesson.open": "open", "new.edit": "edit", "new.add": "add", "new.remove": "remove",
-    "new.copy": "copy", "new.only_differing": "differing", "race.first_difference": "to ≠", "race.checkpoints": "saved",
-    "checkpoints.verify_all": "all", "checkpoints.save": "save", "checkpoints.diff": "A/B", "step.next_difference": "next≠",
-    "step.first_difference": "1st≠", "step.previous_step": "step", "step.open_leaf": "leaf", "step.only_different": "only≠",
-    "step.zoom": "zoom",
+    "everywhere.command_palette": "", "everywhere.back": "", "home.new": "new", "fleet.next_group": "group",
+    "lesson.plant": "plant", "lesson.pane": "code", "lesson.open": "open", "new.edit": "edit", "new.add": "add",
+    "new.remove": "remove", "new.copy": "copy", "new.only_differing": "differing", "race.first_difference": "to ≠",
+    "race.checkpoints": "saved", "checkpoints.verify_all": "all", "checkpoints.save": "save", "checkpoints.diff": "A/B",
+    "step.next_difference": "next≠", "step.first_difference": "1st≠", "step.previous_step": "step",
+    "step.open_leaf": "leaf", "step.only_different": "only≠", "step.zoom": "zoom",
 }  # fmt: skip
 """Texts of the footer where the whole ones have no room."""
 PAIRS = {
     "everywhere.help": "everywhere.legend", "race.first_difference": "race.next_difference",
-    "step.previous_step": "step.next_step",
+    "step.previous_step": "step.next_step", "fleet.previous_group": "fleet.next_group",
     "step.next_difference": "step.previous_difference",
 }  # fmt: skip
 """Actions that are one entry with two keys there, in this order; the first gives the text."""

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from reprotui.foreign import visible
 from reprotui.run_directory import RunDirectory
 from reprotui.settings import Settings, load_settings, remember
 from reprotui.tui.actions import ACTIONS, EVERYWHERE
+from reprotui.tui.opening import home
 from reprotui.tui.screens.base import ActionScreen, binding
 from reprotui.tui.theme import NAMES
 from reprotui.tui.themed import ThemedApp
@@ -41,6 +43,7 @@ class DashboardApp(ThemedApp[int]):
         symbols: `auto`, `unicode` or `ascii`; None takes that of the settings.
         processes: workers of `paths` that this process started, by label.
         at_divergence: `stop` or `pause`: what the runs of `paths` are asked for at the first difference.
+        opening: makes the screens that are opened, one on the other, where there are no paths; None opens Home.
     """
 
     CSS_PATH = "app.tcss"
@@ -51,14 +54,14 @@ class DashboardApp(ThemedApp[int]):
     def __init__(
         self, runs: Path, paths: Sequence[Path] = (), settings: Settings | None = None, symbols: str | None = None,
         processes: Mapping[str, Any] | None = None, at_divergence: str | None = None,
+        opening: Callable[[], Sequence[ActionScreen]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(load_settings() if settings is None else settings, symbols)
         self._at_divergence = at_divergence
         self.runs_directory = runs
         self.keymap_settings = dict(self.settings.keys)
         self._paths = list(paths)
-        self.learn: str | None = None
-        """What is opened where there are no paths: a lesson by its name, the list of them where it is empty; None for Home."""
+        self._opening = opening or partial(home, runs)
         self._processes = dict(processes or {})
         self.to_finish: list[Callable[[], Sequence[Path]]] = []
         """What races that were started here leave to be done when nobody watches any more."""
@@ -69,14 +72,8 @@ class DashboardApp(ThemedApp[int]):
         if self._paths:
             self.open_runs(self._paths, self._processes, self._at_divergence)
         else:
-            from reprotui.tui.screens.home import LESSONS, RUNS, HomeScreen
-
-            self.push_screen(HomeScreen(self.runs_directory, RUNS if self.learn is None else LESSONS))
-            if self.learn:
-                from reprotui.lessons.catalog import find_lesson
-                from reprotui.tui.screens.lesson import LessonScreen
-
-                self.push_screen(LessonScreen(self.runs_directory, find_lesson(self.learn)))
+            for screen in self._opening():
+                self.push_screen(screen)
 
     def open_runs(
         self, paths: Sequence[Path], processes: Mapping[str, Any] | None = None, at_divergence: str | None = None
@@ -205,13 +202,12 @@ class DashboardApp(ThemedApp[int]):
 
 def run_dashboard(
     runs: Path, paths: Sequence[Path] = (), symbols: str | None = None, processes: Mapping[str, Any] | None = None,
-    at_divergence: str | None = None, learn: str | None = None,
+    at_divergence: str | None = None, opening: Callable[[], Sequence[ActionScreen]] | None = None,
 ) -> int:  # fmt: skip
     """Open the dashboard and return its exit code; it gives way to the runs that it watches.
 
     Args:
-        runs, paths, symbols, processes, at_divergence: see `DashboardApp`.
-        learn: the lesson that is opened, an empty name for the list of them, None for neither.
+        runs, paths, symbols, processes, at_divergence, opening: see `DashboardApp`, and `reprotui.tui.opening`.
 
     Raises:
         Exception: an error that nobody foresaw, of whatever thread, once the terminal is as it was.
@@ -219,8 +215,7 @@ def run_dashboard(
     from reprotui.race.priority import give_way
 
     give_way()
-    app = DashboardApp(runs, paths, symbols=symbols, processes=processes, at_divergence=at_divergence)
-    app.learn = learn
+    app = DashboardApp(runs, paths, symbols=symbols, processes=processes, at_divergence=at_divergence, opening=opening)
     before, threading.excepthook = threading.excepthook, app.thread_failed
     try:
         code = app.run()

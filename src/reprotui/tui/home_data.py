@@ -12,12 +12,16 @@ if TYPE_CHECKING:  # imported where it runs: the first frame waits for nothing
     from reprotui.race.entries import Entry
     from reprotui.race.presets import Preset
     from reprotui.race.start import Started
+    from reprotui.tui.listing_watch import Lists
 
 
 NAMED = 8
 """Deleted runs that are named one by one."""
 ORDERS = ("age", "name", "experiment", "state", "steps", "loss", "verdict")
 """As `race.entries` has them, which a test holds together: it imports numpy, for which the first frame does not wait."""
+
+GROUPS = ("host", "experiment", "config")
+"""What a fleet can be grouped by."""
 
 
 def arranged(entries: Sequence[Entry], text: str, order: str) -> list[Entry]:
@@ -41,7 +45,22 @@ def matching(entries: Sequence[Entry], text: str) -> list[Entry]:
 def shown(entry: Entry) -> str:
     """Return everything that a line of the list says."""
     verdict = entry.outcome.headline if entry.outcome else ""
-    return f"{entry.name} {entry.experiment} {entry.state} {verdict} {entry.problem} {entry.note}".lower()
+    hosts = " ".join(host for member in entry.members for host in member.hosts)
+    return f"{entry.name} {entry.experiment} {entry.state} {verdict} {entry.problem} {entry.note} {hosts}".lower()
+
+
+def runs_listing(directory: Path) -> Lists:
+    """Return what lists a runs directory."""
+    from reprotui.race.listing import Listing
+
+    return Listing(directory)
+
+
+def fleet_listing(directories: Sequence[Path]) -> Lists:
+    """Return what lists several runs directories, races and runs."""
+    from reprotui.race.fleet import FleetListing
+
+    return FleetListing(directories)
 
 
 def is_empty(directory: Path) -> bool:

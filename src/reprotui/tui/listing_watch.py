@@ -1,16 +1,15 @@
-"""A thread that lists a runs directory when its files change; the interface never waits for it."""
+"""A thread that lists directories of runs when their files change; the interface never waits for it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # imported by the thread: the first frame waits for nothing
     from reprotui.race.entries import Entry
-    from reprotui.race.listing import Listing
 
 QUIET_MS, GATHER_MS = 100, 300
 """How long the file system must be quiet, and how long changes are gathered where it never is."""
@@ -20,9 +19,15 @@ POLL_SECONDS, ALIVE_SECONDS = 10.0, 1.0
 """The slow poll beside the file watcher, for file systems that send no news; faster where a process may die."""
 
 
+class Lists(Protocol):
+    """What knows how to list: `race.listing.Listing` one runs directory, `race.fleet.FleetListing` several."""
+
+    def read(self) -> tuple[Entry, ...]: ...
+
+
 @dataclass(frozen=True)
 class Listed:
-    """What is in a runs directory, or why that cannot be told."""
+    """What is in the directories, or why that cannot be told."""
 
     entries: tuple[Entry, ...]
     problem: str = ""
@@ -32,13 +37,14 @@ class ListingWatch(threading.Thread):
     """List, wait for a change, until `stop`; while `pause`d nothing is read.
 
     Args:
-        directory: the runs directory; it may not exist yet, and may vanish.
-        deliver: called from this thread where that changed.
+        directories: what is watched; they may not exist yet, and may vanish.
+        make: makes what lists them; called by the thread, because it imports numpy.
+        deliver: called from this thread where what is there changed.
     """
 
-    def __init__(self, directory: Path, deliver: Callable[[Listed], None]) -> None:
+    def __init__(self, directories: Sequence[Path], make: Callable[[], Lists], deliver: Callable[[Listed], None]) -> None:
         super().__init__(name="reprotui-listing", daemon=True)
-        self._directory, self._deliver = directory, deliver
+        self._directories, self._make, self._deliver = tuple(directories), make, deliver
         self._stop_event, self._wake, self._active = threading.Event(), threading.Event(), threading.Event()
         self._active.set()
         self._last: Listed | None = None
@@ -63,9 +69,7 @@ class ListingWatch(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        from reprotui.race.listing import Listing
-
-        listing = Listing(self._directory)
+        listing = self._make()
         watcher = threading.Thread(target=self._watch, name="reprotui-listing-files", daemon=True)
         watcher.start()
         while not self._stop_event.is_set():
@@ -76,7 +80,7 @@ class ListingWatch(threading.Thread):
             self._wake.wait(ALIVE_SECONDS if alive else POLL_SECONDS)
             self._active.wait()
 
-    def _look(self, listing: Listing) -> None:
+    def _look(self, listing: Lists) -> None:
         from reprotui.errors import ReprotuiError
 
         try:
@@ -88,14 +92,15 @@ class ListingWatch(threading.Thread):
             self._deliver(news)
 
     def _watch(self) -> None:
-        """Wake the listing whenever a file below the directory changes."""
+        """Wake the listing whenever a file below the directories changes."""
         import watchfiles
 
         while not self._stop_event.is_set():
-            if self._directory.is_dir():
-                self._wake.set()  # it may have appeared just now
+            there = self._there()
+            if there:
+                self._wake.set()  # they may have appeared just now
                 changes = watchfiles.watch(
-                    self._directory, watch_filter=None, step=QUIET_MS, debounce=GATHER_MS,
+                    *there, watch_filter=None, step=QUIET_MS, debounce=GATHER_MS,
                     rust_timeout=int(POLL_SECONDS * 1000), yield_on_timeout=True, stop_event=self._stop_event,
                     raise_interrupt=False,
                 )  # fmt: skip
@@ -103,9 +108,12 @@ class ListingWatch(threading.Thread):
                     for changed in changes:
                         if changed:
                             self._wake.set()
-                        if not self._directory.is_dir():
+                        if self._there() != there:
                             break
                 except (OSError, RuntimeError):
                     pass  # no watcher on this file system, or too many files for it: the poll goes on
                 self._wake.set()
             self._stop_event.wait(ALIVE_SECONDS)
+
+    def _there(self) -> list[Path]:
+        return [path for path in self._directories if path.is_dir()]

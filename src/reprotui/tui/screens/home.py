@@ -11,14 +11,15 @@ from textual import events, getters, on, work
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.reactive import var
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from reprotui.settings import remembered
-from reprotui.tui.home_data import ORDERS, arranged, is_empty, load_rest, start_first
+from reprotui.tui.home_data import ORDERS, arranged, is_empty, load_rest, runs_listing, start_first
 from reprotui.tui.listing_watch import Listed, ListingWatch
 from reprotui.tui.newest import Newest
 from reprotui.tui.previews import Previews
 from reprotui.tui.screens.base import bindings
+from reprotui.tui.screens.listing import ListingScreen
 from reprotui.tui.screens.starting import StartingScreen
 from reprotui.tui.tending import Tending, keep_order, kept_order, toggled, why_not_tend
 from reprotui.tui.widgets.detail import invitation
@@ -34,11 +35,12 @@ if TYPE_CHECKING:  # what lists and starts needs numpy and pydantic: threads imp
     from reprotui.lessons.catalog import Lesson
     from reprotui.race.entries import Entry
 
-RUNS, PRESETS, SAMPLES, LESSONS = "runs", "presets", "samples", "lessons"
+RUNS, PRESETS, SAMPLES, LESSONS, FLEET = "runs", "presets", "samples", "lessons", "fleet"
 TABS = {RUNS: "runs", PRESETS: "ready-made races", SAMPLES: "sample runs", LESSONS: "lessons"}
+"""The lists of this screen; the fleet stands among them, on a screen of its own."""
 
 
-class HomeScreen(StartingScreen):
+class HomeScreen(ListingScreen, StartingScreen):
     """What is there, and how to begin.
 
     Args:
@@ -63,13 +65,12 @@ class HomeScreen(StartingScreen):
 
     presets = getters.query_one(PresetRows)
     lessons = getters.query_one(LessonRows)
-    filter_box = getters.query_one(FilterBox)
 
     def __init__(self, runs: Path, tab: str = RUNS) -> None:
         super().__init__()
         self.runs_directory = runs
         self.set_reactive(HomeScreen.tab, tab)
-        self.listing = ListingWatch(runs, Newest(self, self._take).deliver)
+        self.listing = ListingWatch([runs], partial(runs_listing, runs), Newest(self, self._take).deliver)
         self.previews = Previews(self, self._show_detail)
         self.tending = Tending(self, runs, self.do_refresh, lambda path: self.query_one(f"#{RUNS}", EntryRows).seek(path))
 
@@ -93,16 +94,8 @@ class HomeScreen(StartingScreen):
         self.rows.focus()
         self.call_after_refresh(self.listing.start)  # it imports numpy and pydantic: not before the first frame stands
 
-    def on_unmount(self) -> None:
-        self.listing.stop()
-
-    @on(events.ScreenSuspend)
-    def _rest(self) -> None:
-        self.listing.pause()
-
     @on(events.ScreenResume)
-    def _go_on(self) -> None:
-        self.listing.resume()
+    def _show_progress(self) -> None:
         self._show_lessons(self.lessons.lessons)
 
     def _take(self, listed: Listed) -> None:
@@ -186,7 +179,8 @@ class HomeScreen(StartingScreen):
         alive = sum(entry.alive for entry in self.entries)
         marked = f"{len(self.marked)} marked  " if self.marked else ""
         place = f"{marked}{f'{alive} running  ' if alive else ''}{self.runs_directory}"
-        self.query_one(Tabs).show([(name, text, counts[name]) for name, text in TABS.items()], self.tab, place)
+        tabs = [*((name, text, counts[name]) for name, text in TABS.items()), (FLEET, "fleet", None)]
+        self.query_one(Tabs).show(tabs, self.tab, place)
 
     def _show_detail(self) -> None:
         self.query_one(DetailPane).show(self.rows)
@@ -203,20 +197,6 @@ class HomeScreen(StartingScreen):
     @on(EntryRows.Sorted)
     def _sorted(self, event: EntryRows.Sorted) -> None:
         self.sort(event.order)
-
-    @on(Input.Changed, "#filter")
-    def _filter_changed(self) -> None:
-        self.show_all()
-
-    @on(Input.Submitted, "#filter")
-    def _filter_submitted(self) -> None:
-        self.rows.focus()
-
-    def on_key(self, event: events.Key) -> None:
-        """Let the arrows move in the list while a filter is being typed."""
-        if event.key in ("up", "down") and isinstance(self.focused, Input):
-            event.stop()
-            self.rows.action_move(-1 if event.key == "up" else 1)
 
     def why_not(self, action: str) -> str | None:
         if action in ("home.first", "home.open") and self.starting:
@@ -269,31 +249,28 @@ class HomeScreen(StartingScreen):
     def do_first(self) -> None:
         self.start_race("the default experiment against itself", partial(start_first, self.runs_directory))
 
-    def do_filter(self) -> None:
-        self.filter_box.open()
-
-    def do_refresh(self) -> None:
-        self.listing.look_now()
-
     def do_turn(self, by: str) -> None:
-        names = list(TABS)
+        names = [*TABS, FLEET]
         self.action_tab(names[(names.index(self.tab) + int(by)) % len(names)])
 
     def do_lessons(self) -> None:
         self.action_tab(LESSONS)
 
+    def do_fleet(self) -> None:
+        self.action_tab(FLEET)
+
     def action_tab(self, name: str) -> None:
-        """Put a list in front."""
+        """Put a list in front; the fleet has a screen of its own."""
+        if name == FLEET:
+            from reprotui.tui.screens.fleet import FleetScreen
+
+            self.app.push_screen(FleetScreen([self.runs_directory]))
+            return
         self.tab = name
         self.rows.focus()
 
     def go_back(self) -> bool:
-        if self.filter_box.display:
-            self.filter_box.close()
-            self.rows.focus()
-            self.show_all()
-        elif self.marked:
-            self.marked = ()
-        else:
-            return False
-        return True
+        if super().go_back():
+            return True
+        marked, self.marked = self.marked, ()
+        return bool(marked)
