@@ -92,12 +92,14 @@ class Process:
     """A process on a host; `started` tells it from a later one with its number.
 
     `ended_ns`: when whoever started it saw that it is gone without a seal, so that another host knows too; None otherwise.
+    `ended` says how, where an engine told.
     """
 
     pid: int | None = None
     host: str | None = None
     started: str | None = None
     ended_ns: int | None = None
+    ended: str | None = None
 
 
 COMPONENTS = {

@@ -187,12 +187,18 @@ class RunDirectory:
         write_json(self.manifest_path, document)
         return RunManifest.parse(document, self.manifest_path)
 
-    def note_end(self) -> None:
-        """Note in `run.json` that the run's process is gone without a seal; to be called by whoever started it and saw it end."""
+    def note_end(self, how: str = "") -> None:
+        """Note in `run.json` that the run's process is gone without a seal; to be called by whoever started it and saw it end.
+
+        Args:
+            how: how it ended, where that is certain wherever the process was; without it a process on this host is looked for.
+        """
         with contextlib.suppress(BadInputError, CannotTellError, OSError):  # the directory may be gone; it is a note only
             manifest = self.manifest()
-            if self.state(manifest) is RunState.KILLED and manifest.process and manifest.process.ended_ns is None:
-                self.update_manifest(process=replace(manifest.process, ended_ns=time.time_ns()))
+            process, state = manifest.process or Process(), self.state(manifest)
+            over = manifest.result is None if how else state is RunState.KILLED
+            if over and process.ended_ns is None:
+                self.update_manifest(process=replace(process, ended_ns=time.time_ns(), ended=how or None))
 
     def send(self, command: str, to: int | None = None) -> None:
         """Append a command for the worker; the one channel by which anybody asks anything of it.
@@ -240,7 +246,9 @@ class RunDirectory:
         if state is RunState.FAILED:
             lines = manifest.result.error.strip().splitlines() if manifest.result else []
             return lines[0] if lines else ""
-        return (full_disk(self.path) or "") if state is RunState.KILLED else ""
+        if state is not RunState.KILLED:
+            return ""
+        return (manifest.process.ended if manifest.process else "") or full_disk(self.path) or ""
 
 
 def this_process() -> Process:

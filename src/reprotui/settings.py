@@ -13,18 +13,25 @@ from reprotui.regular import read_regular
 
 SETTINGS_VARIABLE = "REPROTUI_SETTINGS"
 """Another settings file than the platform's."""
+TABLES = ("keys", "slurm")
+"""Settings that are tables."""
 CHOICES = {"theme": ("dark", "light", "contrast"), "symbols": ("auto", "unicode", "ascii")}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a person can set. `keys` maps ids of actions to keys, such as `"race.pause" = "p"`."""
+    """What a person can set.
+
+    `keys` maps ids of actions to keys, such as `"race.pause" = "p"`; `slurm` has options of sbatch by their long names, for runs
+    that are started on a cluster: `partition = "batch"`.
+    """
 
     theme: str = "dark"
     symbols: str = "auto"
     log_scale: bool = True
     stop_at_divergence: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)
+    slurm: Mapping[str, str] = field(default_factory=dict)
 
 
 def settings_path() -> Path:
@@ -53,6 +60,8 @@ def load_settings(path: Path | None = None) -> Settings:
     values = read_settings(path)
     if problems := check(values):
         raise BadInputError(f"{path}: {'; '.join(problems)}")
+    if "slurm" in values:
+        values["slurm"] = {name: "" if value is True else str(value) for name, value in values["slurm"].items()}
     return Settings(**values)
 
 
@@ -101,13 +110,14 @@ def effective_settings(path: Path) -> list[Effective]:
     named, settings, kept = read_settings(path), load_settings(path), remembered()
     found = []
     for item in fields(Settings):
-        if item.name == "keys":
+        if item.name in TABLES:
             continue
         value, source = getattr(settings, item.name), "settings" if item.name in named else "default"
         if item.name in kept and not check({item.name: kept[item.name]}):
             value, source = kept[item.name], "remembered"
         found.append(Effective(item.name, value, source))
-    return [*found, *(Effective(f"keys.{action}", key, "settings") for action, key in settings.keys.items())]
+    tables = [(name, entry, value) for name in TABLES for entry, value in getattr(settings, name).items()]
+    return [*found, *(Effective(f"{name}.{entry}", value, "settings") for name, entry, value in tables)]
 
 
 def example_settings() -> str:
@@ -116,11 +126,11 @@ def example_settings() -> str:
 
     lines = ["# Settings of reprotui. Take away the # before a line to set it.", ""]
     for item in fields(Settings):
-        if item.name != "keys":
+        if item.name not in TABLES:
             value = json.dumps(item.default)  # a string, true and false are written alike in TOML
             told = "  # " + ", ".join(CHOICES[item.name]) if item.name in CHOICES else ""
             lines.append(f"# {item.name} = {value}{told}")
-    lines += ["", "# [keys]"]
+    lines += ["", "# [slurm]", '# partition = "batch"  # options of sbatch by their long names, for --on slurm', "", "# [keys]"]
     keys = [f'"{action.id}" = "{action.keys}"' for action in ACTIONS]
     width = max(map(len, keys))
     lines += [f"# {key:<{width}}  # {action.help}" for key, action in zip(keys, ACTIONS, strict=True)]
@@ -145,7 +155,19 @@ def check(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name} = {value!r}: expected true or false")
         elif name == "keys":
             problems += _check_keys(value)
+        elif name == "slurm":
+            problems += _check_slurm(value)
     return problems
+
+
+def _check_slurm(options: Any) -> list[str]:
+    if not isinstance(options, dict):
+        return [f"slurm = {options!r}: expected a table of options of sbatch"]
+    return [
+        f"slurm: {name} = {value!r}: expected a text, a whole number, or true for an option without a value"
+        for name, value in options.items()
+        if value is False or not isinstance(value, str | int)
+    ]
 
 
 def _check_keys(keys: Any) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from reprotui.cli import common
 from reprotui.numbers import duration, rate, short
+from reprotui.race.launch import Launch, start_worker
 from reprotui.race.lockstep import Leader
 from reprotui.race.monitor import Monitor
 from reprotui.race.start import Processes, running, stop
@@ -20,8 +21,9 @@ React = Callable[[RaceStatus], None]
 
 
 def watch_race(
-    runs: Sequence[tuple[str, RunDirectory]], path: Path, at_divergence: str | None, environment: Mapping[str, str] | None = None
-) -> bool:
+    runs: Sequence[tuple[str, RunDirectory]], path: Path, at_divergence: str | None,
+    environment: Mapping[str, str] | None = None, launch: Launch = start_worker,
+) -> bool:  # fmt: skip
     """Start the runs of a race and follow them to their end; return whether that was interrupted.
 
     Args:
@@ -29,6 +31,7 @@ def watch_race(
         path: the race.
         at_divergence: `stop` all runs at the first difference, or lead them there and `pause` them at one step; None for neither.
         environment: in which they are started, None for this one.
+        launch: what starts them.
     """
     console = common.console(stderr=True)
     console.print(f"racing in {common.short(path)}", style="dim")
@@ -49,7 +52,7 @@ def watch_race(
         if at_divergence == "pause":
             console.print(f"pausing; go on with: reprotui control {common.short(path)} resume   (or advance, hold, stop)")
 
-    return _watch(runs, path, console, react, environment)
+    return _watch(runs, path, console, react, environment, launch)
 
 
 def watch_run(run: RunDirectory) -> bool:
@@ -74,9 +77,9 @@ def _torn(console: Any) -> React:
 
 def _watch(
     runs: Sequence[tuple[str, RunDirectory]], directory: Path, console: Any, react: React,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None, launch: Launch = start_worker,
 ) -> bool:  # fmt: skip
-    with running(runs, environment) as processes:
+    with running(runs, environment, launch) as processes:
         statuses = _until_over(Monitor(runs, processes, columns=False), directory, processes)
         try:
             (_watch_live if console.is_terminal else _watch_lines)(statuses, console, react)
@@ -129,7 +132,7 @@ def describe(run: RunStatus, wide: bool = True) -> str:
     """Return one line about a run: label, state, step of steps, rate, time left, loss."""
     label = f"{run.label} " if run.label else ""
     if run.step is None:
-        return f"{label}{run.state}"
+        return f"{label}{run.state}{f' ({run.problem})' if run.state.alive and run.problem else ''}"
     left = "" if run.seconds_left is None else duration(run.seconds_left)
     loss = "" if run.loss is None else f"loss {short(run.loss, 6)}"
     bar = f"{'━' * round(24 * min(1, run.step / run.steps)):<24} " if wide and run.steps else ""

@@ -1,14 +1,19 @@
 """`reprotui race`: two or more runs side by side, to a verdict."""
 
 import argparse
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reprotui.cli import checkpointing, common, scripts
-from reprotui.errors import DIFFERS, USAGE, WORKER_FAILED, BadInputError
+from reprotui.cli import checkpointing, cluster, common, scripts
+from reprotui.errors import DIFFERS, SAME, USAGE, WORKER_FAILED, BadInputError
 from reprotui.manifest import RunState
 from reprotui.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from reprotui.race.launch import Launch
 
 LABELS = "abcdefgh"
 """A race has at most as many members as can be told apart on a screen."""
@@ -32,7 +37,8 @@ def add_parser(subparsers: Any) -> None:
         reprotui race -- python train.py --seed 0             (your own script, not changed, against itself)
         reprotui race --a "python train.py" --b "NPROC=1 python train.py"
         reprotui race --tolerance rel=1e-5 --a "python train.py" --b "python train.py --compile"
-        reprotui race --a-rev main --b-rev HEAD -- python train.py""",
+        reprotui race --a-rev main --b-rev HEAD -- python train.py
+        reprotui race --on slurm --partition gpu --gpus 1 --time 30:00 -- python train.py""",
     )
     parser.add_argument(
         "experiment",
@@ -59,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
     common.add_recording(parser)
     scripts.add_options(parser, LABELS)
     checkpointing.add_schedule(parser, single=False)
+    cluster.add_options(parser)
     common.add_json(parser)
     parser.set_defaults(call=call)
 
@@ -70,13 +77,14 @@ def call(parsed: argparse.Namespace) -> int:
     from reprotui.compare.tolerance import parse_tolerance
 
     parse_tolerance(parsed.tolerance)
+    launch = cluster.launcher(parsed)
     script = scripts.preparation(parsed, LABELS)
     headless = parsed.headless or parsed.json or not (sys.stdin.isatty() and sys.stdout.isatty())
-    race = _headless if headless else _dashboard
+    race = _detached if parsed.detach else _headless if headless else _dashboard
     if script is None:
-        return race(parsed, _preparation(parsed))
+        return race(parsed, _preparation(parsed), launch)
     try:
-        return race(parsed, lambda: script.prepare(common.request(parsed)))
+        return race(parsed, lambda: script.prepare(common.request(parsed)), launch)
     finally:
         scripts.say_left(script.finish())
 
@@ -95,7 +103,36 @@ def _at_divergence(parsed: argparse.Namespace) -> str | None:
     return "stop" if parsed.stop_at_divergence else "pause" if parsed.pause_at_divergence else None
 
 
-def _dashboard(parsed: argparse.Namespace, prepare: Prepare) -> int:
+@contextmanager
+def _removed_where_refused(path: Path, directories: list[RunDirectory]) -> Generator[None]:
+    """Leave no race behind of which no run was ever started, because whoever should start it refused."""
+    try:
+        yield
+    except BadInputError:
+        if not any(run.log_path.exists() or run.trace_path.exists() for run in directories):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _detached(parsed: argparse.Namespace, prepare: Prepare, launch: "Launch") -> int:
+    """Submit the race and end; whoever opens it later judges it."""
+    from reprotui.race.start import labelled, start
+    from reprotui.race.tolerance import remember
+
+    path, directories = prepare()
+    remember(path, parsed.tolerance, _at_divergence(parsed))
+    with _removed_where_refused(path, directories):
+        started = start(labelled(directories), launch=launch)
+    jobs = {label: getattr(job, "number", None) for label, job in started.items()}
+    if parsed.json:
+        common.print_json({"race": str(path), "jobs": jobs})
+    else:
+        common.say(f"submitted {', '.join(f'{label} as job {number}' for label, number in jobs.items())}")
+        common.say(f"  watch it: reprotui open {common.short(path)}")
+    return SAME
+
+
+def _dashboard(parsed: argparse.Namespace, prepare: Prepare, launch: "Launch") -> int:
     """Start the race and watch it in the dashboard; it goes on when the dashboard is left before its end."""
     from reprotui.cli.open import print_once
     from reprotui.race.monitor import members as members_of
@@ -105,7 +142,8 @@ def _dashboard(parsed: argparse.Namespace, prepare: Prepare) -> int:
     common.need_terminal("--headless")
     path, directories = prepare()
     remember(path, parsed.tolerance, _at_divergence(parsed))
-    processes = start(labelled(directories))
+    with _removed_where_refused(path, directories):
+        processes = start(labelled(directories), launch=launch)
     from reprotui.tui.app import run_dashboard
 
     run_dashboard(common.runs_directory(parsed), [path], parsed.symbols, processes, _at_divergence(parsed))
@@ -118,7 +156,7 @@ def _dashboard(parsed: argparse.Namespace, prepare: Prepare) -> int:
     return code
 
 
-def _headless(parsed: argparse.Namespace, prepare: Prepare) -> int:
+def _headless(parsed: argparse.Namespace, prepare: Prepare, launch: "Launch") -> int:
     from reprotui.cli.progress import watch_race
     from reprotui.cli.show import print_verdicts, race_to_json
     from reprotui.compare.agreement import groups_of, said_of_all, standing_of
@@ -130,7 +168,8 @@ def _headless(parsed: argparse.Namespace, prepare: Prepare) -> int:
     path, directories = prepare()
     remember(path, parsed.tolerance, _at_divergence(parsed))
     runs = labelled(directories)
-    interrupted = watch_race(runs, path, _at_divergence(parsed))
+    with _removed_where_refused(path, directories):
+        interrupted = watch_race(runs, path, _at_divergence(parsed), launch=launch)
     manifests = common.manifests_of(dict(runs), path)
     ended = [RunView(label, run, manifests[label], run.state(manifests[label])) for label, run in runs]
     tolerance = tolerance_of([path])

@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, WORKER_FAILED, BadInputError
 from reprotui.observation import OPTIONS_VARIABLE, Options
+from reprotui.race.launch import start_worker
 from reprotui.race.prepare import Request
-from reprotui.race.scripts import Command, ScriptMember, observed, prepare_scripts, start_script
+from reprotui.race.scripts import Command, ScriptMember, observed, prepare_scripts
 from reprotui.race.start import ended
 from reprotui.run_directory import RunDirectory
 
@@ -112,9 +113,9 @@ def _try(command: Command, options: Options, files: Sequence[str], observe: bool
     if observe:
         member = ScriptMember("a", command)
         _, (run,) = prepare_scripts(Request(place, "run", []), [member], asked)
-        manifest, log = run.manifest(), run.log_path
+        log = run.log_path
         begun = time.perf_counter()
-        with ended(start_script(run, manifest, os.environ)) as process:
+        with ended(start_worker(run)) as process:
             process.wait()
     else:
         words, variables = (list(command.words), {}) if files else observed(command.words)

@@ -1,14 +1,17 @@
 """Start one worker process with its environment complete: what XLA reads must be set before jax is imported."""
 
+import contextlib
 import os
+import signal
 import subprocess
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from reprotui.experiments.discovery import python_of
 from reprotui.manifest import Kind
 from reprotui.race.priority import at_full_priority
-from reprotui.race.scripts import start_script
+from reprotui.race.scripts import start_of_script
 from reprotui.run_directory import RunDirectory
 from reprotui.trust import directory_of
 from reprotui.variables import with_cache
@@ -37,18 +40,67 @@ def launch_environment(config: Mapping[str, Any], inherited: Mapping[str, str]) 
     return with_cache(environment)
 
 
-def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True)
+class Start:
+    """How a prepared run is started: its command, the folder, and all variables."""
+
+    words: Sequence[str]
+    directory: str
+    variables: Mapping[str, str]
+
+
+class Worker(Protocol):
+    """A run that was started, by whatever started it: a process here, or a job of an engine.
+
+    Attributes:
+        said: what is worth knowing of it while it has not begun, or where it ended badly; empty otherwise.
+        gone: how it ended, where that is certain for all its processes on whatever host; empty otherwise.
+    """
+
+    @property
+    def said(self) -> str: ...
+    @property
+    def gone(self) -> str: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+Launch = Callable[[RunDirectory, Mapping[str, str] | None], Worker]
+"""Starts a prepared run, in another environment where one is given."""
+
+
+class LocalWorker(subprocess.Popen[bytes]):
+    """A worker on this host, in a session of its own."""
+
+    said = gone = ""
+
+    def kill(self) -> None:
+        """Kill it with all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def start_of(run: RunDirectory, environment: Mapping[str, str] | None = None) -> Start:
+    """Return how a prepared run is started, in another environment than this one where one is given."""
+    manifest, inherited = run.manifest(), os.environ if environment is None else environment
+    if manifest.kind is Kind.SCRIPT:
+        words, directory, variables = start_of_script(run, manifest, inherited)
+        return Start(words, directory, variables)
+    words = [*python_of(manifest), "-m", "reprotui.worker", str(run.path.absolute())]
+    return Start(words, str(directory_of(manifest)), launch_environment(manifest.config, inherited))
+
+
+def start_worker(run: RunDirectory, environment: Mapping[str, str] | None = None) -> LocalWorker:
     """Start the worker of a prepared run, or its script, in a session of its own, with all output in its log."""
     return at_full_priority(lambda: _start_worker(run, environment))
 
 
-def _start_worker(run: RunDirectory, environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    manifest, inherited = run.manifest(), os.environ if environment is None else environment
-    if manifest.kind is Kind.SCRIPT:
-        return start_script(run, manifest, inherited)
+def _start_worker(run: RunDirectory, environment: Mapping[str, str] | None) -> LocalWorker:
+    start = start_of(run, environment)
     with run.log_path.open("ab") as log:
-        return subprocess.Popen(
-            [*python_of(manifest), "-m", "reprotui.worker", str(run.path.absolute())],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            cwd=directory_of(manifest), env=launch_environment(manifest.config, inherited),
+        return LocalWorker(
+            start.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=start.directory,
+            env=start.variables,
         )  # fmt: skip

@@ -4,7 +4,6 @@ The directory that was interrupted stays as it is, evidence included. The new ru
 one up to the checkpoint, so that it can be compared with an uninterrupted run from record 0 to the end, chain and all.
 """
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from reprotui.experiments.discovery import recorded_experiment, resolve_configs
 from reprotui.integrity.files import Progress
 from reprotui.integrity.manifest import identity_of_run
 from reprotui.manifest import Restore, assignment
-from reprotui.race.launch import start_worker
+from reprotui.race.launch import Worker, start_worker
 from reprotui.race.prepare import Request, write_run
 from reprotui.run_directory import RunDirectory
 from reprotui.trust import directory_of, made_here, need_trust
@@ -28,7 +27,7 @@ class Resumed:
     """A run that goes on from a checkpoint: its directory and its worker."""
 
     path: Path
-    process: subprocess.Popen[bytes]
+    process: Worker
 
 
 def prepare_resumed(

@@ -119,10 +119,15 @@ def prepare_script(request: Request, command: Command, options: Options) -> RunD
     return directory
 
 
-def start_script(run: RunDirectory, manifest: RunManifest, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start the command of a prepared run, in a session of its own, with all output in its log.
+def start_of_script(
+    run: RunDirectory, manifest: RunManifest, environment: Mapping[str, str]
+) -> tuple[list[str], str, dict[str, str]]:
+    """Return the command of a prepared run, its folder, and its variables.
 
     Its environment is the one that is inherited: what makes the script irreproducible must be there to be found.
+
+    Raises:
+        BadInputError: the run was started by hand.
     """
     launch = manifest.launch
     if launch is None:
@@ -131,11 +136,7 @@ def start_script(run: RunDirectory, manifest: RunManifest, environment: Mapping[
     variables |= {**launch.variables, RUN_VARIABLE: str(run.path.absolute()), OPTIONS_VARIABLE: launch.options}
     if "PYTHONPATH" in variables and environment.get("PYTHONPATH"):
         variables["PYTHONPATH"] += os.pathsep + environment["PYTHONPATH"]
-    with run.log_path.open("ab") as log:
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=launch.directory,
-            env={**environment, **variables},
-        )  # fmt: skip
+    return words, launch.directory, {**environment, **variables}
 
 
 def observed(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

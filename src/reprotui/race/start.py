@@ -1,8 +1,6 @@
 """Start the workers of runs, end them again, and the command line that starts the same race."""
 
 import contextlib
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from reprotui.errors import ReprotuiError, WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
-from reprotui.race.launch import start_worker
+from reprotui.race.launch import Launch, Worker, start_worker
 from reprotui.race.prepare import Member, Request, prepare_race
 from reprotui.race.script_race import ScriptRace
 from reprotui.race.tolerance import remember
@@ -24,8 +22,8 @@ STOP_SECONDS = 20.0
 
 _NOTING = threading.Lock()
 
-Processes = Mapping[str, subprocess.Popen[bytes]]
-"""Processes of runs by their labels (`A`, `B` …)."""
+Processes = Mapping[str, Worker]
+"""What was started for runs, by their labels (`A`, `B` …)."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,31 @@ def labelled(directories: Iterable[RunDirectory]) -> list[tuple[str, RunDirector
     return [(directory.path.name.upper(), directory) for directory in directories]
 
 
-def start(runs: Iterable[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None) -> Processes:
+def start(
+    runs: Iterable[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None, launch: Launch = start_worker
+) -> Processes:
     """Start a worker, or the script, of each prepared run, in another environment where one is given; see `start_race`."""
-    processes: dict[str, subprocess.Popen[bytes]] = {}
+    processes: dict[str, Worker] = {}
     for label, run in runs:
         try:
-            process = processes[label] = start_worker(run, environment)
+            process = processes[label] = launch(run, environment)
             # Somebody must wait for it to the end, whichever screen is closed: what nobody waits for stays a zombie.
-            threading.Thread(target=_see_end, args=(process, run), name=f"reprotui-{process.pid}", daemon=True).start()
-        except OSError as error:
+            threading.Thread(target=_see_end, args=(process, run), name=f"reprotui-{label}", daemon=True).start()
+        except (OSError, ReprotuiError) as error:
             for process in processes.values():
                 process.terminate()
+            if isinstance(error, ReprotuiError):
+                raise
             raise WorkerFailedError(f"the worker of {run.path} cannot be started: {error.strerror or error}") from None
     return processes
 
 
-def _see_end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
+def _see_end(process: Worker, run: RunDirectory) -> None:
     """Wait for a process, and note where it left no seal; one writer at a time, because each writes the whole file."""
     process.wait()
     with _NOTING:
         for one in _ranks(run):
-            one.note_end()
+            one.note_end(process.gone)
 
 
 def _ranks(run: RunDirectory) -> Iterable[RunDirectory]:
@@ -108,10 +110,12 @@ def _ranks(run: RunDirectory) -> Iterable[RunDirectory]:
 
 
 @contextlib.contextmanager
-def running(runs: Iterable[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None) -> Generator[Processes]:
-    """Start runs, and leave no process of them behind."""
+def running(
+    runs: Iterable[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None, launch: Launch = start_worker
+) -> Generator[Processes]:
+    """Start runs, and leave nothing of them behind."""
     started = list(runs)
-    processes = start(started, environment)
+    processes = start(started, environment, launch)
     try:
         yield processes
     finally:
@@ -130,8 +134,7 @@ def stop(processes: Processes, seconds: float = STOP_SECONDS) -> None:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
 
 

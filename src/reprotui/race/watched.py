@@ -1,12 +1,12 @@
 """One run as it is watched: its state, events and log, and how fast it goes. Never writes."""
 
-import subprocess
 import time
 from dataclasses import dataclass, field
 
 from reprotui.errors import ReprotuiError
 from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunManifest, RunState
+from reprotui.race.launch import Worker
 from reprotui.race.ranked import WatchedRanks
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Event, Trace
@@ -25,7 +25,7 @@ class WatchedRun:
 
     label: str
     run: RunDirectory
-    process: subprocess.Popen[bytes] | None = None
+    process: Worker | None = None
     events: list[Event] = field(default_factory=list)
     manifest: RunManifest | None = None
     stamp: tuple[int, int] = (0, 0)
@@ -85,7 +85,10 @@ class WatchedRun:
         if self.process is not None and self.state is RunState.CREATED and self.manifest is not None:
             # It has not written its own name; one that died before it could never will.
             self.state = RunState.STARTING if self.process.poll() is None else RunState.KILLED
-            self.problem = self.problem or self.run.why(self.state, self.manifest)
+            self.problem = self.problem or self.process.said or self.run.why(self.state, self.manifest)
+        if self.state is RunState.ELSEWHERE and self.process is not None:
+            self.state = RunState.RUNNING if self.process.poll() is None else RunState.KILLED
+            self.problem = self.problem or self.process.said
         if self.state is RunState.ELSEWHERE and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
             self.state = RunState.RUNNING  # on another host, with the directory in common
         if self.state is not RunState.RUNNING:

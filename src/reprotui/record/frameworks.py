@@ -52,7 +52,7 @@ def this_rank() -> Rank:
         number, size = _torch_process()
     if size == 1:
         number, size = _launched()
-    return Rank(number, size, _job()) if size > 1 else Rank()
+    return Rank(number, size, job_of_this_process()) if size > 1 else Rank()
 
 
 def _torch_process() -> tuple[int, int]:
@@ -73,7 +73,7 @@ def _launched() -> tuple[int, int]:
     return 0, 1
 
 
-def _job() -> str | None:
+def job_of_this_process() -> str | None:
     """Return what all processes of this training know it by."""
     given = os.environ.get
     if job := given("SLURM_JOB_ID"):

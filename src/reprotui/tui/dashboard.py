@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from subprocess import Popen
 from typing import TYPE_CHECKING, Protocol, cast
 
 from textual.dom import DOMNode
@@ -14,6 +13,7 @@ from reprotui.settings import Settings
 from reprotui.tui.symbols import Symbols
 
 if TYPE_CHECKING:
+    from reprotui.race.launch import Worker
     from reprotui.race.start import Started
 
 
@@ -26,7 +26,7 @@ class Dashboard(Protocol):
     keymap_settings: dict[str, str]
 
     def open_runs(
-        self, paths: Sequence[Path], processes: Mapping[str, Popen[bytes]] | None = None, at_divergence: str | None = None
+        self, paths: Sequence[Path], processes: Mapping[str, Worker] | None = None, at_divergence: str | None = None
     ) -> None:
         """Open runs or races on a screen of their own."""
 

@@ -15,6 +15,7 @@ from reprotui.errors import SAME, USAGE, WORKER_FAILED, BadInputError, ReprotuiE
 from reprotui.manifest import Restore
 from reprotui.record import memory, stop_at_nan
 from reprotui.record.control import Control
+from reprotui.record.frameworks import job_of_this_process
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.trace import TraceWriter
 
@@ -29,7 +30,9 @@ def run_worker(run: RunDirectory) -> int:
     control = Control(run.commands_path)
     _stop_on_signals(control)
     try:
-        manifest = run.update_manifest(process=this_process(), environment=capture_environment())
+        job = job_of_this_process()
+        changes = {"process": this_process(), "environment": capture_environment(), **({"job": job} if job else {})}
+        manifest = run.update_manifest(**changes)
         writer = TraceWriter(run.trace_path, history_of(manifest.restore))
         writer.memory = memory.Sampler()
         stop_at_nan.watch(writer, manifest.recording, control.request_stop)

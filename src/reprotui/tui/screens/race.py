@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from subprocess import Popen
 
 from textual import events, getters, on, work
 from textual.app import ComposeResult
@@ -14,6 +13,7 @@ from textual.reactive import var
 from textual.widget import Widget
 
 from reprotui.compare.timeline import PairLine, Timeline
+from reprotui.race.launch import Worker
 from reprotui.race.lockstep import Leader
 from reprotui.race.monitor import Monitor
 from reprotui.race.status import RaceStatus
@@ -70,7 +70,7 @@ class RaceScreen(ActionScreen):
     """The pane that has all the room."""
 
     def __init__(
-        self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Popen[bytes]], at_divergence: str | None = None
+        self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Worker], at_divergence: str | None = None
     ) -> None:
         super().__init__()
         self.runs = list(runs)

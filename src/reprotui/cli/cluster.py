@@ -1,0 +1,66 @@
+"""Where runs are started: here, or as jobs of an engine; the options for it, and what the settings say of them."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from reprotui.errors import BadInputError
+
+if TYPE_CHECKING:
+    from reprotui.race.launch import Launch
+
+_OPTIONS = {
+    "nodes": ("N", "hosts of each run"), "tasks_per_node": ("N", "processes of each run on each host"),
+    "cpus": ("N", "processors of each process"), "gpus": ("N", "GPUs of each host"), "time": ("T", "time limit, as 1:30:00"),
+    "partition": ("NAME", "partition"), "account": ("NAME", "account"), "constraint": ("TEXT", "features of the hosts"),
+}  # fmt: skip
+_NAMES = {"tasks_per_node": "ntasks-per-node", "cpus": "cpus-per-task", "gpus": "gpus-per-node"}
+"""What sbatch calls them, where that is another name."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the runs are started."""
+    group = parser.add_argument_group(
+        "cluster", "each run is a job of its own; defaults stand in the settings, under [slurm] by the names of sbatch"
+    )
+    group.add_argument("--on", choices=("here", "slurm"), default="here", help="start the runs here, or as jobs of Slurm")
+    for name, (value, text) in _OPTIONS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=text)
+    other = "any other option of sbatch, such as qos=high; repeatable"
+    group.add_argument("--slurm", action="append", default=[], metavar="KEY[=VALUE]", help=other)
+    group.add_argument(
+        "--detach", action="store_true", help="submit the jobs and end; watch them with reprotui open, end them with control stop"
+    )
+
+
+def launcher(parsed: argparse.Namespace) -> "Launch":
+    """Return what starts the runs that a command line asks for.
+
+    Raises:
+        BadInputError: an option of the cluster without the cluster, or one that cannot be.
+    """
+    from reprotui.race.launch import start_worker
+
+    given = {_NAMES.get(name, name): value for name in _OPTIONS if (value := getattr(parsed, name)) is not None}
+    for text in parsed.slurm:
+        name, _, value = text.partition("=")
+        given[name] = value
+    revisions = [name for name, value in vars(parsed).items() if name.endswith("_rev") and value]
+    if parsed.on == "slurm" and revisions:
+        option = f"--{revisions[0].replace('_', '-')}"
+        raise BadInputError(
+            f"{option} checks out into a temporary folder of this host, which the hosts of a cluster do not see: check the "
+            f"revision out where they do, and give --{revisions[0][0]}-dir"
+        )
+    if parsed.on == "here":
+        if given or parsed.detach:
+            option = "--detach" if parsed.detach else f"--slurm {parsed.slurm[0]}" if parsed.slurm else f"--{_option(parsed)}"
+            raise BadInputError(f"{option} is for runs on a cluster: give --on slurm too")
+        return start_worker
+    from reprotui.race.slurm import SlurmLauncher
+    from reprotui.settings import load_settings
+
+    return SlurmLauncher({**load_settings().slurm, **given})
+
+
+def _option(parsed: argparse.Namespace) -> str:
+    return next(name for name in _OPTIONS if getattr(parsed, name) is not None).replace("_", "-")

@@ -1,0 +1,237 @@
+"""Runs as jobs of Slurm: each is one job, and its log is the run's; the file system that all hosts share connects it with us.
+
+Slurm's own commands are asked (sbatch, squeue, scancel): so a signal reaches the worker itself and not a process around it, and
+nothing needs to be installed on the nodes besides what trains.
+"""
+
+import re
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reprotui.errors import BadInputError, WorkerFailedError
+from reprotui.race.launch import start_of
+from reprotui.run_directory import RunDirectory
+
+LOOK_SECONDS = 1.0
+"""How often the queue is asked, for all jobs together."""
+ANSWER_SECONDS = 60.0
+"""How long a command of Slurm's may take: a busy controller answers late."""
+_OVER = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED",
+)  # fmt: skip
+GONE = "GONE"
+"""The state of a job that Slurm does not know any more."""
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+_OURS = ("output", "error", "open-mode", "chdir", "export", "job-name", "parsable", "wrap", "array", "requeue")
+"""Options of sbatch that say how a run and its job belong together."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Slurm says of a job: its state, why it waits, and the nodes that it has."""
+
+    state: str = "PENDING"
+    reason: str = ""
+    nodes: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Say whether none of its processes can be there any more."""
+        return self.state in (*_OVER, GONE)
+
+
+class Queue:
+    """The jobs of this process, asked for together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._looked = 0.0
+        self.silent = ""
+        """Why Slurm did not answer the last time; empty where it did."""
+
+    def add(self, number: str) -> None:
+        """Ask for one more job from now on."""
+        with self._lock:
+            self._jobs[number] = Job()
+
+    def of(self, number: str) -> Job:
+        """Return a job as it was at most `LOOK_SECONDS` ago, or when Slurm answered last."""
+        with self._lock:
+            waiting = [name for name, job in self._jobs.items() if not job.over]
+            if waiting and time.monotonic() - self._looked >= LOOK_SECONDS:
+                self._look(waiting)
+                self._looked = time.monotonic()
+            return self._jobs[number]
+
+    def _look(self, numbers: Sequence[str]) -> None:
+        words = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%r|%N", f"--jobs={','.join(numbers)}"]
+        try:
+            answer = ask(words)
+        except WorkerFailedError as error:
+            if "Invalid job id" not in str(error):
+                self.silent = str(error)
+            elif len(numbers) > 1:  # one that is forgotten hides the others
+                for number in numbers:
+                    self._look([number])
+            else:
+                self._jobs[numbers[0]] = Job(GONE)
+            return
+        self.silent = ""
+        found = dict.fromkeys(numbers, Job(GONE))
+        for line in answer.splitlines():
+            number, state, reason, nodes = (*line.strip().split("|"), "", "", "")[:4]
+            if number in found:
+                found[number] = Job(state, "" if reason == "None" else reason, nodes)
+        self._jobs |= found
+
+
+class SlurmJob:
+    """A run that Slurm starts, watches and ends; what `race.start` asks of a process."""
+
+    def __init__(self, queue: Queue, number: str) -> None:
+        self._queue, self.number = queue, number
+        self.returncode: int | None = None
+        queue.add(number)
+
+    @property
+    def said(self) -> str:
+        """Return what is worth knowing of the job: that it waits, why it ended badly, or that Slurm does not answer."""
+        job = self._queue.of(self.number)
+        where = f" on {job.nodes}" if job.nodes else ""
+        match job.state:
+            case "PENDING":
+                return f"job {self.number} waits{f': {job.reason}' if job.reason else ''}"
+            case "COMPLETED":
+                return ""
+            case _ if job.over:
+                known = "Slurm does not know it any more" if job.state == GONE else f"{job.state}{where}"
+                return f"job {self.number}: {known}"
+        return f"job {self.number}: {self._queue.silent}" if self._queue.silent else ""
+
+    @property
+    def gone(self) -> str:
+        """Return how the job ended, for the run that left no seal; empty while it has not."""
+        return (self.said or f"job {self.number} ended") if self.poll() is not None else ""
+
+    def poll(self) -> int | None:
+        """Return 0 where the job ended well, 1 where it did not, None while it waits or runs."""
+        job = self._queue.of(self.number)
+        if self.returncode is None and job.over:
+            self.returncode = 0 if job.state == "COMPLETED" else 1
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; raise subprocess.TimeoutExpired where it does not come in time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(f"job {self.number}", timeout or 0.0)
+            time.sleep(min(left, LOOK_SECONDS / 2))
+        return code
+
+    def terminate(self) -> None:
+        """Ask the run to finish its step and seal; a job that waits is taken out of the queue."""
+        if self._queue.of(self.number).state == "PENDING":
+            self.kill()
+        elif self.poll() is None:
+            ask(["scancel", "--signal=TERM", "--full", self.number], missing_ok=True)
+
+    def kill(self) -> None:
+        """End the job at once."""
+        if self.poll() is None:
+            ask(["scancel", self.number], missing_ok=True)
+
+
+class SlurmLauncher:
+    """Starts runs as jobs.
+
+    Args:
+        options: those of sbatch, by their long names, such as `{"partition": "batch", "nodes": "2"}`; an empty value for an
+            option that takes none.
+
+    Raises:
+        BadInputError: an option has no such form, or is one that reprotui sets itself.
+    """
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        for name in options:
+            if not _OPTION.fullmatch(name):
+                raise BadInputError(f"--slurm {name}: expected a long option of sbatch without its dashes, such as qos=high")
+            if name in _OURS:
+                raise BadInputError(f"--slurm {name}: reprotui sets this one itself")
+        self._options = dict(options)
+        self._queue = Queue()
+
+    def __call__(self, run: RunDirectory, environment: Mapping[str, str] | None = None) -> SlurmJob:
+        """Submit a prepared run.
+
+        Raises:
+            BadInputError: there is no Slurm here, or it refuses the job: the message is Slurm's own.
+        """
+        start = start_of(run, environment)
+        tasks = self._options.get("nodes", "1") != "1" or any(
+            self._options.get(name, "1") != "1" for name in ("ntasks", "ntasks-per-node")
+        )
+        words = ["srun", "--kill-on-bad-exit=1", *start.words] if tasks else start.words
+        chosen = [f"--{name}={value}" if value else f"--{name}" for name, value in self._options.items()]
+        log = str(run.log_path.absolute())
+        command = [
+            "sbatch", "--parsable", "--export=ALL", "--no-requeue", "--open-mode=append", f"--output={_literal(log)}",
+            f"--job-name=reprotui-{run.path.parent.name}-{run.path.name}", f"--chdir={start.directory}", *chosen,
+        ]  # fmt: skip
+        script = f"#!/bin/sh\nexec {shlex.join(words)}\n"
+        try:
+            answer = ask(command, script, start.variables)
+        except WorkerFailedError as error:
+            raise BadInputError(f"Slurm refuses the job: {error}") from None
+        number = answer.strip().partition(";")[0]
+        if not number.isdigit():
+            raise BadInputError(f"sbatch did not answer with the number of a job: {answer.strip()[:200]!r}")
+        return SlurmJob(self._queue, number)
+
+
+def _literal(path: str) -> str:
+    """Return a path in which sbatch replaces nothing."""
+    return path.replace("\\", "\\\\").replace("%", "%%")
+
+
+def ask(words: Sequence[str], text: str = "", variables: Mapping[str, str] | None = None, missing_ok: bool = False) -> str:
+    """Return what a command of Slurm's prints.
+
+    Args:
+        words: the command.
+        text: what it reads.
+        variables: its environment; None for this one.
+        missing_ok: a job that is not there any more is no error.
+
+    Raises:
+        BadInputError: there is no such command here.
+        WorkerFailedError: it fails, or does not answer; the message says how.
+    """
+    try:
+        done = subprocess.run(
+            words,
+            input=text,
+            env=variables,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ANSWER_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise BadInputError(f"there is no {words[0]} here: Slurm's commands must be on PATH, as on a login node") from None
+    except subprocess.TimeoutExpired:
+        raise WorkerFailedError(f"{words[0]} did not answer within {ANSWER_SECONDS:.0f} s") from None
+    except OSError as error:
+        raise WorkerFailedError(f"{words[0]} cannot be started: {error.strerror or error}") from None
+    if done.returncode and not missing_ok:
+        lines = [line.removeprefix(f"{words[0]}: ").removeprefix("error: ") for line in done.stderr.splitlines() if line.strip()]
+        raise WorkerFailedError("; ".join(lines[-2:]) or f"{words[0]} ended with exit code {done.returncode}")
+    return done.stdout
