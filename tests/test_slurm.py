@@ -216,3 +216,78 @@ def test_defaults_stand_in_the_settings(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(BadInputError, match="expected a long option"):
         SlurmLauncher({"Bad": ""})
+
+
+# A sweep over hosts
+
+ONE_HOST_IS_BROKEN = """
+import socket
+import jax.numpy as jnp, numpy as np
+from reprotui.experiments import State, StepOutput
+
+class Experiment:
+    def __init__(self, config):
+        pass
+
+    def init(self, key):
+        return State({"w": jnp.zeros(3)}, ())
+
+    def batch(self, step):
+        broken = socket.gethostname() == "n2" and step == 7
+        return np.full(3, step + broken, np.float32)
+
+    def train_step(self, state, batch, key):
+        grads = {"w": state.params["w"] - batch}
+        return State({"w": state.params["w"] - 0.1 * grads["w"]}, ()), StepOutput(jnp.sum(grads["w"]), grads)
+"""
+
+
+@real
+@pytest.mark.slow
+def test_a_sweep_names_the_host_that_computes_otherwise(here: Cli, cluster: SlurmCluster) -> None:
+    here.write("load.py", ONE_HOST_IS_BROKEN)
+    told = json.loads(here("sweep", "load.py", "steps=20", "--name", "burn-in", "--json", exit_code=1).stdout)
+    assert told["counts"] == {"differ": 1, "identical": 2} and not told["not_tested"]
+    hosts = {entry["name"]: entry for entry in told["hosts"]}
+    assert hosts["n2"]["hosts"] == ["n1", "n2"] and hosts["n2"]["verdict"].startswith("DIVERGED at step 7 · batch")
+    assert hosts["n1"]["hosts"] == ["n1"] and hosts["n3"]["verdict"] == "IDENTICAL through step 20"
+    assert "n2" in here("fleet", "runs/burn-in", "--once", exit_code=1).stdout.splitlines()[1]
+    eventually("an empty queue", lambda: not cluster.ask("squeue", "--noheader"))
+
+
+@real
+@pytest.mark.slow
+def test_a_sweep_lasts_about_as_long_as_was_asked_and_says_which_hosts_it_left_out(here: Cli, cluster: SlurmCluster) -> None:
+    cluster.ask("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
+    try:
+        done = here("sweep", *SMALL[:3], "--minutes", "0.02", "--name", "burn-in")
+    finally:
+        cluster.ask("scontrol", "update", "NodeName=n3", "State=RESUME")
+    assert "not tested: n3 (drained)" in done.stdout and done.stdout.count("IDENTICAL through step") == 2, done.stdout
+    assert "steps take about 0.02 min there" in done.stderr
+    assert not (here.runs / "burn-in/calibration").exists()
+    eventually("an empty queue", lambda: not cluster.ask("squeue", "--noheader"))
+
+
+@real
+@pytest.mark.slow
+def test_an_interrupted_sweep_leaves_no_job(here: Cli, cluster: SlurmCluster) -> None:
+    process = here.start("sweep", *LONG, "--name", "burn-in")
+    eventually("steps", lambda: last_step(here.runs / "burn-in/n1/b") > 5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130 and not cluster.ask("squeue", "--noheader")
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--hosts", "n1,n9"], "the partition has no host n9"), (["--partition", "nope"], "no partition 'nope'"),
+        (["--minutes", "-1"], "expected a time above 0"), (["--reference", "n9"], "the partition has no host n9"),
+    ],
+)  # fmt: skip
+def test_a_sweep_that_cannot_be_leaves_nothing(here: Cli, options: list[str], said: str) -> None:
+    assert said in here("sweep", *options, exit_code=2).stderr
+    assert not here.runs.exists()

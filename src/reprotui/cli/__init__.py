@@ -32,13 +32,14 @@ from reprotui.cli import (
     runs,
     seed_check,
     serve,
+    sweep,
     unexpected,
     watch,
 )
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, explain, report, export, runs, fleet, control, checkpoint,
+    race, open, run, compare, replay, explain, report, export, runs, fleet, sweep, control, checkpoint,
     resume_check, diagnose, certify, watch, env, seed_check, check, new, gate,
     learn, docs, serve, config,
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Where runs are started: here, or as jobs of an engine; the options for it, and what the settings say of them."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reprotui.errors import BadInputError
 
@@ -18,18 +18,35 @@ _NAMES = {"tasks_per_node": "ntasks-per-node", "cpus": "cpus-per-task", "gpus": 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add where the runs are started."""
+    """Add where the runs of a race are started."""
+    group = add_sbatch(parser)
+    group.add_argument("--on", choices=("here", "slurm"), default="here", help="start the runs here, or as jobs of Slurm")
+    group.add_argument(
+        "--detach", action="store_true", help="submit the jobs and end; watch them with reprotui open, end them with control stop"
+    )
+
+
+def add_sbatch(parser: argparse.ArgumentParser) -> Any:
+    """Add what is asked of Slurm for each job; return the group of these options."""
     group = parser.add_argument_group(
         "cluster", "each run is a job of its own; defaults stand in the settings, under [slurm] by the names of sbatch"
     )
-    group.add_argument("--on", choices=("here", "slurm"), default="here", help="start the runs here, or as jobs of Slurm")
     for name, (value, text) in _OPTIONS.items():
         group.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=text)
     other = "any other option of sbatch, such as qos=high; repeatable"
     group.add_argument("--slurm", action="append", default=[], metavar="KEY[=VALUE]", help=other)
-    group.add_argument(
-        "--detach", action="store_true", help="submit the jobs and end; watch them with reprotui open, end them with control stop"
-    )
+    return group
+
+
+def options(parsed: argparse.Namespace) -> dict[str, str]:
+    """Return the options of sbatch, by their long names: those of the settings, and over them those that were given.
+
+    Raises:
+        BadInputError: the settings cannot be read.
+    """
+    from reprotui.settings import load_settings
+
+    return {**load_settings().slurm, **_given(parsed)}
 
 
 def launcher(parsed: argparse.Namespace) -> "Launch":
@@ -40,26 +57,27 @@ def launcher(parsed: argparse.Namespace) -> "Launch":
     """
     from reprotui.race.launch import start_worker
 
+    if parsed.on == "here":
+        if parsed.detach or _given(parsed):
+            option = "--detach" if parsed.detach else f"--slurm {parsed.slurm[0]}" if parsed.slurm else f"--{_option(parsed)}"
+            raise BadInputError(f"{option} is for runs on a cluster: give --on slurm too")
+        return start_worker
+    if revisions := [name for name, value in vars(parsed).items() if name.endswith("_rev") and value]:
+        raise BadInputError(
+            f"--{revisions[0].replace('_', '-')} checks out into a temporary folder of this host, which the hosts of a cluster "
+            f"do not see: check the revision out where they do, and give --{revisions[0][0]}-dir"
+        )
+    from reprotui.race.slurm import SlurmLauncher
+
+    return SlurmLauncher(options(parsed))
+
+
+def _given(parsed: argparse.Namespace) -> dict[str, str]:
     given = {_NAMES.get(name, name): value for name in _OPTIONS if (value := getattr(parsed, name)) is not None}
     for text in parsed.slurm:
         name, _, value = text.partition("=")
         given[name] = value
-    revisions = [name for name, value in vars(parsed).items() if name.endswith("_rev") and value]
-    if parsed.on == "slurm" and revisions:
-        option = f"--{revisions[0].replace('_', '-')}"
-        raise BadInputError(
-            f"{option} checks out into a temporary folder of this host, which the hosts of a cluster do not see: check the "
-            f"revision out where they do, and give --{revisions[0][0]}-dir"
-        )
-    if parsed.on == "here":
-        if given or parsed.detach:
-            option = "--detach" if parsed.detach else f"--slurm {parsed.slurm[0]}" if parsed.slurm else f"--{_option(parsed)}"
-            raise BadInputError(f"{option} is for runs on a cluster: give --on slurm too")
-        return start_worker
-    from reprotui.race.slurm import SlurmLauncher
-    from reprotui.settings import load_settings
-
-    return SlurmLauncher({**load_settings().slurm, **given})
+    return given
 
 
 def _option(parsed: argparse.Namespace) -> str:

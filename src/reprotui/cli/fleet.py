@@ -1,6 +1,7 @@
 """`reprotui fleet`: hundreds of runs and races, one line each, the worst first; which host is in all the differences."""
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,17 +74,19 @@ def print_once(parsed: argparse.Namespace, directories: tuple[Path, ...]) -> int
     if not entries:
         common.say(f"nothing {'matches' if parsed.filter else 'is'} in {', '.join(map(common.short, directories))}")
         return code
-    _print(entries, groups, parsed.group)
+    print_fleet(entries)
+    _print_groups(entries, groups, parsed.group)
     return code
 
 
-def _print(entries: list["Entry"], groups: list[Any], by: str) -> None:
+def print_fleet(entries: Sequence["Entry"]) -> None:
+    """Print a line for each run or race."""
     from rich.table import Table
 
     from reprotui.race import fleet
 
     console = common.console()
-    names, counts = fleet.names_of(entries), fleet.counted(entries)
+    names = fleet.names_of(entries)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "hosts", "state", "step", "rate"):
         table.add_column(column, justify="right" if column in ("step", "rate") else "left", no_wrap=True)
@@ -98,6 +101,14 @@ def _print(entries: list["Entry"], groups: list[Any], by: str) -> None:
         )  # fmt: skip
     console.print(table)
     console.print()
+
+
+def _print_groups(entries: Sequence["Entry"], groups: Sequence[Any], by: str) -> None:
+    from rich.table import Table
+
+    from reprotui.race import fleet
+
+    console = common.console()
     marks = Table(box=None, pad_edge=False, header_style="bold")
     for column in (by, "differ", "worst first"):
         marks.add_column(column, justify="right" if column == "differ" else "left", no_wrap=True)
@@ -105,7 +116,8 @@ def _print(entries: list["Entry"], groups: list[Any], by: str) -> None:
         marks.add_row(group.name, group.said, _signs(group.entries))
     console.print(marks)
     console.print()
-    console.print(", ".join(f"{number} {condition}" for condition, number in counts.items()), style="bold", soft_wrap=True)
+    counts = ", ".join(f"{number} {condition}" for condition, number in fleet.counted(entries).items())
+    console.print(counts, style="bold", soft_wrap=True)
     if told := fleet.standing_out(entries):
         console.print(told, soft_wrap=True)
 
