@@ -120,15 +120,17 @@ def test_a_rank_without_records_leaves_it_open(home: Cli, ddp: dict[str, Any]) -
     home.compare("ddp/c", "half", exit_code=1)
 
 
-def test_one_process_against_two_cannot_be_compared_rank_by_rank(home: Cli, ddp: dict[str, Any]) -> None:
+def test_one_process_against_two_is_compared_by_whole_arrays(home: Cli, ddp: dict[str, Any]) -> None:
     alone = home.runs / "alone"
     shutil.copytree(home.runs / "ddp" / "a", alone)
     manifest = json.loads((alone / "run.json").read_text())
     (alone / "run.json").write_text(
         json.dumps({key: value for key, value in manifest.items() if key not in ("rank", "world_size")})
     )
-    found = home.compare("ddp/a", "alone", exit_code=3)["verdicts"][0]
-    assert "has 2 processes" in found["reason"] and "has 1 process" in found["reason"]
+    found = home.compare("ddp/a", "alone")["verdicts"][0]
+    assert found["kind"] == "identical" and "a has 2 processes, alone has 1 process: compared by whole" in found["notes"][0]
+    assert "it belongs to one process: batch" in found["notes"][0]
+    assert home.compare("ddp/c", "alone", exit_code=1)["verdicts"][0]["phase"] == "grads", "the fault reaches what is whole"
     assert "alone cannot be compared" in home("compare", "alone", exit_code=2).stderr
 
 

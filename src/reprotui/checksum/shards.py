@@ -14,10 +14,13 @@ taken where they lie add up to the checksum of the whole, and no device has to a
 import functools
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+_ROWS = re.compile(r".*\[(\d+):\d+(?:,:)*\]")
 
 Box = tuple[tuple[int, int], ...]
 """First element and end of a part in each dimension of the whole."""
@@ -100,6 +103,16 @@ def slice_text(box: Box, shape: tuple[int, ...]) -> str:
         return ""
     bounds = (":" if found == (0, size) else f"{found[0]}:{found[1]}" for found, size in zip(box, shape, strict=True))
     return f"[{','.join(bounds)}]"
+
+
+def first_element(path: str, shape: Sequence[int]) -> int:
+    """Return the index, in the whole, of the first element of a part of this shape that consists of whole rows; else 0.
+
+    >>> first_element("params/w[4:8,:]", (4, 6)), first_element("params/w", (8, 6))
+    (24, 0)
+    """
+    found = _ROWS.fullmatch(path)
+    return int(found[1]) * math.prod(shape[1:]) if found else 0
 
 
 def held(leaf: Any) -> tuple[str, tuple[int, ...]] | None:

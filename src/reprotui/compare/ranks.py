@@ -14,6 +14,7 @@ from reprotui.compare.not_finite import NotFinite
 from reprotui.compare.runs import Allowed, RunView, compare_process, open_run, other_processes
 from reprotui.compare.torn import torn_of
 from reprotui.compare.verdict import AtRanks, Verdict
+from reprotui.compare.whole import compare_whole, laid_out_otherwise
 from reprotui.errors import ReprotuiError
 from reprotui.manifest import RunManifest
 from reprotui.ranks import named, ranks_of, world_of
@@ -33,12 +34,8 @@ def compare_runs(a: RunView, b: RunView, verify: bool = False, allowed: Allowed 
     torn = tuple(f"{view.label}: {text}" for view in (a, b) for text in between_ranks(view.run.path, view.manifest))
     if max(sizes) == 1:
         return compare_process(a, b, verify, allowed)
-    if sizes[0] != sizes[1]:
-        processes = [
-            f"{view.label} has {size} {'process' if size == 1 else 'processes'}" for view, size in zip((a, b), sizes, strict=True)
-        ]
-        why = f"{processes[0]}, {processes[1]}: each process holds other data, and sums are taken in another order"
-        return Verdict(a.label, b.label, "incomparable", reason=why, torn=torn)
+    if sizes[0] != sizes[1] or laid_out_otherwise(a.run.trace_path, b.run.trace_path):
+        return replace(compare_whole(a, b, verify), torn=torn)
     if other := other_processes(a, b):
         return Verdict(a.label, b.label, "incomparable", reason=other, torn=torn)
     found: dict[int, Verdict] = {0: compare_process(a, b, verify, allowed)}

@@ -165,8 +165,8 @@ def _judge(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Verd
     manifests = {view.label: view.manifest for view in (a, b)}
     unseen = gaps(manifests)
     if found.common_last is None:
-        if unfinished := _unfinished(a, b):
-            return replace(verdict, kind="incomplete", reason=unfinished)
+        if reason := unfinished(a, b):
+            return replace(verdict, kind="incomplete", reason=reason)
         why = f". {'; '.join(unseen)}" if unseen else ""
         return replace(verdict, reason=f"they recorded no step in common{why}")
     verdict = replace(verdict, kind="incomplete", equal_through=found.common_last, notes=found.notes)
@@ -174,7 +174,7 @@ def _judge(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Verd
         return replace(verdict, kind="identical", notes=(*found.notes, MEANT_TO_END))
     if anew := began_anew(b.manifest):
         return replace(verdict, reason=anew)
-    if reason := _unfinished(a, b) or _other_ends(a, b, trace_a, trace_b):
+    if reason := unfinished(a, b) or _other_ends(a, b, trace_a, trace_b):
         return replace(verdict, reason=reason)
     digests = [_digest_of_state(view) for view in (a, b)]
     if digests[0] != digests[1] and None not in digests and (unseen or _goes_on(a, b, found.common_last)):
@@ -197,7 +197,7 @@ def _judge(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace, verdict: Verd
 def _no_end_in_common(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace) -> str:
     """Return why records that are near each other do not make whole runs so; nothing where they do."""
     unseen = "; ".join(gaps({view.label: view.manifest for view in (a, b)}))
-    return _unfinished(a, b) or _other_ends(a, b, trace_a, trace_b) or unseen
+    return unfinished(a, b) or _other_ends(a, b, trace_a, trace_b) or unseen
 
 
 def _other_ends(a: RunView, b: RunView, trace_a: Trace, trace_b: Trace) -> str:
@@ -243,7 +243,7 @@ def _has_trace(view: RunView) -> bool:
     return view.run.trace_path.exists() and view.run.trace_path.stat().st_size > 0
 
 
-def _unfinished(a: RunView, b: RunView) -> str:
+def unfinished(a: RunView, b: RunView) -> str:
     """Return why runs have not come to their end; nothing where both have."""
     return _why([view for view in (a, b) if view.state is not RunState.FINISHED])
 

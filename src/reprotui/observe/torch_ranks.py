@@ -14,6 +14,8 @@ from typing import Any
 
 from reprotui.checksum.shards import slice_text
 
+BY_ITSELF = "[by itself]"
+"""Stands behind a part whose words are counted from its own first one: they do not lie together in the whole, or on the host."""
 ALL = frozenset({"params/", "grads/", "opt_state/"})
 _SAME_EVERYWHERE = (
     "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
@@ -84,7 +86,9 @@ def _slice(tensor: Any) -> str:
     box = tuple((start, start + length) for start, length in zip(offset, size, strict=True))
     # A summand of the whole is no copy of another one.
     partial = f"[of rank {_rank()}]" if any(placement.is_partial() for placement in tensor.placements) else ""
-    return slice_text(box, tuple(tensor.shape)) + partial
+    text = slice_text(box, tuple(tensor.shape))
+    rows = tuple(size[1:]) == tuple(tensor.shape[1:]) and tensor._local_tensor.is_cpu
+    return text + (BY_ITSELF if text and not rows else "") + partial
 
 
 def _reduced(model: Any) -> Iterable[Any]:

@@ -9,6 +9,7 @@ from reprotui.compare.rank_status import RankStatus, statuses, with_torn
 from reprotui.compare.timeline import SPAN, PairLine, TimelineReader, phases_of
 from reprotui.compare.torn import TornSearch
 from reprotui.compare.verdict import AtRanks
+from reprotui.compare.whole import laid_out_otherwise
 from reprotui.errors import ReprotuiError
 from reprotui.manifest import RunManifest
 from reprotui.ranks import ranks_of, world_of
@@ -77,9 +78,11 @@ class RankTimelines:
         self._readers: dict[int, TimelineReader] = {}
         self._pairs: dict[int, tuple[PairLine, ...]] = {}
         self._size = 1
+        self._apart: dict[int, bool] = {}
 
     def look(self, manifests: Sequence[RunManifest | None]) -> None:
         """Read what all ranks recorded since the last look."""
+        self._tell_apart(manifests)
         sizes = {1 if manifest is None else world_of(manifest) for manifest in manifests}
         self._size = sizes.pop() if len(sizes) == 1 else 1
         if self._size == 1 or len(self._runs) < 2:
@@ -91,8 +94,25 @@ class RankTimelines:
         for number, reader in self._readers.items():
             self._pairs[number] = reader.advance(SPAN).pairs
 
+    def _tell_apart(self, manifests: Sequence[RunManifest | None]) -> None:
+        """Note which runs are spread over their processes in another way than the reference; looked at until it is known."""
+        reference, *others = [None if manifest is None else world_of(manifest) for manifest in manifests]
+        for index, size in enumerate(others):
+            if self._apart.get(index) is not None or reference is None or size is None or max(reference, size) == 1:
+                continue
+            if reference != size:
+                self._apart[index] = True
+            else:
+                found = laid_out_otherwise(self._runs[0].trace_path, self._runs[index + 1].trace_path)
+                self._apart |= {} if found is None else {index: found}
+
     def first(self, index: int, of_first_rank: PairLine) -> First | None:
-        """Return where pair `index` first differs; None where it does not until now."""
+        """Return where pair `index` first differs, rank by rank; None where it does not until now.
+
+        Runs that are spread over their processes in other ways have no ranks in common: they are judged at their end.
+        """
+        if self._apart.get(index):
+            return None
         places: dict[int, tuple[int, tuple[str, ...]]] = {}
         for number, pair in {0: of_first_rank, **{number: pairs[index] for number, pairs in self._pairs.items()}}.items():
             if pair.first is not None:

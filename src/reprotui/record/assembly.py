@@ -11,6 +11,7 @@ import numpy as np
 
 from reprotui.checksum import LeafSpec, numpy_form
 from reprotui.checksum.leaves import spec_of
+from reprotui.checksum.shards import first_element
 from reprotui.record.host import say_if_slow
 from reprotui.record.lanes import Lanes, Plan, Taken, take
 from reprotui.record.values import readable
@@ -78,7 +79,8 @@ class Assembly:
             found = zip(names, leaves, strict=True)
             entries = [(phase, spec_of(path, leaf), index) for index, ((phase, path), leaf) in enumerate(found)]
             runs = tuple(len(list(of_phase)) for _, of_phase in itertools.groupby(phase for phase, _ in names))
-            known = self._named[names] = Plan(leaves, shown, runs), self.select(entries)
+            firsts = [first_element(spec.path, spec.shape) for _, spec, _ in entries]
+            known = self._named[names] = Plan(leaves, shown, runs, firsts), self.select(entries)
         return self.take(leaves, known[0]), known[1]
 
     def put(self, step: int, parts: Sequence[Part], calls: str | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reprotui.checksum.host_form import Read, Table, in_place, shortfall
+from reprotui.checksum.host_form import Read, Table, in_place, kind_of, shortfall
 from reprotui.checksum.leaves import numpy_dtype, to_numpy
 from reprotui.errors import BadInputError
 
@@ -24,12 +24,13 @@ class HostLeaves:
 
     Args:
         leaves: those that are there now.
+        firsts: for each the index of its first element in the whole, of which it is a part; None for none.
 
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
 
-    def __init__(self, leaves: Sequence[Any]) -> None:
+    def __init__(self, leaves: Sequence[Any], firsts: Sequence[int] | None = None) -> None:
         plain = [index for index, leaf in enumerate(leaves) if _is_plain(leaf)]
         others = [index for index in range(len(leaves)) if index not in set(plain)]
         self._pick_plain, self._pick_others = picker(plain), picker(others)
@@ -42,10 +43,13 @@ class HostLeaves:
         # What is torch's comes first in the table, whatever stands between.
         self._places = np.argsort(np.array([*plain, *others], np.intp))
         self._ordered = bool(np.array_equal(self._places, np.arange(len(leaves))))
-        self._table = Table(
-            [*dtypes, *(dtype.newbyteorder("=") if dtype.byteorder == ">" else dtype for dtype, _ in self._arrays)],
-            [*sizes, *(array.size for array in arrays)],
+        kinds = [*dtypes, *(dtype.newbyteorder("=") if dtype.byteorder == ">" else dtype for dtype, _ in self._arrays)]
+        bases = (
+            [firsts[index] * kind_of(kind).words for index, kind in zip([*plain, *others], kinds, strict=True)]
+            if firsts
+            else None
         )
+        self._table = Table(kinds, [*sizes, *(array.size for array in arrays)], bases)
         self._sizes = sizes
         # A view of the imaginary part of conjugated numbers is negated when it is read; of more than one they lie apart.
         self._pick_single = picker([index for index, tensor in enumerate(tensors) if tensor.numel() == 1])

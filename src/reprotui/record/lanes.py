@@ -110,12 +110,16 @@ class Plan:
         leaves: arrays, tensors and numbers.
         numbers: the positions of those whose value is wanted too, if they are single numbers; None for all of them.
         runs: how many leaves each phase has, where they stand phase by phase: jax's own then come with their roots.
+        firsts: for each leaf the index of its first element in the whole, of which it is a part in the host's memory.
 
     Raises:
         BadInputError: a leaf has no fixed bits, such as an array of objects.
     """
 
-    def __init__(self, leaves: Sequence[Any], numbers: Collection[int] | None = None, runs: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, leaves: Sequence[Any], numbers: Collection[int] | None = None, runs: tuple[int, ...] = (),
+        firsts: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         self.size = len(leaves)
         device = [index for index, leaf in enumerate(leaves) if is_jax(leaf)]
         others = [index for index in range(len(leaves)) if index not in set(device)]
@@ -134,7 +138,7 @@ class Plan:
         single = [index for index in others if index in wanted and _is_number(leaves[index])]
         self.numbers = [index for index in single if index not in set(cuda)]
         self.cuda_numbers = frozenset(single).intersection(cuda)
-        self.on_host = HostLeaves(self.pick_host(leaves))
+        self.on_host = HostLeaves(self.pick_host(leaves), self.pick_host(firsts) if firsts else None)
         self._cuda_types = [(*_like(leaf), leaf.device) for leaf in self.pick_cuda(leaves)]
 
     def fits(self, leaves: Sequence[Any]) -> bool:
