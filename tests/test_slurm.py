@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import slurm_cluster
-from conftest import Cli, eventually, last_step
+from conftest import Cli, events_of, eventually, last_step, rows_of
 from reprotui.errors import BadInputError
 from reprotui.race.slurm import SlurmLauncher
 from reprotui.run_directory import RunDirectory
@@ -132,6 +132,52 @@ def test_a_job_that_is_cancelled_or_preempted_seals_what_it_has(here: Cli, clust
 
 @real
 @pytest.mark.slow
+def test_preempted_runs_save_go_back_into_the_queue_and_go_on_in_the_same_run(here: Cli, cluster: SlurmCluster) -> None:
+    process = here.start(
+        "race", *SMALL[:3], "steps=40000", "--every", "20", "--on", "slurm", "--requeue", "--headless", "--name", "race"
+    )
+    eventually("steps of both", lambda: min(last_step(here.runs / "race" / label) for label in "ab") > 20)
+    cluster.ask("sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    jobs = [job_of(here.runs / "race" / label) for label in "ab"]
+    eventually("both in the queue again", lambda: all("PENDING" in cluster.ask("scontrol", "show", "job", job) for job in jobs))
+    for job in jobs:  # Slurm lets two minutes pass
+        cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+    out, said = process.communicate(timeout=200)
+    assert process.returncode == 0 and "through step 40000" in out and "IDENTICAL" in out, (out, said)
+    for label in "ab":
+        run = here.runs / "race" / label
+        kinds = [kind for kind, _ in events_of(run)]
+        assert "restored" in kinds and manifest(run)["restore"]["step"] > 20 and (run / "trace.before-1.db").exists()
+        before = RunDirectory(run)
+        assert [row.step for row in rows_of(run)] == list(range(0, 40001, 20)), "each step once"
+        assert before.state() == "finished"
+    here.compare("race/a", "race/b", "--verify")
+    eventually("an empty queue", lambda: not cluster.ask("squeue", "--noheader"))
+
+
+@real
+@pytest.mark.slow
+def test_interrupting_ends_runs_that_would_go_back_into_the_queue(here: Cli, cluster: SlurmCluster) -> None:
+    process = started(here, "--requeue")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130 and not cluster.ask("squeue", "--noheader")
+    assert [RunDirectory(here.runs / "race" / label).state() for label in "ab"] == ["stopped", "stopped"]
+
+
+@real
+@pytest.mark.slow
+def test_a_cancelled_run_does_not_go_back_into_the_queue(here: Cli, cluster: SlurmCluster) -> None:
+    process = started(here, "--requeue")
+    for label in "ab":
+        cluster.ask("scancel", job_of(here.runs / "race" / label))
+    process.communicate(timeout=60)
+    assert [RunDirectory(here.runs / "race" / label).state() for label in "ab"] == ["stopped", "stopped"]
+    assert not cluster.ask("squeue", "--noheader")
+
+
+@real
+@pytest.mark.slow
 def test_a_host_that_loses_its_power_is_named_and_nothing_acknowledged_is_lost(here: Cli, cluster: SlurmCluster) -> None:
     process = started(here, "--slurm", "exclusive")  # a host for each
     host, before = manifest(here.runs / "race/b")["process"]["host"], last_step(here.runs / "race/b")
@@ -193,6 +239,8 @@ def test_what_slurm_refuses_is_said_and_leaves_nothing(here: Cli, options: list[
     [
         (["--nodes", "2"], "--nodes is for runs on a cluster: give --on slurm too"),
         (["--detach"], "--detach is for runs on a cluster"),
+        (["--requeue"], "--requeue is for runs on a cluster"),
+        (["--on", "slurm", "--requeue", "--", "python", "train.py"], "--requeue is for experiments"),
         (["--slurm", "qos=high"], "--slurm qos=high is for runs on a cluster"),
         (["--on", "slurm", "--slurm", "output=x"], "reprotui sets this one itself"),
         (["--on", "slurm", "--slurm=--qos=x"], "expected a long option of sbatch without its dashes"),

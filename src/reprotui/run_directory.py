@@ -20,6 +20,8 @@ from reprotui.manifest import Process, RunManifest, RunState, to_json
 from reprotui.names import entry_of
 from reprotui.regular import open_regular, read_regular
 
+REQUEUE = "REPROTUI_REQUEUE"
+"""Set for a worker whose job goes back into the queue when it is told to make room."""
 RUNS_VARIABLE = "REPROTUI_RUNS"
 PASSWORD_VARIABLE = "REPROTUI_KEY_PASSWORD"
 """Holds the password of an encrypted key: on a command line everybody could read it."""

@@ -22,6 +22,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = add_sbatch(parser)
     group.add_argument("--on", choices=("here", "slurm"), default="here", help="start the runs here, or as jobs of Slurm")
     group.add_argument(
+        "--requeue", action="store_true",
+        help="a job that is told to make room (preempted, or by --slurm signal=TERM@60) saves, and goes on later; of experiments",
+    )  # fmt: skip
+    group.add_argument(
         "--detach", action="store_true", help="submit the jobs and end; watch them with reprotui open, end them with control stop"
     )
 
@@ -58,8 +62,9 @@ def launcher(parsed: argparse.Namespace) -> "Launch":
     from reprotui.race.launch import start_worker
 
     if parsed.on == "here":
-        if parsed.detach or _given(parsed):
-            option = "--detach" if parsed.detach else f"--slurm {parsed.slurm[0]}" if parsed.slurm else f"--{_option(parsed)}"
+        if parsed.detach or parsed.requeue or _given(parsed):
+            flags = [f"--{name}" for name in ("detach", "requeue") if getattr(parsed, name)]
+            option = flags[0] if flags else f"--slurm {parsed.slurm[0]}" if parsed.slurm else f"--{_option(parsed)}"
             raise BadInputError(f"{option} is for runs on a cluster: give --on slurm too")
         return start_worker
     if revisions := [name for name, value in vars(parsed).items() if name.endswith("_rev") and value]:
@@ -69,7 +74,7 @@ def launcher(parsed: argparse.Namespace) -> "Launch":
         )
     from reprotui.race.slurm import SlurmLauncher
 
-    return SlurmLauncher(options(parsed))
+    return SlurmLauncher(options(parsed), again=parsed.requeue)
 
 
 def _given(parsed: argparse.Namespace) -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from reprotui.cli import checkpointing, cluster, common, scripts
 from reprotui.errors import DIFFERS, SAME, USAGE, WORKER_FAILED, BadInputError
 from reprotui.manifest import RunState
 from reprotui.run_directory import RunDirectory
+from reprotui.schedule import Checkpointing
 
 if TYPE_CHECKING:
     from reprotui.race.launch import Launch
@@ -79,6 +81,8 @@ def call(parsed: argparse.Namespace) -> int:
     parse_tolerance(parsed.tolerance)
     launch = cluster.launcher(parsed)
     script = scripts.preparation(parsed, LABELS)
+    if script is not None and parsed.requeue:
+        raise BadInputError("--requeue is for experiments: a script saves its checkpoints itself, and goes on from them")
     headless = parsed.headless or parsed.json or not (sys.stdin.isatty() and sys.stdout.isatty())
     race = _detached if parsed.detach else _headless if headless else _dashboard
     if script is None:
@@ -96,7 +100,10 @@ def _preparation(parsed: argparse.Namespace) -> Prepare:
 
     name, overrides = common.experiment_and_overrides(parsed.experiment)
     members, reference = members_asked(parsed, overrides), find_experiment(name)
-    return lambda: prepare_race(common.request(parsed, checkpointing.schedule(parsed)), reference, members)
+    schedule = checkpointing.schedule(parsed)
+    if parsed.requeue:  # what is saved when it is told to make room is where it goes on
+        schedule = replace(schedule or Checkpointing(), at_end=True)
+    return lambda: prepare_race(common.request(parsed, schedule), reference, members)
 
 
 def _at_divergence(parsed: argparse.Namespace) -> str | None:

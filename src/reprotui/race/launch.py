@@ -54,11 +54,14 @@ class Worker(Protocol):
 
     Attributes:
         said: what is worth knowing of it while it has not begun, or where it ended badly; empty otherwise.
+        waits: it has no host, not yet or not any more.
         gone: how it ended, where that is certain for all its processes on whatever host; empty otherwise.
     """
 
     @property
     def said(self) -> str: ...
+    @property
+    def waits(self) -> bool: ...
     @property
     def gone(self) -> str: ...
     def poll(self) -> int | None: ...
@@ -75,6 +78,7 @@ class LocalWorker(subprocess.Popen[bytes]):
     """A worker on this host, in a session of its own."""
 
     said = gone = ""
+    waits = False
 
     def kill(self) -> None:
         """Kill it with all that it started."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.race.launch import start_of
-from reprotui.run_directory import RunDirectory
+from reprotui.run_directory import REQUEUE, RunDirectory
 
 LOOK_SECONDS = 1.0
 """How often the queue is asked, for all jobs together."""
@@ -23,6 +23,7 @@ ANSWER_SECONDS = 60.0
 _OVER = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED",
 )  # fmt: skip
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 GONE = "GONE"
 """The state of a job that Slurm does not know any more."""
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
@@ -91,10 +92,16 @@ class Queue:
 
 
 class SlurmJob:
-    """A run that Slurm starts, watches and ends; what `race.start` asks of a process."""
+    """A run that Slurm starts, watches and ends; what `race.start` asks of a process.
 
-    def __init__(self, queue: Queue, number: str) -> None:
-        self._queue, self.number = queue, number
+    Args:
+        queue: what asks Slurm.
+        number: of the job.
+        again: its run, where the job goes back into the queue when it is told to make room: a signal then means that.
+    """
+
+    def __init__(self, queue: Queue, number: str, again: RunDirectory | None = None) -> None:
+        self._queue, self.number, self._again = queue, number, again
         self.returncode: int | None = None
         queue.add(number)
 
@@ -104,7 +111,7 @@ class SlurmJob:
         job = self._queue.of(self.number)
         where = f" on {job.nodes}" if job.nodes else ""
         match job.state:
-            case "PENDING":
+            case _ if job.state in WAITING:
                 return f"job {self.number} waits{f': {job.reason}' if job.reason else ''}"
             case "COMPLETED":
                 return ""
@@ -112,6 +119,11 @@ class SlurmJob:
                 known = "Slurm does not know it any more" if job.state == GONE else f"{job.state}{where}"
                 return f"job {self.number}: {known}"
         return f"job {self.number}: {self._queue.silent}" if self._queue.silent else ""
+
+    @property
+    def waits(self) -> bool:
+        """Say whether the job has no host, not yet or not any more."""
+        return self._queue.of(self.number).state in WAITING
 
     @property
     def gone(self) -> str:
@@ -137,8 +149,10 @@ class SlurmJob:
 
     def terminate(self) -> None:
         """Ask the run to finish its step and seal; a job that waits is taken out of the queue."""
-        if self._queue.of(self.number).state == "PENDING":
+        if self.waits:
             self.kill()
+        elif self._again is not None and self.poll() is None:
+            self._again.send("stop")
         elif self.poll() is None:
             ask(["scancel", "--signal=TERM", "--full", self.number], missing_ok=True)
 
@@ -154,12 +168,14 @@ class SlurmLauncher:
     Args:
         options: those of sbatch, by their long names, such as `{"partition": "batch", "nodes": "2"}`; an empty value for an
             option that takes none.
+        again: a job that is told to make room saves, goes back into the queue, and goes on in the same run; experiments only.
 
     Raises:
         BadInputError: an option has no such form, or is one that reprotui sets itself.
     """
 
-    def __init__(self, options: Mapping[str, str]) -> None:
+    def __init__(self, options: Mapping[str, str], again: bool = False) -> None:
+        self._requeues, self._queueing = again, "--requeue" if again else "--no-requeue"
         for name in options:
             if not _OPTION.fullmatch(name):
                 raise BadInputError(f"--slurm {name}: expected a long option of sbatch without its dashes, such as qos=high")
@@ -175,25 +191,24 @@ class SlurmLauncher:
             BadInputError: there is no Slurm here, or it refuses the job: the message is Slurm's own.
         """
         start = start_of(run, environment)
-        tasks = self._options.get("nodes", "1") != "1" or any(
-            self._options.get(name, "1") != "1" for name in ("ntasks", "ntasks-per-node")
-        )
-        words = ["srun", "--kill-on-bad-exit=1", *start.words] if tasks else start.words
+        variables = {**start.variables, **({REQUEUE: "1"} if self._requeues else {})}
+        # A step, also of one process: it hears of a preemption at once, and not when the grace for it is over.
+        words = ["srun", "--kill-on-bad-exit=1", *start.words]
         chosen = [f"--{name}={value}" if value else f"--{name}" for name, value in self._options.items()]
         log = str(run.log_path.absolute())
         command = [
-            "sbatch", "--parsable", "--export=ALL", "--no-requeue", "--open-mode=append", f"--output={_literal(log)}",
+            "sbatch", "--parsable", "--export=ALL", self._queueing, "--open-mode=append", f"--output={_literal(log)}",
             f"--job-name=reprotui-{run.path.parent.name}-{run.path.name}", f"--chdir={start.directory}", *chosen,
         ]  # fmt: skip
         script = f"#!/bin/sh\nexec {shlex.join(words)}\n"
         try:
-            answer = ask(command, script, start.variables)
+            answer = ask(command, script, variables)
         except WorkerFailedError as error:
             raise BadInputError(f"Slurm refuses the job: {error}") from None
         number = answer.strip().partition(";")[0]
         if not number.isdigit():
             raise BadInputError(f"sbatch did not answer with the number of a job: {answer.strip()[:200]!r}")
-        return SlurmJob(self._queue, number)
+        return SlurmJob(self._queue, number, run if self._requeues else None)
 
 
 def _literal(path: str) -> str:

@@ -88,6 +88,7 @@ class WatchedRun:
             self.problem = self.problem or self.process.said or self.run.why(self.state, self.manifest)
         if self.state is RunState.ELSEWHERE and self.process is not None:
             self.state = RunState.RUNNING if self.process.poll() is None else RunState.KILLED
+            self.state = RunState.STARTING if self.process.waits else self.state
             self.problem = self.problem or self.process.said
         if self.state is RunState.ELSEWHERE and time.time() - self.written_ns / 1e9 < ELSEWHERE_SECONDS:
             self.state = RunState.RUNNING  # on another host, with the directory in common

@@ -1,5 +1,6 @@
 """What the outside asks of a training process: pause, resume, advance, save, stop; by file and by signal."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -27,6 +28,11 @@ class CommandFeed:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+
+    def skip(self) -> None:
+        """Read from the end of what is there on."""
+        with contextlib.suppress(OSError):
+            self._offset = self._path.stat().st_size
 
     def poll(self) -> list[Asked]:
         """Return new commands in order; an unfinished last line waits for its end, an unreadable one is skipped."""
@@ -62,6 +68,10 @@ class Control:
         self._until: int | None = None
         self._save = self._stop = False
         self.reason = ""
+
+    def forget(self) -> None:
+        """Leave out the commands that are there by now: they were for a process that is gone."""
+        self._feed.skip()
 
     def request_stop(self, reason: str) -> None:
         """Ask for a stop after the current step; safe in a signal handler."""

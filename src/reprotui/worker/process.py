@@ -18,6 +18,10 @@ from reprotui.record.control import Control
 from reprotui.record.frameworks import job_of_this_process
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.trace import TraceWriter
+from reprotui.worker import requeue
+
+REQUEUED_SECONDS = 300.0
+"""How long a worker whose job went back into the queue waits for its end."""
 
 
 def run_worker(run: RunDirectory) -> int:
@@ -30,8 +34,12 @@ def run_worker(run: RunDirectory) -> int:
     control = Control(run.commands_path)
     _stop_on_signals(control)
     try:
-        job = job_of_this_process()
-        changes = {"process": this_process(), "environment": capture_environment(), **({"job": job} if job else {})}
+        changes: dict[str, Any] = {"process": this_process(), "environment": capture_environment()}
+        if job := job_of_this_process():
+            changes["job"] = job
+        if requeue.began_before(before := run.manifest()):
+            control.forget()
+            changes["restore"] = requeue.put_aside(run, before)
         manifest = run.update_manifest(**changes)
         writer = TraceWriter(run.trace_path, history_of(manifest.restore))
         writer.memory = memory.Sampler()
@@ -47,6 +55,11 @@ def run_worker(run: RunDirectory) -> int:
         from reprotui.worker.training import train  # imports jax, 0.6 s: after the trace is there to say so
 
         result = train(run, manifest, writer, control)
+        if result["state"] == "stopped" and control.reason == "SIGTERM" and requeue.ask_again():
+            writer.event("requeued", f"after step {result['last_step']}")
+            writer.close()
+            time.sleep(REQUEUED_SECONDS)  # Slurm ends this process
+            return SAME
         writer.event(result["state"], control.reason if result["state"] == "stopped" else f"step {result['last_step']}")
         seal = writer.seal()
         _write_result(run, {**result, "torn": writer.torn}, seal)

@@ -128,7 +128,7 @@ def run_loop(
         if len(in_flight) > STEPS_IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
     finished = at.position.step == config.steps
-    if saver is not None and saver.policy.at_end and not finished:
+    if saver is not None and saver.policy.at_end and not finished and (step is not None or start is None):
         save()  # stopped: this is where it can go on
     return {
         "state": "finished" if finished else "stopped",
