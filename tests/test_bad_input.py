@@ -35,6 +35,7 @@ COMMANDS = (
     ["checkpoint", "verify", "{}"], ["checkpoint", "register", "{}"], ["checkpoint", "restore", "{}"],
     ["run", "--restore-from", "{}"], ["compare", "{}", "good.json"], ["env", "--diff", "{}", "good.json"],
     ["open", "{}", "--once"], ["report", "{}", "good.json"], ["replay", "{}", "--step", "1"], ["control", "{}", "stop"],
+    ["fleet", "{}", "--once"],
 )  # fmt: skip
 ARGUMENTS = (".", "/", "", "..", "fifo", "/dev/zero", "folder", "huge.json", "deep.json", "hangs")
 

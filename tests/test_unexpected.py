@@ -85,13 +85,13 @@ def log_of(line: str) -> str:
 
 
 MODULES = (
-    "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, docs, env, explain, export, gate, learn, "
+    "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, docs, env, explain, export, fleet, gate, learn, "
 )
-MODULES += "new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, watch"
+MODULES += "new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, sweep, watch"
 
 
 def test_every_command_is_walked_over() -> None:
-    assert len(commands()) == 35
+    assert len(commands()) == 37
 
 
 @pytest.mark.parametrize("command", commands())
