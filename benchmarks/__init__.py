@@ -23,6 +23,7 @@ BENCHMARKS = {
     "sharded": "trainings on two devices and in two processes, raced and certified: does any hang, is every bit the same",
     "watching": "bits flipped while a training is watched: found at the sampling's rate, clean checks silent; what it costs",
     "ranks": "trainings of several processes with a fault on one rank: is it named, are torn copies found",
+    "growth": "bytes and time a record by leaves, comparing trainings by ranks",
     "diagnose": "scripts with planted causes diagnosed: is what is proved what was planted",
     "replays": "random steps of the built-in experiments replayed: are all equal to the record",
 }

@@ -14,6 +14,7 @@ from reprotui.errors import BadInputError
 from reprotui.integrity import identity_of_run
 from reprotui.manifest import Kind, Membership, RunManifest, RunState, assignment
 from reprotui.observation import Options
+from reprotui.race.launch import LocalWorker
 from reprotui.race.monitor import Monitor
 from reprotui.run_directory import RunDirectory, this_process, write_json
 from reprotui.schedule import Checkpointing, Recording
@@ -142,7 +143,7 @@ def test_a_resumed_run_is_starting_until_it_records_a_step_of_its_own(tmp_path: 
 def test_a_worker_that_has_not_written_its_name_is_starting_while_its_process_lives(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.write_manifest(parsed({"name": "x"}).document)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with LocalWorker([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         monitor = Monitor([("A", run)], {"A": process})
         assert monitor.look().runs[0].state == "starting"
         process.kill()

@@ -85,9 +85,9 @@ def log_of(line: str) -> str:
 
 
 MODULES = (
-    "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, docs, env, explain, export, fleet, gate, learn, "
+    "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, docs, env, explain, export, fleet, gate, "
 )
-MODULES += "new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, sweep, watch"
+MODULES += "learn, new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, sweep, watch"
 
 
 def test_every_command_is_walked_over() -> None:
