@@ -81,9 +81,11 @@ class LocalWorker(subprocess.Popen[bytes]):
     waits = False
 
     def kill(self) -> None:
-        """Kill it with all that it started."""
+        """Kill it, with all that it started where it leads a session of its own."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            if os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, signal.SIGKILL)
+        super().kill()
 
 
 def start_of(run: RunDirectory, environment: Mapping[str, str] | None = None) -> Start:
