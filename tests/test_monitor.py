@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pilots import LiveRace
 from reprotui.errors import BadInputError
 from reprotui.manifest import Process
 from reprotui.race import watched as watching
+from reprotui.race.launch import LocalWorker
 from reprotui.race.monitor import Monitor, members
 from reprotui.race.status import RaceStatus
 from reprotui.run_directory import RunDirectory
@@ -111,7 +111,7 @@ def test_a_run_is_starting_until_it_is_compiled_and_killed_where_its_process_end
     (race.path / "a" / "trace.db").unlink()
     assert states(look(Monitor(members([race.path]))))[0] == "starting"
     edit_manifest(race.path / "a", process=None)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended = LocalWorker([sys.executable, "-c", ""])
     ended.wait()
     assert states(look(Monitor(members([race.path]), {"A": ended})))[0] == "killed"
     assert states(look(Monitor(members([race.path]))))[0] == "created"
