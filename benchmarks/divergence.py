@@ -1,6 +1,7 @@
 """Finding the first difference of two traces of a million steps, against parsing JSON lines."""
 
 import json
+import sqlite3
 import statistics
 import struct
 import tempfile
@@ -89,12 +90,8 @@ def contents(generator: np.random.Generator, steps: int, differs: int) -> list[C
     return [(roots, losses), (other, other_losses)]
 
 
-def write_trace(path: Path, roots: np.ndarray, losses: np.ndarray, differs: int) -> None:
-    """Write a sealed trace's content at once; the chain is a stand-in that differs from the difference on."""
-    connection = connect_writer(path, {"checksum": NAME, "created_ns": "0"})
-    connection.execute("PRAGMA journal_mode=DELETE")
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("BEGIN")
+def insert_table(connection: sqlite3.Connection) -> None:
+    """Write the leaf table into a new trace."""
     connection.execute("INSERT INTO leaf_tables VALUES (0, ?)", (TABLE.digest,))
     connection.executemany(
         "INSERT INTO leaves VALUES (0, ?, ?, ?, ?, ?)",
@@ -103,6 +100,15 @@ def write_trace(path: Path, roots: np.ndarray, losses: np.ndarray, differs: int)
             for index, (phase, spec) in enumerate(zip(TABLE.phases, TABLE.specs, strict=True))
         ],
     )
+
+
+def write_trace(path: Path, roots: np.ndarray, losses: np.ndarray, differs: int) -> None:
+    """Write a sealed trace's content at once; the chain is a stand-in that differs from the difference on."""
+    connection = connect_writer(path, {"checksum": NAME, "created_ns": "0"})
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("BEGIN")
+    insert_table(connection)
     data, values, bits = roots.astype("<u8").tobytes(), losses.tolist(), losses.view("<u4").tolist()
 
     def rows() -> Iterator[tuple[Any, ...]]:

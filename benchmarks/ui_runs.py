@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import with_benchmarks
-from benchmarks.divergence import TABLE, contents, write_trace
+from benchmarks.divergence import contents, insert_table, write_trace
 from benchmarks.trace import leaf_table
 from reprotui.checksum import NAME
 from reprotui.errors import WorkerFailedError
@@ -59,7 +59,7 @@ def long_trace(path: Path, steps: int) -> None:
     connection.execute("PRAGMA journal_mode=DELETE")
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("BEGIN")
-    connection.execute("INSERT INTO leaf_tables VALUES (0, ?)", (TABLE.digest,))
+    insert_table(connection)
     connection.execute(
         "WITH RECURSIVE counted(step) AS (SELECT 0 UNION ALL SELECT step + 1 FROM counted WHERE step + 1 < ?) "
         f"INSERT INTO steps SELECT step, 0, 0.5, 1056964608, NULL, 0, randomblob({ROOTS_BYTES}), randomblob(16) FROM counted",

@@ -526,6 +526,13 @@ def test_a_missing_table_is_damage(sealed):
         Trace(sealed[0])
 
 
+def test_a_long_damaged_trace_is_not_looked_through(sealed, monkeypatch):
+    monkeypatch.setattr("reprotui.trace.file.MOST_LOOKED", 8)
+    edit(sealed[0], "DROP TABLE meta")
+    with pytest.raises(CannotTellError, match=r"no such table: meta.*at least steps up to 7 can be read"):
+        Trace(sealed[0])
+
+
 @pytest.mark.parametrize("keep", [50, 2000, 4096, -4096, -1, 0.5, 0.8])
 def test_a_truncated_trace_says_what_can_be_read(tmp_path, keep):
     path = tmp_path / "trace.db"

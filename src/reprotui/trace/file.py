@@ -19,6 +19,10 @@ DAMAGE = (sqlite3.Error, ValueError, KeyError, IndexError, TypeError, AttributeE
 """What comes of reading a damaged page: SQLite's own errors, some of them in words that are no text, and lost forms."""
 
 
+MOST_LOOKED = 200_000
+"""Records that are read to say how far a damaged trace can be read: a third of a second."""
+
+
 class TraceFile:
     """A trace opened for reading; use as a context manager, and for short: a long reader keeps the journal growing.
 
@@ -107,13 +111,18 @@ class TraceFile:
             if sealed and not journal.exists() and self.path.stat().st_size != size:
                 raise ValueError(f"the file has {self.path.stat().st_size} bytes, its pages have {size}")
 
-    def readable_through(self) -> int | None:
-        """Return the last step up to which records can be read one after the other, in a damaged file."""
-        last = None
+    def readable_through(self) -> str:
+        """Say up to which step records can be read one after the other, in a damaged file.
+
+        A long one is not looked through: whoever draws a page of it asks for each line that cannot be read.
+        """
+        last, looked = None, 0
         with suppress(*DAMAGE):
-            for row in self._stored_rows():
+            for looked, row in enumerate(self._stored_rows(limit=MOST_LOOKED), 1):  # noqa: B007 - it outlives the loop
                 last = row.step
-        return last
+        if last is None:
+            return "no record can be read"
+        return f"{'at least ' if looked == MOST_LOOKED else ''}steps up to {last} can be read"
 
     def _scalar(self, query: str, *arguments: Any) -> Any:
         found = self._connection.execute(query, arguments).fetchone()
@@ -124,10 +133,8 @@ class TraceFile:
         try:
             yield
         except DAMAGE as error:
-            last = self.readable_through()
-            readable = "no record can be read" if last is None else f"steps up to {last} can be read"
             said = " ".join(str(error).split())
-            raise CannotTellError(f"{self.path} is damaged ({said}): {readable}") from None
+            raise CannotTellError(f"{self.path} is damaged ({said}): {self.readable_through()}") from None
 
     def _stored_rows(self, after: int = -1, limit: int = -1) -> Iterator[StepRow]:
         query = f"SELECT {STEP_COLUMNS} FROM steps WHERE step > ? ORDER BY step LIMIT ?"
