@@ -66,7 +66,7 @@ def run(count: int | None = None, seed: int = 0, *, steps: int = STEPS) -> dict[
             seconds = []
             for _ in range(rounds):
                 began = time.perf_counter()
-                verdict = compare_runs(*(open_run(path, path.name) for path in pair))
+                verdict = compare_runs(open_run(pair[0], "A"), open_run(pair[1], "B"))
                 seconds.append(time.perf_counter() - began)
                 progress.advance()
             rows.append({
