@@ -287,3 +287,8 @@ def test_how_busy_the_cores_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "stat").unlink()
     monkeypatch.setattr(cores.os, "getloadavg", lambda: (10_000.0, 0.0, 0.0))
     assert meter.busy() == 1, "elsewhere the load of the last minute"
+
+
+def test_whoever_only_looks_at_runs_waits_for_nothing_that_starts_them() -> None:
+    source = "import sys, reprotui.race.monitor, reprotui.tui.screens.race; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

@@ -1,10 +1,12 @@
 """Look at runs, whoever started them: states, progress, timeline and verdicts as one immutable value. Never writes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reprotui.compare import RunView, Verdict
 from reprotui.compare.agreement import Groups, groups_of, provisional
@@ -15,12 +17,14 @@ from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, Ti
 from reprotui.compare.tolerance import Tolerance
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.race.ranked import First, RankTimelines
-from reprotui.race.start import Processes
 from reprotui.race.status import RaceStatus, RunStatus
 from reprotui.race.tolerance import compare_within, tolerance_of
 from reprotui.race.watched import WatchedRun
 from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace import watch
+
+if TYPE_CHECKING:  # starting runs needs pydantic, which whoever only looks at them does not wait for
+    from reprotui.race.start import Processes
 
 
 def members(paths: Sequence[Path]) -> list[tuple[str, RunDirectory]]:

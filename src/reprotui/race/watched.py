@@ -1,15 +1,20 @@
 """One run as it is watched: its state, events and log, and how fast it goes. Never writes."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from reprotui.errors import ReprotuiError
 from reprotui.event_kinds import WRONG
 from reprotui.manifest import RunManifest, RunState
-from reprotui.race.launch import Worker
 from reprotui.race.ranked import WatchedRanks
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Event, Trace
+
+if TYPE_CHECKING:  # starting runs needs pydantic
+    from reprotui.race.launch import Worker
 
 LOG_LINES = 200
 """Lines of a worker's log that are kept for the eye."""

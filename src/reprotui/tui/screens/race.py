@@ -1,9 +1,12 @@
 """The race: verdict, cards, loss chart, divergence strip, step table, events and logs on one screen."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import events, getters, on, work
 from textual.app import ComposeResult
@@ -13,7 +16,6 @@ from textual.reactive import var
 from textual.widget import Widget
 
 from reprotui.compare.timeline import PairLine, Timeline
-from reprotui.race.launch import Worker
 from reprotui.race.lockstep import Leader
 from reprotui.race.monitor import Monitor
 from reprotui.race.status import RaceStatus
@@ -37,6 +39,9 @@ from reprotui.tui.widgets.steps import StepTable
 from reprotui.tui.widgets.strip import DivergenceStrip
 from reprotui.tui.widgets.title import ChartTitle
 from reprotui.tui.widgets.verdict import VerdictBand
+
+if TYPE_CHECKING:  # starting runs needs pydantic
+    from reprotui.race.launch import Worker
 
 
 class RaceScreen(ActionScreen):
