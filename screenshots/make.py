@@ -103,7 +103,7 @@ async def home(pilot: Dashboard) -> None:
 
 
 async def fleet(pilot: Dashboard) -> None:
-    await pilot.press("K")
+    await pilot.press("Z")
     await until(pilot, lambda: isinstance(pilot.app.screen, FleetScreen) and pilot.app.screen.rows.count)
 
 

@@ -266,7 +266,7 @@ def test_the_fleet_follows_and_leads_to_home_and_back(size: tuple[int, int]) -> 
         await driven.until("what goes on", lambda: "1 going on" in driven.text())
         await driven.press("tab")
         await driven.until("the runs", lambda: isinstance(driven.app.screen, HomeScreen) and driven.app.screen.tab == "runs")
-        await driven.press("K")
+        await driven.press("Z")
         await driven.until("the fleet", lambda: isinstance(driven.app.screen, FleetScreen) and names(driven))
         await driven.press("shift+tab")
         await driven.until(

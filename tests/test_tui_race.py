@@ -235,9 +235,9 @@ def test_eight_runs_are_seen_at_once_or_scrolled_to(sample: Any, size: tuple[int
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.id)
 def test_an_action_is_done_by_a_method_and_says_what_it_does(action: Action) -> None:
     from reprotui.tui import app
-    from reprotui.tui.screens import checkpoints, diagnosis, home, lesson, new_race, race, step
+    from reprotui.tui.screens import checkpoints, diagnosis, fleet, home, lesson, new_race, race, step
 
-    modules = home, lesson, new_race, race, step, checkpoints, diagnosis
+    modules = home, fleet, lesson, new_race, race, step, checkpoints, diagnosis
     kinds: list[Any] = [value for module in modules for value in vars(module).values()]
     screens = {kind.NAME: kind for kind in kinds if getattr(kind, "NAME", "") and isinstance(kind, type)}
     if action.screen == EVERYWHERE:

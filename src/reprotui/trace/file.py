@@ -111,18 +111,17 @@ class TraceFile:
             if sealed and not journal.exists() and self.path.stat().st_size != size:
                 raise ValueError(f"the file has {self.path.stat().st_size} bytes, its pages have {size}")
 
-    def readable_through(self) -> str:
-        """Say up to which step records can be read one after the other, in a damaged file.
+    def readable_through(self) -> int | None:
+        """Return the last step up to which records can be read one after the other, in a damaged file."""
+        return self._readable()[0]
 
-        A long one is not looked through: whoever draws a page of it asks for each line that cannot be read.
-        """
-        last, looked = None, 0
+    def _readable(self, limit: int = -1) -> tuple[int | None, int]:
+        """Return that step among so many records, and how many of them there are."""
+        last, count = None, 0
         with suppress(*DAMAGE):
-            for looked, row in enumerate(self._stored_rows(limit=MOST_LOOKED), 1):  # noqa: B007 - it outlives the loop
-                last = row.step
-        if last is None:
-            return "no record can be read"
-        return f"{'at least ' if looked == MOST_LOOKED else ''}steps up to {last} can be read"
+            for row in self._stored_rows(limit=limit):
+                last, count = row.step, count + 1
+        return last, count
 
     def _scalar(self, query: str, *arguments: Any) -> Any:
         found = self._connection.execute(query, arguments).fetchone()
@@ -133,8 +132,13 @@ class TraceFile:
         try:
             yield
         except DAMAGE as error:
+            # A long one is not looked through: whoever draws a page of it asks for each line that cannot be read.
+            last, count = self._readable(MOST_LOOKED)
+            far = f"{'at least ' if count == MOST_LOOKED else ''}steps up to {last} can be read"
             said = " ".join(str(error).split())
-            raise CannotTellError(f"{self.path} is damaged ({said}): {self.readable_through()}") from None
+            raise CannotTellError(
+                f"{self.path} is damaged ({said}): {'no record can be read' if last is None else far}"
+            ) from None
 
     def _stored_rows(self, after: int = -1, limit: int = -1) -> Iterator[StepRow]:
         query = f"SELECT {STEP_COLUMNS} FROM steps WHERE step > ? ORDER BY step LIMIT ?"

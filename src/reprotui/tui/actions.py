@@ -66,15 +66,15 @@ ACTIONS = (
     Action("home.next_list", "tab,right,l", "next list", "runs, ready-made races, samples, lessons, fleet", call="turn('1')"),
     Action("home.previous_list", "shift+tab,left,h", "previous list", "go back to the list before", call="turn('-1')"),
     Action("home.lessons", "T", "lessons", "the tutorial: fourteen lessons, each a race with a fault"),
-    Action("home.fleet", "K", "fleet", "the fleet: hundreds of runs and races, the worst first; hosts against pairs"),
+    Action("home.fleet", "Z", "fleet", "the fleet: hundreds of runs and races, the worst first; hosts against pairs"),
     Action("home.refresh", "r", "refresh", "read the runs directory again"),
     Action("fleet.open", "enter", "open", "open the run or race", footer=True),
     Action("fleet.group", "u", "group by", "group by host, by experiment, by config", footer=True),
     Action("fleet.next_group", "right_square_bracket", "next group", "list the next group alone", footer=True, call="turn('1')"),
-    Action("fleet.previous_group", "left_square_bracket", "previous group", "list the group before alone", call="turn('-1')"),
+    Action("fleet.previous_group", "left_square_bracket", "previous group", "list the one before", footer=True, call="turn('-1')"),
     Action("fleet.filter", "slash", "filter", "show only what contains a text", footer=True),
-    Action("fleet.next_list", "tab,right,l", "next list", "go on to the runs on Home", call="list('runs')"),
-    Action("fleet.previous_list", "shift+tab,left,h", "previous list", "go back to the lessons on Home", call="list('lessons')"),
+    Action("fleet.next_list", "tab,right,l", "next list", "go on to the runs on Home", call="leave('1')"),
+    Action("fleet.previous_list", "shift+tab,left,h", "previous list", "go back to the lessons on Home", call="leave('-1')"),
     Action("fleet.refresh", "r", "refresh", "read the directories again"),
     Action("lesson.run", "enter", "run", "race the lesson's file, as it is planted or mended now", footer=True),
     Action("lesson.plant", "x", "plant / mend", "plant the next fault, or mend it", footer=True),
@@ -171,7 +171,7 @@ ACTIONS = (
 
 BY_ID = {item.id: item for item in ACTIONS}
 SHORT = {
-    "everywhere.command_palette": "", "everywhere.back": "", "home.new": "new", "fleet.next_group": "group",
+    "everywhere.command_palette": "", "everywhere.back": "", "home.new": "new", "fleet.previous_group": "group",
     "lesson.plant": "plant", "lesson.pane": "code", "lesson.open": "open", "new.edit": "edit", "new.add": "add",
     "new.remove": "remove", "new.copy": "copy", "new.only_differing": "differing", "race.first_difference": "to ≠",
     "race.checkpoints": "saved", "checkpoints.verify_all": "all", "checkpoints.save": "save", "checkpoints.diff": "A/B",

@@ -16,7 +16,7 @@ from reprotui.tui.home_data import GROUPS, fleet_listing, matching
 from reprotui.tui.listing_watch import Listed, ListingWatch
 from reprotui.tui.newest import Newest
 from reprotui.tui.screens.base import bindings
-from reprotui.tui.screens.home import FLEET, TABS, HomeScreen
+from reprotui.tui.screens.home import FLEET, LESSONS, RUNS, TABS, HomeScreen
 from reprotui.tui.screens.listing import ListingScreen
 from reprotui.tui.symbols import plain
 from reprotui.tui.widgets.filter_box import FilterBox
@@ -148,8 +148,8 @@ class FleetScreen(ListingScreen):
             name = self._groups[index].name
             self.chosen = "" if name == self.chosen else name
 
-    def do_list(self, name: str) -> None:
-        self.action_tab(name)
+    def do_leave(self, by: str) -> None:
+        self.action_tab(RUNS if by == "1" else LESSONS)
 
     def action_tab(self, name: str) -> None:
         """Go to a list of Home, which lies below."""
