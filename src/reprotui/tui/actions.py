@@ -71,7 +71,7 @@ ACTIONS = (
     Action("fleet.open", "enter", "open", "open the run or race", footer=True),
     Action("fleet.group", "u", "group by", "group by host, by experiment, by config", footer=True),
     Action("fleet.next_group", "right_square_bracket", "next group", "list the next group alone", footer=True, call="turn('1')"),
-    Action("fleet.previous_group", "left_square_bracket", "previous group", "list the one before", footer=True, call="turn('-1')"),
+    Action("fleet.previous_group", "left_square_bracket", "previous group", "the one before", footer=True, call="turn('-1')"),
     Action("fleet.filter", "slash", "filter", "show only what contains a text", footer=True),
     Action("fleet.next_list", "tab,right,l", "next list", "go on to the runs on Home", call="leave('1')"),
     Action("fleet.previous_list", "shift+tab,left,h", "previous list", "go back to the lessons on Home", call="leave('-1')"),
