@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,17 @@ class FleetRows(EntryRows):
         """Show entries under these names."""
         from reprotui.race.fleet import hosts_of
 
-        self._names = names
-        self._hosts = max(5, min(HOSTS, max((len(" ".join(hosts_of(entry))) for entry in entries), default=0)))
+        hosts = max(5, min(HOSTS, max((len(" ".join(hosts_of(entry))) for entry in entries), default=0)))
+        state = max((len(self._state(entry)[0]) for entry in entries), default=0)
+        same = [entry.path for entry in entries] == [entry.path for entry in self.entries]
+        if same and (names, hosts, state) == (self._names, self._hosts, self._state_width):
+            # Most of what goes on are steps of a few: all other rows stay as they are drawn.
+            before, self.entries = self.entries, tuple(entries)
+            for index, (old, new) in enumerate(zip(before, entries, strict=True)):
+                if old != new:
+                    self.refresh_row(index)
+            return
+        self._names, self._hosts = names, hosts
         self.show(entries, ())
         self._name_width = min(MOST_NAME, max((len(name) for name in names.values()), default=8))
         self.refresh()
@@ -115,11 +125,18 @@ class GroupMap(Widget):
         self.symbols = symbols
         self._groups: Sequence[Group] = ()
         self._by, self._chosen, self._told = "host", "", ""
+        self._drawn: object = None
 
     def show(self, groups: Sequence[Group], by: str, chosen: str, told: str) -> None:
         """Show groups, which of them is chosen (none: empty), and a line below them."""
+        from reprotui.race.fleet import condition_of
+
+        drawn = [(group.name, group.said, tuple(map(condition_of, group.entries))) for group in groups], by, chosen, told
+        if drawn == self._drawn:
+            return
+        lines, self._drawn = (len(self._groups), bool(self._told)), drawn
         self._groups, self._by, self._chosen, self._told = groups, by, chosen, told
-        self.refresh(layout=True)
+        self.refresh(layout=lines != (len(groups), bool(told)))
 
     @property
     def _most(self) -> int:
@@ -159,8 +176,12 @@ class GroupMap(Widget):
         from reprotui.race.fleet import condition_of
 
         more = f" +{len(entries) - room + 6}" if len(entries) > room else ""
-        parts: list[Content] = []
-        for entry in entries[: max(0, room - 6) if more else room]:
-            sign, colour = sign_of(condition_of(entry), self.symbols)
-            parts.append(Content.styled(sign, "bold" if colour == "strong" else f"${colour}"))
+        shown = entries[: max(0, room - 6) if more else room]
+        # One span for neighbours of one condition: hundreds of them cost more than all else that is drawn.
+        runs = groupby(shown, key=condition_of)
+        parts = [self._run(condition, sum(1 for _ in run)) for condition, run in runs]
         return Content("").join([*parts, Content.styled(plain(more, self.symbols), "$muted")])
+
+    def _run(self, condition: Condition, count: int) -> Content:
+        sign, colour = sign_of(condition, self.symbols)
+        return Content.styled(sign * count, "bold" if colour == "strong" else f"${colour}")
