@@ -154,7 +154,7 @@ class SlurmJob:
         elif self._again is not None and self.poll() is None:
             self._again.send("stop")
         elif self.poll() is None:
-            ask(["scancel", "--signal=TERM", "--full", self.number], missing_ok=True)
+            ask(["scancel", "--signal=TERM", self.number], missing_ok=True)  # its steps alone: srun would kill them
 
     def kill(self) -> None:
         """End the job at once."""
