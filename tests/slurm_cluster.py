@@ -148,7 +148,7 @@ class SlurmCluster:
 
 def _free_ports(count: int) -> int:
     """Return the first of some ports in a row that are free."""
-    for first in range(27000 + os.getpid() % 1000, 60000, count):
+    for first in range(20000 + 32 * os.getpid() % 10000, 32000, count):
         with suppress(OSError):
             sockets = []
             try:

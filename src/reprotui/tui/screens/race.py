@@ -1,12 +1,10 @@
 """The race: verdict, cards, loss chart, divergence strip, step table, events and logs on one screen."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from textual import events, getters, on, work
 from textual.app import ComposeResult
@@ -40,9 +38,6 @@ from reprotui.tui.widgets.strip import DivergenceStrip
 from reprotui.tui.widgets.title import ChartTitle
 from reprotui.tui.widgets.verdict import VerdictBand
 
-if TYPE_CHECKING:  # starting runs needs pydantic
-    from reprotui.race.launch import Worker
-
 
 class RaceScreen(ActionScreen):
     """Runs side by side.
@@ -75,7 +70,7 @@ class RaceScreen(ActionScreen):
     """The pane that has all the room."""
 
     def __init__(
-        self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Worker], at_divergence: str | None = None
+        self, runs: Sequence[tuple[str, RunDirectory]], processes: Mapping[str, Any], at_divergence: str | None = None
     ) -> None:
         super().__init__()
         self.runs = list(runs)
