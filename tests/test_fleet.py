@@ -46,6 +46,7 @@ def pair(name: str, outcome: Outcome | None = IDENTICAL, hosts: str = "n1 n2", c
     [
         (pair("x"), Condition.EQUAL),
         (pair("x", DIVERGED), Condition.DIFFERS),
+        (pair("x", replace(DIVERGED, within=True)), Condition.EQUAL),
         (pair("x", replace(IDENTICAL, torn=("A: TORN at step 3",))), Condition.TORN),
         (pair("x", torn=("TORN at step 3 · params/w",)), Condition.TORN),
         (pair("x", DIVERGED, torn=("CORRUPT at step 3",)), Condition.TORN),

@@ -15,9 +15,12 @@ import pytest
 import slurm_cluster
 from conftest import Cli, events_of, eventually, last_step, rows_of
 from reprotui.errors import BadInputError
+from reprotui.manifest import Kind, Restore, RunManifest
 from reprotui.race.slurm import SlurmLauncher
 from reprotui.run_directory import RunDirectory
+from reprotui.schedule import Recording
 from reprotui.settings import load_settings
+from reprotui.worker import requeue
 from slurm_cluster import SlurmCluster
 
 SMALL = ("digits-mlp", "width=32", "depth=1", "steps=40")
@@ -252,6 +255,16 @@ def test_options_of_a_cluster_that_cannot_be(reprotui: Cli, arguments: list[str]
     nowhere = {**reprotui.environment, "PATH": str(reprotui.directory)}
     assert said in reprotui("race", *arguments, exit_code=2, env=nowhere).stderr
     assert not any(reprotui.runs.glob("*/run.json")) and not any(reprotui.runs.glob("*/race.json"))
+
+
+def test_a_restored_run_without_checkpoints_of_its_own_goes_back_to_what_it_was_restored_from(tmp_path: Path) -> None:
+    restore = Restore("/somewhere/checkpoints/40", 40)
+    run = RunDirectory(tmp_path)
+    found = RunManifest.new(Kind.EXPERIMENT, "x", ["reprotui"], Recording(), restore=restore)
+    run.write_manifest(found.document)
+    run.trace_path.write_bytes(b"of before")
+    assert requeue.put_aside(run, run.manifest()) == restore
+    assert (tmp_path / "trace.before-1.db").read_bytes() == b"of before" and not run.trace_path.exists()
 
 
 def test_defaults_stand_in_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,19 @@ def test_a_rank_without_records_leaves_it_open(compare: Any, tmp_path: Path) -> 
     assert found.kind == "incomplete" and "rank 2 of B left no records" in found.reason
 
 
+@pytest.mark.parametrize("name", ["params/b", "params/b[0:1]"])
+def test_parameters_that_only_one_run_has_whole_are_no_identity(compare: Any, name: str) -> None:
+    found = compare([[{**WHOLE, f"params:{name}": W[0]}], [WHOLE]], [[part] for part in rows(W, 2, 4, 8)])
+    assert found.kind == "incomplete" and "not all parameters are whole in both: params/b" in found.reason
+
+
+def test_equal_records_of_runs_with_calls_in_no_record_are_no_identity(tmp_path: Path) -> None:
+    a, b = recorded(tmp_path / "x", [[WHOLE], [WHOLE]]), recorded(tmp_path / "y", [[part] for part in rows(W, 2, 4, 8)])
+    edit_manifest(rank_path(b, 1), result=lambda result: {**result, "coverage": {"gaps": ["recording ended at step 1"]}})
+    found = compare_runs(open_run(a, "A"), open_run(b, "B"))
+    assert found.kind == "incomplete" and "recording ended at step 1" in found.reason
+
+
 def test_an_empty_part_beside_the_whole_is_nothing() -> None:
     def table(path: str, shape: tuple[int, ...]) -> LeafTable:
         return LeafTable(("params",), (LeafSpec(path, "float32", shape),))

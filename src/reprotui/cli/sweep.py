@@ -63,8 +63,11 @@ def call(parsed: argparse.Namespace) -> int:
         sweep.begin(None if parsed.minutes is None else _steps(sweep, parsed.minutes * 60))
         _follow(sweep)
     except KeyboardInterrupt:
-        common.say("stopping all jobs", stderr=True)
-        stop(sweep.jobs)
+        common.say("stopping all jobs: each finishes its step and seals (ctrl-C again to kill)", stderr=True)
+        try:
+            stop(sweep.jobs)
+        except KeyboardInterrupt:
+            stop(sweep.jobs, seconds=0)
         common.say(f"  what there is: reprotui fleet {common.short(sweep.path)}", stderr=True)
         return INTERRUPTED
     return _report(sweep, {} if names else dict(found.left_out), parsed)

@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 from reprotui.checksum import LeafSpec
 from reprotui.checksum.definition import MASK, lanes_to_checksum
+from reprotui.compare.coverage import gaps
 from reprotui.compare.runs import RunView, unfinished
 from reprotui.compare.verdict import Cause, Verdict
 from reprotui.errors import ReprotuiError
 from reprotui.integrity.leaves import LeafDifference
+from reprotui.manifest import RunManifest
 from reprotui.ranks import ranks_of, world_of
 from reprotui.trace import PHASES, LeafTable, Trace, verify_trace
-from reprotui.trace.phases import STATE
 
 _SLICE = re.compile(r"(.+)\[(\d*:\d*(?:,\d*:\d*)*)\]")
 _NAMED = 3
@@ -136,7 +137,7 @@ def _judge(a: RunView, b: RunView, of_a: WholeRun, of_b: WholeRun, verdict: Verd
     end_a, end_b = of_a.last, of_b.last
     if end_a is None or end_b is None:
         return replace(verdict, kind="incomplete", reason=unfinished(a, b) or "a rank has no records")
-    through, compared, records, others = None, dict[Key, None](), 0, dict[Key, None]()
+    through, compared, records, others, left = None, dict[Key, None](), 0, dict[Key, None](), dict[Key, None]()
     for step in range(min(end_a, end_b) + 1):
         at_a, at_b = of_a.at(step), of_b.at(step)
         if at_a is None or at_b is None:
@@ -145,6 +146,8 @@ def _judge(a: RunView, b: RunView, of_a: WholeRun, of_b: WholeRun, verdict: Verd
         common = sorted(arrays_a.keys() & arrays_b.keys(), key=lambda key: PHASES.index(key[0]))
         others |= dict.fromkeys((*others_a, *others_b))
         compared |= dict.fromkeys(common)
+        everything = {*arrays_a, *arrays_b, *others_a, *others_b}
+        left |= dict.fromkeys(sorted(key for key in everything - set(common) if key[0] == "params"))
         differ = [key for key in common if arrays_a[key] != arrays_b[key]]
         if differ:
             phases = tuple(dict.fromkeys(phase for phase, _ in differ))
@@ -158,7 +161,7 @@ def _judge(a: RunView, b: RunView, of_a: WholeRun, of_b: WholeRun, verdict: Verd
             )  # fmt: skip
         through, records = step, records + 1
     notes = _notes(a, b, compared, others)
-    if not any(phase in STATE for phase, _ in compared):
+    if not any(phase == "params" for phase, _ in compared):
         why = "each process holds other data, and no parameters are whole in both"
         return replace(verdict, reason=f"{_spread(a)}, {_spread(b)}: {why}")
     whole = records == min(end_a, end_b) + (1 if of_a.at(0) else 0)
@@ -167,7 +170,18 @@ def _judge(a: RunView, b: RunView, of_a: WholeRun, of_b: WholeRun, verdict: Verd
         return replace(verdict, reason=reason)
     if end_a != end_b:
         return replace(verdict, reason=f"{a.label} ends at step {end_a} and {b.label} at step {end_b}")
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        return replace(verdict, reason=f"not all parameters are whole in both: {next(iter(left))[1]}{more}")
+    if unseen := gaps(_manifests(a) | _manifests(b)):
+        return replace(verdict, reason=f"the records do not tell all. {'; '.join(unseen)}")
     return replace(verdict, kind="identical", records=None if whole else records)
+
+
+def _manifests(view: RunView) -> dict[str, RunManifest]:
+    """Return the manifests of all ranks of a run, by what they are called."""
+    ranks = ranks_of(view.run.path, view.manifest).items()
+    return {f"rank {number} of {view.label}" if number else view.label: run.manifest() for number, run in ranks}
 
 
 def _cause(a: RunView, b: RunView, phase: str, step: int, compared: Mapping[Key, None]) -> Cause:

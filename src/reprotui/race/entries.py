@@ -46,7 +46,8 @@ class RunEntry:
 class Outcome:
     """What a list says of a comparison with the reference: the verdict's kind, step and line, and what is wrong with a run alone.
 
-    `broken`: a run is not finite. `torn`: values that are not the same on all devices that hold them.
+    `broken`: a run is not finite. `within`: it differs no further than it may. `torn`: values that are not the same on all
+    devices that hold them.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Outcome:
     headline: str
     broken: bool = False
     torn: tuple[str, ...] = ()
+    within: bool = False
 
 
 @dataclass(frozen=True)

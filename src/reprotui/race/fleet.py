@@ -48,7 +48,7 @@ def condition_of(entry: Entry) -> Condition:
     outcome, states = entry.outcome, {member.state for member in entry.members}
     if any(member.torn for member in entry.members) or any(found and found.torn for found in entry.outcomes):
         return Condition.TORN
-    if outcome is not None and outcome.kind == "diverged":
+    if any(found and found.kind == "diverged" and not found.within for found in entry.outcomes):
         return Condition.DIFFERS
     losses = [member.loss for member in entry.members if member.loss is not None]
     if any(found and found.broken for found in entry.outcomes) or not all(map(math.isfinite, losses)):
@@ -61,7 +61,7 @@ def condition_of(entry: Entry) -> Condition:
         return Condition.ALIVE
     if len(entry.members) == 1:
         return Condition.ALONE if states <= {RunState.FINISHED, RunState.STOPPED} else Condition.UNKNOWN
-    return Condition.EQUAL if outcome is not None and outcome.kind == "identical" else Condition.UNKNOWN
+    return Condition.EQUAL if outcome is not None and (outcome.kind == "identical" or outcome.within) else Condition.UNKNOWN
 
 
 def worst_first(entries: Iterable[Entry]) -> list[Entry]:

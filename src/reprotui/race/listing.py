@@ -8,18 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reprotui.compare import RunView, Verdict, compare_runs
+from reprotui.compare import RunView, compare_runs
 from reprotui.compare.around import deviations
-from reprotui.compare.verdict import counted
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.manifest import RunManifest, RunState
 from reprotui.race.entries import Entry, Outcome, RunEntry, in_order
 from reprotui.race.notes import NOTE, read_note
+from reprotui.race.outcomes import outcome_of, stored_outcome
 from reprotui.ranks import hosts_of
 from reprotui.run_directory import RunDirectory, members_of, read_json
 from reprotui.trace.columns import Columns
-from reprotui.trace.former import SPLIT, phases_now
-from reprotui.trace.phases import UPDATE
 
 COMPARING_SHARE = 0.05
 """Part of the time that comparing a race which still grows may take; a million steps cost 0.2 s each time."""
@@ -147,10 +145,12 @@ class Listing:
         stamp = _stamp(*(f"{path}/{name}" for name in _FILES))
         # A journal that grows in mapped memory leaves its time as it is: a run without a result is looked at anyway.
         if known.stamp != stamp or known.manifest is None or known.manifest.result is None:
-            known.stamp, known.problem = stamp, ""
+            fresh, known.stamp, known.problem = known.stamp[:1] != stamp[:1], stamp, ""
             try:
                 known.manifest = run.manifest()
-                known.last, known.hosts = _last(run), hosts_of(run, known.manifest)
+                known.last = _last(run)
+                if fresh:  # those of many ranks are in as many files, and do not change from step to step
+                    known.hosts = hosts_of(run, known.manifest)
             except ReprotuiError as error:
                 known.problem = str(error)
             except OSError as error:
@@ -173,7 +173,7 @@ class Listing:
             # Those of before say nothing of what is not finite: runs that agree in being broken are compared again.
             broken = any(member.loss is not None and not math.isfinite(member.loss) for member in members)
             if not broken or all("not_finite" in item for item in stored):
-                return tuple(map(_stored, stored))
+                return tuple(map(stored_outcome, stored))
         compared = self._compared.setdefault(path, _Compared())
         if compared.outcomes and all(outcome and outcome.kind == "diverged" for outcome in compared.outcomes):
             return compared.outcomes  # later steps cannot change the first difference
@@ -192,7 +192,7 @@ class Listing:
         if reference is None:
             return (None,) * (len(members) - 1)
         alive = any(member.state.alive for member in members)
-        return tuple(None if view is None else _outcome(compare_runs(reference, view), alive) for view in views[1:])
+        return tuple(None if view is None else outcome_of(compare_runs(reference, view), alive) for view in views[1:])
 
     def _view(self, member: RunEntry) -> RunView | None:
         manifest = self._runs[member.path].manifest
@@ -238,29 +238,6 @@ def _json(name: str, run: RunEntry, outcome: Outcome | None) -> dict[str, Any]:
         "state": f"unreadable: {run.problem}" if run.problem else run.state, "step": run.step, "steps": run.steps, "loss": loss,
         "verdict": outcome.headline if outcome else None, "why": run.why,
     }  # fmt: skip
-
-
-def _outcome(verdict: Verdict, alive: bool) -> Outcome:
-    return Outcome(verdict.kind, verdict.step, verdict.headline_while(alive), verdict.broken, verdict.torn)
-
-
-def _stored(verdict: dict[str, Any]) -> Outcome:
-    """Return the outcome of a verdict that a race keeps; former ones say nothing of what is not finite or torn."""
-    runs, torn = verdict.get("not_finite"), tuple(map(str, verdict.get("torn") or ()))
-    broken = any(isinstance(run, dict) and run.get("until") is None for run in (runs if isinstance(runs, list) else ()))
-    return Outcome(verdict.get("kind", "?"), verdict.get("step"), _headline(verdict), broken, torn)
-
-
-def _headline(verdict: dict[str, Any]) -> str:
-    """Return the headline of a verdict that a race keeps, with the phases of today where it was found before there were these."""
-    text, phase, leaves = str(verdict.get("headline", "?")), verdict.get("phase"), verdict.get("leaves")
-    if phase != UPDATE:
-        return text
-    paths = [str(leaf.get("path")) for leaf in (leaves if isinstance(leaves, list) else ()) if isinstance(leaf, dict)]
-    phases = phases_now([UPDATE] * len(paths), paths) or SPLIT
-    head, _, tail = text.partition(f" · {UPDATE}")
-    tail = tail.replace(counted(len(paths)), counted(phases.count(phases[0])), 1) if paths else tail
-    return f"{head} · {phases[0]}{tail}"
 
 
 def _last(run: RunDirectory) -> Last:

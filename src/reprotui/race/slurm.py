@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reprotui.errors import BadInputError, WorkerFailedError
+from reprotui.errors import BadInputError, ReprotuiError, WorkerFailedError
 from reprotui.race.launch import start_of
 from reprotui.run_directory import REQUEUE, RunDirectory
 
@@ -73,7 +73,7 @@ class Queue:
         words = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%r|%N", f"--jobs={','.join(numbers)}"]
         try:
             answer = ask(words)
-        except WorkerFailedError as error:
+        except ReprotuiError as error:
             if "Invalid job id" not in str(error):
                 self.silent = str(error)
             elif len(numbers) > 1:  # one that is forgotten hides the others
@@ -169,12 +169,13 @@ class SlurmLauncher:
         options: those of sbatch, by their long names, such as `{"partition": "batch", "nodes": "2"}`; an empty value for an
             option that takes none.
         again: a job that is told to make room saves, goes back into the queue, and goes on in the same run; experiments only.
+        queue: what asks Slurm for the jobs of several launchers together; None for one of its own.
 
     Raises:
         BadInputError: an option has no such form, or is one that reprotui sets itself.
     """
 
-    def __init__(self, options: Mapping[str, str], again: bool = False) -> None:
+    def __init__(self, options: Mapping[str, str], again: bool = False, queue: Queue | None = None) -> None:
         self._requeues, self._queueing = again, "--requeue" if again else "--no-requeue"
         for name in options:
             if not _OPTION.fullmatch(name):
@@ -182,7 +183,7 @@ class SlurmLauncher:
             if name in _OURS:
                 raise BadInputError(f"--slurm {name}: reprotui sets this one itself")
         self._options = dict(options)
-        self._queue = Queue()
+        self._queue = queue or Queue()
 
     def __call__(self, run: RunDirectory, environment: Mapping[str, str] | None = None) -> SlurmJob:
         """Submit a prepared run.

@@ -14,8 +14,8 @@ from reprotui.experiments.discovery import find_experiment, resolve_configs
 from reprotui.manifest import Membership
 from reprotui.race.launch import Worker
 from reprotui.race.prepare import Request, experiment_manifest, prepare_run, write_race
-from reprotui.race.slurm import SlurmLauncher, ask
-from reprotui.race.start import start
+from reprotui.race.slurm import Queue, SlurmLauncher, ask
+from reprotui.race.start import start, stop
 from reprotui.race.tolerance import compare_within
 from reprotui.run_directory import RunDirectory, create_directory, read_json, write_json
 
@@ -93,6 +93,7 @@ class Sweep:
         self._request = request
         self.jobs: dict[str, Worker] = {}
         self._left: set[str] = set(hosts)
+        self._queue = Queue()
 
     def calibrate(self, seconds: float) -> Worker:
         """Start a short run on the reference host, by whose pace `steps_for` tells how many steps take so many seconds."""
@@ -117,11 +118,21 @@ class Sweep:
         return max(LEAST_STEPS, round(rate * self._seconds))
 
     def begin(self, steps: int | None) -> None:
-        """Submit the run of the reference host and one for each host."""
+        """Submit the run of the reference host and one for each host.
+
+        Raises:
+            BadInputError: Slurm refuses one; those before it are ended.
+        """
         overrides = {**self._overrides, **({"steps": steps} if steps else {})}
-        self.jobs[REFERENCE] = self._start(self._prepared(REFERENCE, overrides), self._on)
-        for host in self.hosts:
-            self.jobs[host] = self._start(self._raced(host, overrides), host)
+        try:
+            self.jobs[REFERENCE] = self._start(self._prepared(REFERENCE, overrides), self._on)
+            for host in self.hosts:
+                self.jobs[host] = self._start(self._raced(host, overrides), host)
+        except ReprotuiError:
+            stop(self.jobs, seconds=0)
+            if not self.jobs:
+                shutil.rmtree(self.path)
+            raise
 
     def look(self) -> bool:
         """Judge what has ended since the last look; say whether all has."""
@@ -151,7 +162,7 @@ class Sweep:
         return write_race(path, manifests)[1]
 
     def _start(self, run: RunDirectory, host: str) -> Worker:
-        launcher = SlurmLauncher({**self._options, "nodes": "1", "ntasks": "1", "nodelist": host})
+        launcher = SlurmLauncher({**self._options, "nodes": "1", "ntasks": "1", "nodelist": host}, queue=self._queue)
         return next(iter(start([(host, run)], launch=launcher).values()))
 
     def _judge(self, host: str) -> None:

@@ -26,7 +26,10 @@ def began_before(manifest: RunManifest) -> bool:
 
 
 def put_aside(run: RunDirectory, manifest: RunManifest) -> Restore | None:
-    """Move the former trace aside, and return what the run goes on from; None where no checkpoint verifies: it begins anew."""
+    """Move the former trace aside, and return what the run goes on from.
+
+    Where none of its checkpoints verifies, that is what it began with: the checkpoint that it was restored from, or None.
+    """
     from reprotui.checkpoints.origin import find_origin
 
     before = _free_name(run.path)
@@ -38,7 +41,7 @@ def put_aside(run: RunDirectory, manifest: RunManifest) -> Restore | None:
     try:
         origin = find_origin(run.path)
     except ReprotuiError:
-        return None
+        return manifest.restore
     history = str(before.absolute()) if before.is_file() and manifest.recording.enabled else None
     return Restore(
         str(origin.checkpoint), origin.step, content=origin.content, name=manifest.name, run=str(run.path.absolute()),
