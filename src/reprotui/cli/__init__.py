@@ -1,48 +1,24 @@
-"""The command line: arguments → one call; one file a command. Loads numpy, jax or textual only where a command runs."""
+"""The command line: arguments → one call; one file a command, of which only the one that is named is loaded.
+
+Loads numpy, jax or textual only where a command runs.
+"""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from reprotui import __version__
-from reprotui.cli import (
-    certify,
-    check,
-    checkpoint,
-    common,
-    compare,
-    config,
-    control,
-    diagnose,
-    docs,
-    env,
-    explain,
-    export,
-    fleet,
-    gate,
-    learn,
-    new,
-    open,
-    race,
-    replay,
-    report,
-    resume_check,
-    run,
-    runs,
-    seed_check,
-    serve,
-    sweep,
-    unexpected,
-    watch,
-)
+from reprotui.cli import common, unexpected
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, explain, report, export, runs, fleet, sweep, control, checkpoint,
-    resume_check, diagnose, certify, watch, env, seed_check, check, new, gate,
-    learn, docs, serve, config,
+    "race", "open", "run", "compare", "replay", "explain", "report", "export", "runs", "fleet", "sweep", "control", "checkpoint",
+    "resume-check", "diagnose", "certify", "watch", "env", "seed-check", "check", "new", "gate",
+    "learn", "docs", "serve", "config",
 )  # fmt: skip
+"""In the order of the help; each is the file of its name."""
 
 _EPILOG = """\
 examples:
@@ -58,8 +34,8 @@ exit codes: 0 same, 1 differs, 2 bad input, 3 cannot tell, 4 a worker or reprotu
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with all commands."""
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser, with all commands or with some."""
     parser = common.Parser(
         prog="reprotui",
         description="Find the step, the leaf and the cause when two training runs that should be the same are not.",
@@ -73,9 +49,20 @@ def build_parser() -> argparse.ArgumentParser:
     # A command says nothing of these two where its own flags were not given: those before it count.
     parser.set_defaults(call=_home, runs_dir=None, symbols=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    for name in commands:
+        importlib.import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(subparsers)
     return parser
+
+
+def _named(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the command that arguments name, none where they open the dashboard, all where it is help or an error."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("--runs-dir", "--symbols"):
+            next(words, None)
+        elif not word.startswith(("--runs-dir=", "--symbols=")):
+            return [word] if word in COMMANDS else COMMANDS
+    return ()
 
 
 def _home(parsed: argparse.Namespace) -> int:
@@ -97,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, parser: Callable[[], argparse.A
     code = SAME
     try:
         try:
-            code = _run(list(sys.argv[1:] if arguments is None else arguments), parser or build_parser)
+            code = _run(list(sys.argv[1:] if arguments is None else arguments), parser)
         finally:
             # Here and not at the interpreter's end, where a reader that went away would become exit code 120.
             sys.stdout.flush()
@@ -110,9 +97,9 @@ def main(arguments: Sequence[str] | None = None, parser: Callable[[], argparse.A
     return code
 
 
-def _run(arguments: list[str], parser: Callable[[], argparse.ArgumentParser]) -> int:
+def _run(arguments: list[str], parser: Callable[[], argparse.ArgumentParser] | None) -> int:
     try:
-        parsed = parser().parse_args(arguments)
+        parsed = (parser() if parser else build_parser(_named(arguments))).parse_args(arguments)
         parsed.command_line = ["reprotui", *arguments]
         return parsed.call(parsed)
     except ReprotuiError as error:

@@ -17,7 +17,6 @@ from reprotui.compare.series import Series
 from reprotui.compare.timeline import Timeline
 from reprotui.numbers import whole
 from reprotui.race.status import RaceStatus
-from reprotui.report.data import Numbers, chart_svg, csv_lines, free_name, metric_names, write_parts
 from reprotui.run_directory import RunDirectory
 from reprotui.settings import remember
 from reprotui.tui.symbols import Symbols, plain
@@ -185,6 +184,8 @@ class Plots(Vertical):
         if status is None:
             return
         first, last = self.chart.curves.steps_between(*self.chart.part) if self.chart.part else (-math.inf, math.inf)
+        from reprotui.report.data import Numbers, chart_svg, csv_lines, free_name, metric_names, write_parts
+
         numbers = Numbers(tuple(self._labels), tuple(self._paths), first, last)
         name, view, log = status.name, self.view, self.chart.log_scale
 
