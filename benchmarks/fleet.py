@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -27,6 +29,9 @@ ROUNDS = 5
 OPEN_BAR, FOLLOW_BAR = 2.0, 10.0
 """Seconds until all pairs stand on the screen, and percent of a core to follow them."""
 SAMPLES = ROOT / "sample_runs"
+MODEL = ("digits-mlp", "width=32", "depth=2", "batch_size=32", "steps=80")
+RECORDED = {"identical": (), "bit-flip": ("--b", "perturb=37:params/dense_1/kernel:100:20")}
+"""Races that are recorded anew, as a fleet of today is; the few others are samples."""
 
 
 def run(count: int | None = None, seed: int = 0) -> dict[str, Any]:
@@ -74,11 +79,27 @@ def run(count: int | None = None, seed: int = 0) -> dict[str, Any]:
 def make_fleet(runs: Path, pairs: int) -> None:
     """Write recorded pairs over some hosts: those of one host all differ, of the rest one here and there."""
     runs.mkdir(parents=True, exist_ok=True)
+    recorded = runs.with_name("recorded")
+    for name, words in RECORDED.items():
+        race = [
+            sys.executable,
+            "-m",
+            "reprotui",
+            "race",
+            *MODEL,
+            *words,
+            "--name",
+            name,
+            "--headless",
+            "--runs-dir",
+            str(recorded),
+        ]
+        subprocess.run(race, check=False, stdout=subprocess.DEVNULL)
     for number in range(pairs):
         host = number % HOSTS
         sample = "bit-flip" if host == FAULTY else {17: "nan-loss", 91: "killed", 203: "batch-order"}.get(number, "identical")
         path = runs / f"pair-{number:04d}"
-        shutil.copytree(SAMPLES / sample, path)
+        shutil.copytree((recorded if sample in RECORDED else SAMPLES) / sample, path)
         race = read_json(path / "race.json") | {"name": path.name, "created_ns": time.time_ns() - number * 10**9}
         write_json(path / "race.json", race)
         for label, at in (("a", 0), ("b", host)):

@@ -5,21 +5,24 @@ And the price: the same script with steps of 20 ms and more, bare, recorded, and
 
 import json
 import math
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import say
+from benchmarks.common import at_most, say
 from reprotui.cli.watch import follow
+from reprotui.errors import WorkerFailedError
 from reprotui.event_kinds import CORRUPT
 from reprotui.observation import Options
 from reprotui.observe.checks import drawn
 from reprotui.race.certify import median_interval
 from reprotui.race.prepare import Request
 from reprotui.race.scripts import parse_command, prepare_script
-from reprotui.run_directory import RunDirectory
+from reprotui.run_directory import RUNS_VARIABLE, RunDirectory
 from reprotui.trace import Trace
 
 FLIPS = 300
@@ -30,6 +33,10 @@ EVERY = 9
 CLEAN = 500
 """Steps of each framework without a flip, all of them recomputed."""
 PAIRS = 6
+BAR = 3.0
+"""Percent that a check of one step in a hundred may cost."""
+CHECKED, WARM = 10, 40
+"""Of the timed steps one of so many is recomputed, and so many are not counted at first."""
 SCRIPT = Path(__file__).parent.parent / "tests/scripts/flipped.py"
 TIMED = Path(__file__).parent / "scripts/watched.py"
 
@@ -97,39 +104,72 @@ def bounds(trials: int, rate: float) -> tuple[int, int]:
 
 
 def price(folder: Path, framework: str, pairs: int) -> list[str]:
-    """Time steps of a script with recording alone and with `--check 1%`, in turns; and against the bare script.
+    """Time steps of a script that is watched and of one that is not, at once, each on a processor of its own, and then exchanged.
 
-    What is held against each other is the processor's time, of all threads: it does not hang on what else the machine does.
+    A step is the processor's time of all its threads. What a check costs is taken from a run with more of them than there are at
+    `--check 1%`: medians of those that are drawn and of those that are not, one in a hundred of the former.
     """
+    cores = sorted(os.sched_getaffinity(0))[:2]
     ratios: dict[str, list[float]] = {"recorded": [], "bare": []}
     for number in range(pairs):
-        say(f"{framework}: pair {number + 1} of {pairs}")
-        seconds = {
-            "watched": _step_seconds(folder, framework, 100),
-            "recorded": _step_seconds(folder, framework, None),
-            "bare": _bare_seconds(framework),
-        }
-        for other, found in ratios.items():
-            found.append(seconds["watched"] / seconds[other])
+        for other in ratios:
+            say(f"{framework}: pair {number + 1} of {pairs}, against a {other} one")
+            turns = [cores, cores[::-1]]
+            found = [_at_once(folder, framework, other, *turn) for turn in turns]
+            ratios[other].append(math.sqrt(math.prod(watched / alone for watched, alone in found)))
     lines = []
     for other, found in ratios.items():
         interval = median_interval(found)
         told = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else f"{min(found):.3f} to {max(found):.3f}"
         what = f"{framework}: a watched step (1 %) computes × {statistics.median(found):.3f} as long as a {other} one"
         lines.append(f"{what} ({told}, {pairs} pairs)")
+    lines.append(
+        at_most(f"{framework}: percent more than a recorded step", 100 * (statistics.median(ratios["recorded"]) - 1), BAR)
+    )
     return lines
 
 
-def _step_seconds(folder: Path, framework: str, one_of: int | None) -> float:
-    run = _watch(folder, f"{sys.executable} {TIMED} {framework}", one_of)
-    return float(run.log_path.read_text().split("computing ")[1].split()[0])
-
-
-def _bare_seconds(framework: str) -> float:
-    import subprocess
-
-    done = subprocess.run([sys.executable, str(TIMED), framework], capture_output=True, text=True, check=True)
-    return float(done.stdout.split("computing ")[1].split()[0])
+def _at_once(folder: Path, framework: str, other: str, mine: int, theirs: int) -> tuple[float, float]:
+    """Return the time of a step that is watched, one in a hundred recomputed, and of one that is not, taken at the same time."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    script = [sys.executable, str(TIMED), framework]
+    commands = {
+        "watched": [
+            sys.executable,
+            "-m",
+            "reprotui",
+            "watch",
+            "--check",
+            f"{100 / CHECKED:g}%",
+            "--name",
+            "watched",
+            "--",
+            *script,
+        ],
+        "recorded": [sys.executable, "-m", "reprotui.observe", "--name", "recorded", *script[1:]],
+        "bare": script,
+    }
+    started = {
+        kind: subprocess.Popen(
+            ["taskset", "--cpu-list", str(core), *commands[kind]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {RUNS_VARIABLE: str(place)},
+        )
+        for kind, core in (("watched", mine), (other, theirs))
+    }
+    outputs = {kind: process.communicate()[0] for kind, process in started.items()}
+    steps = {}
+    for kind, output in outputs.items():
+        if started[kind].returncode:
+            raise WorkerFailedError(f"the {kind} run of {TIMED.name} failed: {output[-500:]}")
+        text = RunDirectory(place / kind).log_path.read_text() if kind == "watched" else output
+        steps[kind] = dict(enumerate(json.loads(text.split("computing ")[1].splitlines()[0]), 1))
+    counted = {step: seconds for step, seconds in steps["watched"].items() if step > WARM}
+    plain = statistics.median(seconds for step, seconds in counted.items() if not drawn(step, CHECKED))
+    checked = statistics.median(seconds for step, seconds in counted.items() if drawn(step, CHECKED))
+    return plain + (checked - plain) / 100, statistics.median(seconds for step, seconds in steps[other].items() if step > WARM)
 
 
 def _watch(folder: Path, command: str, one_of: int | None) -> RunDirectory:

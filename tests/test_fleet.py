@@ -14,8 +14,8 @@ from conftest import SAMPLES, Cli, edit_manifest
 from pilots import Dashboard, dashboard, drive
 from reprotui.manifest import RunState
 from reprotui.race import fleet
-from reprotui.race.entries import Entry, Outcome, RunEntry
-from reprotui.race.fleet import Condition, FleetListing, condition_of
+from reprotui.race.entries import Condition, Entry, Outcome, RunEntry
+from reprotui.race.fleet import FleetListing
 from reprotui.race.listing import Listing
 from reprotui.run_directory import this_process
 from reprotui.tui import opening
@@ -66,7 +66,7 @@ def pair(name: str, outcome: Outcome | None = IDENTICAL, hosts: str = "n1 n2", c
     ],
 )  # fmt: skip
 def test_the_worst_about_an_entry_is_its_condition(entry: Entry, condition: Condition) -> None:
-    assert condition_of(entry) is condition
+    assert entry.condition is condition
 
 
 def test_each_condition_has_a_sign_and_a_colour_of_its_own() -> None:
@@ -150,7 +150,7 @@ def test_a_listing_of_several_directories_has_each_entry_once() -> None:
     listing = FleetListing([first, second, first / "bad", Path("nothing")])
     entries = listing.read()
     assert len(entries) == 6 and set(fleet.names_of(entries).values()) >= {"one/good", "two/good"}
-    assert {entry.name: condition_of(entry).value for entry in entries if entry.path.parent.name == "one"} == {
+    assert {entry.name: entry.condition.value for entry in entries if entry.path.parent.name == "one"} == {
         "good": "identical", "bad": "differ", "worse": "differ", "broken": "not finite", "dead": "failed",
     }  # fmt: skip
     assert FleetListing([first / "bad"]).read() == tuple(entry for entry in entries if entry.name == "bad")

@@ -44,23 +44,34 @@ def _entry(form: Any, value: Any, name: str) -> Any:
     """Return a JSON value as what a field is declared to be."""
     if form is Any:
         return value
-    plain = get_origin(form) or form
-    if dataclasses.is_dataclass(plain):
+    plain, item, has_fields = _declared(form)
+    if has_fields:
         return entries(plain, _entry(Mapping, value, name), f"{name}.")
+    if plain is tuple:
+        return _items(item, value, name)
     if issubclass(plain, StrEnum):
         if value not in list(plain):
             raise UnfitError(f"{name!r} is {str(value)[:40]!r}, expected one of {', '.join(plain)}")
         return plain(value)
-    if plain is tuple:
-        items = value if isinstance(value, list | tuple) else None
-        if items is not None and dataclasses.is_dataclass(get_args(form)[0]):
-            return tuple(_entry(get_args(form)[0], item, f"{name}[{number}]") for number, item in enumerate(items))
-        if items is None or not all(isinstance(item, get_args(form)[0]) for item in items):
-            raise UnfitError(f"{name!r} is no list of {_WORDS.get(get_args(form)[0], 'object')}s but {_kind(value)}")
-        return tuple(items)
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
         raise UnfitError(f"{name!r} is no {_WORDS[plain]} but {_kind(value)}")
     return value
+
+
+@functools.cache
+def _declared(form: Any) -> tuple[Any, Any, bool]:
+    """Return what a type is without its arguments, the first of these, and whether it is a dataclass."""
+    plain = get_origin(form) or form
+    return plain, next(iter(get_args(form)), None), dataclasses.is_dataclass(plain)
+
+
+def _items(item: Any, value: Any, name: str) -> tuple[Any, ...]:
+    items = value if isinstance(value, list | tuple) else None
+    if items is not None and dataclasses.is_dataclass(item):
+        return tuple(_entry(item, one, f"{name}[{number}]") for number, one in enumerate(items))
+    if items is None or not all(isinstance(one, item) for one in items):
+        raise UnfitError(f"{name!r} is no list of {_WORDS.get(item, 'object')}s but {_kind(value)}")
+    return tuple(items)
 
 
 def _kind(value: Any) -> str:

@@ -126,7 +126,11 @@ def members_of(path: Path) -> list[tuple[str, Path]]:
     Raises:
         BadInputError: the directory is not a race, or names what does not lie in it.
     """
-    race = read_json(path / "race.json")
+    return members_in(path, read_json(path / "race.json"))
+
+
+def members_in(path: Path, race: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """Return the same of a race whose `race.json` was read."""
     labels = race.get("members")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise BadInputError(f"{path / 'race.json'} is not a race: it names no members")
@@ -166,11 +170,15 @@ class RunDirectory:
 
     def manifest(self) -> RunManifest:
         """Read `run.json`; raise BadInputError where it is missing or damaged, CannotTellError where it is newer."""
-        if not self.path.exists():
-            raise BadInputError(f"{self.path} does not exist")
-        if not self.manifest_path.exists():
-            raise BadInputError(f"{self.path} is not a run directory: it has no run.json")
-        return RunManifest.parse(read_json(self.manifest_path), self.manifest_path)
+        path = self.manifest_path
+        try:
+            return RunManifest.parse(read_json(path), path)
+        except BadInputError:
+            if not self.path.exists():
+                raise BadInputError(f"{self.path} does not exist") from None
+            if not path.exists():
+                raise BadInputError(f"{self.path} is not a run directory: it has no run.json") from None
+            raise
 
     def update_manifest(self, **changes: Any) -> RunManifest:
         """Merge top-level entries, as values or as JSON, into `run.json`, atomically; return the whole.

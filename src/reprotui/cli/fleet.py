@@ -127,7 +127,7 @@ def _told(entry: "Entry") -> list[str]:
 
 
 def _signs(entries: tuple["Entry", ...]) -> str:
-    from reprotui.race.fleet import SIGNS, condition_of
+    from reprotui.race.fleet import SIGNS
 
     more = f" and {len(entries) - MOST_SIGNS} more" if len(entries) > MOST_SIGNS else ""
-    return "".join(SIGNS[condition_of(entry)] for entry in entries[:MOST_SIGNS]) + more
+    return "".join(SIGNS[entry.condition] for entry in entries[:MOST_SIGNS]) + more

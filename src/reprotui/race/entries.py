@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,26 @@ _TOLD_FIRST = (
     RunState.STOPPED,
 )  # fmt: skip
 """Of the states of a race's members the first of these is told."""
+
+
+class Condition(StrEnum):
+    """What a race, or a single run, is like; the worst comes first."""
+
+    TORN = "torn"
+    """A run holds values that are not right, whatever another run holds: copies that differ, a step that was corrupt."""
+    DIFFERS = "differ"
+    NOT_FINITE = "not finite"
+    FAILED = "failed"
+    UNKNOWN = "cannot tell"
+    ALIVE = "going on"
+    ALONE = "ended alone"
+    """A run without a partner: nothing was compared."""
+    EQUAL = "identical"
+
+    @property
+    def bad(self) -> bool:
+        """Say whether somebody should look for a chip, or a program, that is not right."""
+        return self in (Condition.TORN, Condition.DIFFERS)
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,28 @@ class Entry:
     def outcome(self) -> Outcome | None:
         """Return the outcome that matters most: the earliest divergence, else the first that is not identical."""
         return most_telling([outcome for outcome in self.outcomes if outcome])
+
+    @cached_property
+    def condition(self) -> Condition:
+        """Return what is worst about it."""
+        states = {member.state for member in self.members}
+        if any(member.torn for member in self.members) or any(found and found.torn for found in self.outcomes):
+            return Condition.TORN
+        if any(found and found.kind == "diverged" and not found.within for found in self.outcomes):
+            return Condition.DIFFERS
+        losses = [member.loss for member in self.members if member.loss is not None]
+        if any(found and found.broken for found in self.outcomes) or not all(map(math.isfinite, losses)):
+            return Condition.NOT_FINITE
+        if states & {RunState.FAILED, RunState.KILLED}:
+            return Condition.FAILED
+        if self.trouble:
+            return Condition.UNKNOWN
+        if self.alive:
+            return Condition.ALIVE
+        if len(self.members) == 1:
+            return Condition.ALONE if states <= {RunState.FINISHED, RunState.STOPPED} else Condition.UNKNOWN
+        outcome = self.outcome
+        return Condition.EQUAL if outcome is not None and (outcome.kind == "identical" or outcome.within) else Condition.UNKNOWN
 
 
 ORDERS = ("age", "name", "experiment", "state", "steps", "loss", "verdict")

@@ -5,35 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME, BadInputError
-from reprotui.manifest import RunState, assignment
-from reprotui.race.entries import Entry
+from reprotui.manifest import assignment
+from reprotui.race.entries import Condition, Entry
 from reprotui.race.listing import Listing
-
-
-class Condition(StrEnum):
-    """What a race, or a single run, is like; the worst comes first."""
-
-    TORN = "torn"
-    """A run holds values that are not right, whatever another run holds: copies that differ, a step that was corrupt."""
-    DIFFERS = "differ"
-    NOT_FINITE = "not finite"
-    FAILED = "failed"
-    UNKNOWN = "cannot tell"
-    ALIVE = "going on"
-    ALONE = "ended alone"
-    """A run without a partner: nothing was compared."""
-    EQUAL = "identical"
-
-    @property
-    def bad(self) -> bool:
-        """Say whether somebody should look for a chip, or a program, that is not right."""
-        return self in (Condition.TORN, Condition.DIFFERS)
-
 
 WORST_FIRST = {condition: place for place, condition in enumerate(Condition)}
 SIGNS = {
@@ -43,32 +21,11 @@ SIGNS = {
 """A sign for each condition, one cell wide."""
 
 
-def condition_of(entry: Entry) -> Condition:
-    """Return what is worst about an entry."""
-    outcome, states = entry.outcome, {member.state for member in entry.members}
-    if any(member.torn for member in entry.members) or any(found and found.torn for found in entry.outcomes):
-        return Condition.TORN
-    if any(found and found.kind == "diverged" and not found.within for found in entry.outcomes):
-        return Condition.DIFFERS
-    losses = [member.loss for member in entry.members if member.loss is not None]
-    if any(found and found.broken for found in entry.outcomes) or not all(map(math.isfinite, losses)):
-        return Condition.NOT_FINITE
-    if states & {RunState.FAILED, RunState.KILLED}:
-        return Condition.FAILED
-    if entry.trouble:
-        return Condition.UNKNOWN
-    if entry.alive:
-        return Condition.ALIVE
-    if len(entry.members) == 1:
-        return Condition.ALONE if states <= {RunState.FINISHED, RunState.STOPPED} else Condition.UNKNOWN
-    return Condition.EQUAL if outcome is not None and (outcome.kind == "identical" or outcome.within) else Condition.UNKNOWN
-
-
 def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     """Return entries by their condition; of those that differ the earliest difference first, else the newest."""
 
     def key(entry: Entry) -> tuple[int, int, int, str]:
-        condition, outcome = condition_of(entry), entry.outcome
+        condition, outcome = entry.condition, entry.outcome
         step = outcome.step if condition.bad and outcome is not None and outcome.step is not None else 0
         return WORST_FIRST[condition], step, -entry.created_ns, entry.name
 
@@ -130,7 +87,7 @@ def grouped(entries: Sequence[Entry], by: str) -> list[Group]:
 
 
 def _group(name: str, entries: Sequence[Entry]) -> Group:
-    conditions = Counter(map(condition_of, entries))
+    conditions = Counter(entry.condition for entry in entries)
     bad = conditions[Condition.TORN] + conditions[Condition.DIFFERS]
     return Group(name, tuple(entries), bad, bad + conditions[Condition.EQUAL] + conditions[Condition.NOT_FINITE])
 
@@ -159,7 +116,7 @@ def _config(entry: Entry) -> Mapping[str, Any]:
 
 def counted(entries: Iterable[Entry]) -> dict[Condition, int]:
     """Return how many entries are in each condition, the worst first, without those that none is in."""
-    found = Counter(map(condition_of, entries))
+    found = Counter(entry.condition for entry in entries)
     return {condition: found[condition] for condition in Condition if found[condition]}
 
 
@@ -168,7 +125,7 @@ def standing_out(entries: Sequence[Entry]) -> str:
 
     It takes two differences of which it is in more than half; a host that all entries have in common is none.
     """
-    bad = [hosts_of(entry) for entry in entries if condition_of(entry).bad]
+    bad = [hosts_of(entry) for entry in entries if entry.condition.bad]
     everywhere, among = (
         Counter(host for entry in entries for host in hosts_of(entry)),
         Counter(host for hosts in bad for host in hosts),
@@ -184,7 +141,7 @@ def standing_out(entries: Sequence[Entry]) -> str:
 
 def exit_code(entries: Iterable[Entry]) -> int:
     """Return 1 where anything differs or is torn, 3 where something cannot be told or did not end well, else 0."""
-    found = set(map(condition_of, entries))
+    found = {entry.condition for entry in entries}
     if any(condition.bad for condition in found):
         return DIFFERS
     return CANNOT_TELL if found & {Condition.FAILED, Condition.UNKNOWN, Condition.NOT_FINITE} else SAME
@@ -243,7 +200,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
     outcome, losses = entry.outcome, [member.loss for member in entry.members]
     return {
         "name": entry.name, "path": str(entry.path), "experiment": entry.experiment, "state": entry.state,
-        "condition": condition_of(entry), "hosts": list(hosts_of(entry)), "verdict": outcome.headline if outcome else None,
+        "condition": entry.condition, "hosts": list(hosts_of(entry)), "verdict": outcome.headline if outcome else None,
         "step": outcome.step if outcome else None, "steps": [member.step for member in entry.members],
         "rate": rate_of(entry), "loss": [value if value is None or math.isfinite(value) else str(value) for value in losses],
         "torn": [text for member in entry.members for text in member.torn] + list(outcome.torn if outcome else ()),

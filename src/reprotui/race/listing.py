@@ -16,7 +16,7 @@ from reprotui.race.entries import Entry, Outcome, RunEntry, in_order
 from reprotui.race.notes import NOTE, read_note
 from reprotui.race.outcomes import outcome_of, stored_outcome
 from reprotui.ranks import hosts_of
-from reprotui.run_directory import RunDirectory, members_of, read_json
+from reprotui.run_directory import RunDirectory, members_in, read_json
 from reprotui.trace.columns import Columns
 
 COMPARING_SHARE = 0.05
@@ -123,8 +123,8 @@ class Listing:
         stamp = _stamp(f"{path}/race.json")
         if self._races.get(path, ((),))[0] != stamp:
             try:
-                members_of(path)
                 race = read_json(path / "race.json")
+                members_in(path, race)
                 _check(path / "race.json", race)
                 self._races[path] = stamp, race, ""
             except ReprotuiError as error:
@@ -248,11 +248,10 @@ def _last(run: RunDirectory) -> Last:
         step, torn = trace.last_step(), trace.torn()
         if step is None:
             return Last(torn=torn)
-        _, losses = trace.losses(step - 1, 1)
-        steps, times = trace.times(max(step - RATE_STEPS - 1, 0), RATE_STEPS + 1)  # the first record took the compilation
-    seconds = (times[-1] - times[0]) / 1e9 if len(times) else 0.0
-    rate = (step - int(steps[0])) / float(seconds) if seconds > 0 else None
-    return Last(step, float(losses[0]) if len(losses) else None, rate, torn)
+        last = trace.recorded(step)
+        (earlier, *_), (began, *_) = trace.times(max(step - RATE_STEPS - 1, 0), 1)  # the first record took the compilation
+    seconds = (last.time_ns - float(began)) / 1e9
+    return Last(step, last.loss, (step - int(earlier)) / seconds if seconds > 0 else None, torn)
 
 
 def _check(path: Path, value: dict[str, Any]) -> None:

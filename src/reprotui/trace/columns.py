@@ -53,7 +53,7 @@ class Columns(Trace):
             values = np.array([np.nan if loss is None else loss for *_, loss in rows], np.float64)
             bits = np.array([bits & (1 << 64) - 1 for _, bits, *_ in rows], np.uint64)
             versions = np.array([version for _, _, version, _ in rows], np.int64)
-            for version in np.unique(versions).tolist():
+            for version in sorted({version for *_, version, _ in rows}):
                 dtype = next((spec.dtype for spec in self.table(version).specs if spec.path == "loss"), "")
                 if dtype in EXACT:
                     here = versions == version

@@ -65,7 +65,8 @@ class TraceFile:
             self.one_update = version < 2
             self._roots_bytes = FORMER_ROOTS_BYTES if self.one_update else ROOTS_BYTES
             with self._damage():
-                checksum, roots = (self._scalar("SELECT value FROM meta WHERE key = ?", key) for key in ("checksum", "roots"))
+                meta = dict(self._connection.execute("SELECT key, value FROM meta WHERE key IN ('checksum', 'roots')"))
+            checksum, roots = meta.get("checksum"), meta.get("roots")
             if checksum != NAME:
                 raise CannotTellError(f"{path} holds checksums {checksum}, this reprotui compares {NAME}")
             self.former = roots != ROOTS

@@ -5,6 +5,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,8 @@ def event_row(row: tuple[Any, ...]) -> Event:
     return Event(number, time_ns, kind, text)
 
 
-def leaf_table(version: int, rows: list[tuple[Any, ...]]) -> LeafTable:
+@lru_cache(maxsize=8)  # hundreds of runs of one training are opened one after the other, and have the same
+def leaf_table(version: int, rows: tuple[tuple[Any, ...], ...]) -> LeafTable:
     """Return rows of phase, path, dtype and shape as a leaf table; raises ValueError or KeyError where they are none."""
     if not all(isinstance(text, str) for row in rows for text in row):
         raise ValueError(f"leaf table {version} lost its form")

@@ -48,7 +48,7 @@ class VersionedFile(TraceFile):
         where there is none."""
         query = "SELECT phase, path, dtype, shape FROM leaves WHERE version = ? ORDER BY id"
         with self._damage():
-            table = leaf_table(version, self._connection.execute(query, (version,)).fetchall())
+            table = leaf_table(version, tuple(self._connection.execute(query, (version,))))
             if unknown := set(table.phases) - set(FORMER_PHASES if self.one_update else PHASES):
                 raise ValueError(f"leaf table {version} has a phase {unknown.pop()!r}")
             return table

@@ -15,6 +15,8 @@ QUIET_MS, GATHER_MS = 100, 300
 """How long the file system must be quiet, and how long changes are gathered where it never is."""
 LOOK_SECONDS = 0.5
 """Least time between two listings: twice a second is enough for a list, whatever the step rate."""
+MANY, MANY_SECONDS = 100, 1.0
+"""Of so many entries the least time between two listings is longer."""
 POLL_SECONDS, ALIVE_SECONDS = 10.0, 1.0
 """The slow poll beside the file watcher, for file systems that send no news; faster where a process may die."""
 
@@ -75,7 +77,8 @@ class ListingWatch(threading.Thread):
         while not self._stop_event.is_set():
             self._wake.clear()
             self._look(listing)
-            self._stop_event.wait(LOOK_SECONDS)
+            many = self._last is not None and len(self._last.entries) >= MANY
+            self._stop_event.wait(MANY_SECONDS if many else LOOK_SECONDS)
             alive = self._last is not None and any(entry.alive for entry in self._last.entries)
             self._wake.wait(ALIVE_SECONDS if alive else POLL_SECONDS)
             self._active.wait()

@@ -17,8 +17,8 @@ from reprotui.tui.widgets.entries import EntryRows
 from reprotui.tui.widgets.rows import Cell
 
 if TYPE_CHECKING:  # reading traces needs numpy, which the first frame does not wait for
-    from reprotui.race.entries import Entry
-    from reprotui.race.fleet import Condition, Group
+    from reprotui.race.entries import Condition, Entry
+    from reprotui.race.fleet import Group
 
 RATED = 98
 """Width from which rates have room."""
@@ -77,11 +77,11 @@ class FleetRows(EntryRows):
         return [("", Cell(fit(text, room, self.symbols, right=right))) for text, room, right in texts]
 
     def cells(self, index: int, width: int) -> list[Cell]:
-        from reprotui.race.fleet import condition_of, hosts_of, rate_of
+        from reprotui.race.fleet import hosts_of, rate_of
 
         entry, symbols = self.entries[index], self.symbols
         name, state, verdict = self._columns(width)
-        sign, colour = sign_of(condition_of(entry), symbols)
+        sign, colour = sign_of(entry.condition, symbols)
         (both, _), rate = self._state(entry), rate_of(entry)
         return [
             Cell(f" {sign} ", colour),
@@ -129,9 +129,12 @@ class GroupMap(Widget):
 
     def show(self, groups: Sequence[Group], by: str, chosen: str, told: str) -> None:
         """Show groups, which of them is chosen (none: empty), and a line below them."""
-        from reprotui.race.fleet import condition_of
-
-        drawn = [(group.name, group.said, tuple(map(condition_of, group.entries))) for group in groups], by, chosen, told
+        drawn = (
+            [(group.name, group.said, tuple(entry.condition for entry in group.entries)) for group in groups],
+            by,
+            chosen,
+            told,
+        )
         if drawn == self._drawn:
             return
         lines, self._drawn = (len(self._groups), bool(self._told)), drawn
@@ -173,12 +176,10 @@ class GroupMap(Widget):
         return head + self._signs(group.entries, width - len(text))
 
     def _signs(self, entries: Sequence[Entry], room: int) -> Content:
-        from reprotui.race.fleet import condition_of
-
         more = f" +{len(entries) - room + 6}" if len(entries) > room else ""
         shown = entries[: max(0, room - 6) if more else room]
         # One span for neighbours of one condition: hundreds of them cost more than all else that is drawn.
-        runs = groupby(shown, key=condition_of)
+        runs = groupby(shown, key=lambda entry: entry.condition)
         parts = [self._run(condition, sum(1 for _ in run)) for condition, run in runs]
         return Content("").join([*parts, Content.styled(plain(more, self.symbols), "$muted")])
 
