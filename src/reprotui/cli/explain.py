@@ -33,7 +33,8 @@ def add_parser(subparsers: Any) -> None:
 
 def call(parsed: argparse.Namespace) -> int:
     """Explain, and print what was found; 0: no kernel differs, 1: one does, 3: it cannot be told."""
-    from reprotui.explain import NotExplained, explain_repeats, explain_step
+    from reprotui.explain import NotExplained
+    from reprotui.race.explaining import explain_repeats, explain_step
 
     if len(parsed.run) > 2:
         raise BadInputError("explain takes two runs, or one with --repeat")

@@ -86,6 +86,22 @@ class Tracked:
             self._models[id(model)] = weakref.ref(model)
             self._models_seen += 1
 
+    def modules(self) -> dict[int, str]:
+        """Return the paths of all modules of the models that were called, by identity; of several models, with their classes."""
+        models = [model for model in (reference() for reference in self._models.values()) if model is not None]
+        models.sort(key=lambda model: -sum(1 for _ in model.modules()))
+        found: dict[int, str] = {}
+        wholes = []
+        for model in models:
+            if id(model) not in found:
+                wholes.append(model)
+                found |= dict.fromkeys(map(id, model.modules()), "")
+        for model in wholes:
+            before = [type(model).__name__] if len(wholes) > 1 else []
+            for name, module in model.named_modules():
+                found[id(module)] = ".".join([*before, *([name] if name else [])]) or type(model).__name__
+        return found
+
     def newest(self) -> list[tuple[TrackedOptimizer, Any]]:
         """Return the newest optimizers, where they are there."""
         found = ((one, one.alive if one.alive is not None else one.newest()) for one in self.optimizers)

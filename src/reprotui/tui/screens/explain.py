@@ -83,8 +83,9 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
         self._cancel.set()
 
     def _explain(self) -> None:
-        from reprotui.explain import NotExplained, explain_step
+        from reprotui.explain import NotExplained
         from reprotui.explain.lines import of_explanation, of_unfaithful
+        from reprotui.race.explaining import explain_step
 
         def say(text: str) -> None:
             if self._cancel.is_set():

@@ -1,0 +1,275 @@
+"""What explaining a step of two scripts found: which operation began to differ, by what, and the line that called it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
+from reprotui.explain.align import Change, Pair, Ran
+from reprotui.explain.answer import Explanation, Repeated
+from reprotui.explain.operations import MADE, Listing, Operation, where
+from reprotui.explain.sources import Place
+from reprotui.explain.words import describe
+from reprotui.numbers import whole
+
+BEGAN, PROGRAM, CHANCE, MADE_OTHERWISE, PARTED, ENTERED, RECEIVED = (
+    "began", "program", "chance", "made", "parted", "entered", "received",
+)  # fmt: skip
+"""Why the output of an operation differs: equal inputs; another operation or wiring; another state of the generator; numbers of
+Python's; an operation before that the other run has not; something that came from outside the step; operations before."""
+_SUMS = (
+    "mm", "bmm", "addmm", "baddbmm", "addbmm", "dot", "mv", "addmv", "sum", "mean", "var", "std", "norm", "cumsum", "logsumexp",
+    "convolution", "conv", "linear", "attention", "embedding_dense_backward", "nll_loss", "pool", "lstm", "gru", "rnn",
+)  # fmt: skip
+_SCATTERS = (
+    "index_add",
+    "scatter_add",
+    "scatter_reduce",
+    "index_put",
+    "put_",
+    "bincount",
+    "histc",
+    "embedding_bag",
+    "grid_sampler",
+)
+
+
+@dataclass(frozen=True)
+class ScriptExplanation(Explanation):
+    """One step of two scripts, operation by operation: of `Explanation`, kernels are operations, `changes` what only one of them
+    has, or has otherwise, and `outputs` counts the roots that equal the record.
+
+    Attributes:
+        listings: what was read of A and B.
+    """
+
+    listings: tuple[Listing, ...] = ()
+
+    noun: ClassVar[str] = "operation"
+
+    @cached_property
+    def finding(self) -> tuple[str, Pair | None, bool]:
+        """Return why the step differs, the operation that shows it first, and whether that is only likely."""
+        found = [(self.kind_of(pair), pair) for pair in self.different]
+        found = [(kind, pair) for kind, pair in found if kind != RECEIVED]
+        a = self.listings[0]
+        strong = next(((kind, pair) for kind, pair in found if pair.a.number in a.reaching), None)
+        weak = next(((kind, pair) for kind, pair in found if pair.a.number in a.reaching_python), None)
+        if strong is not None:
+            kind, pair = strong
+            # What Python computed of an earlier number may be all that is not the same there.
+            if kind in (PROGRAM, PARTED) and weak is not None and weak[1].a.number < pair.a.number:
+                return *weak, True
+            return kind, pair, kind == PROGRAM and any(self.alone) and pair.inputs_equal is not True
+        if self._blocks:
+            return PARTED, None, not self._leads(self._blocks[0])
+        if weak is not None or found:
+            return *(weak or found[0]), True
+        return "", None, False
+
+    def kind_of(self, pair: Pair) -> str:
+        """Say why the output of an operation differs."""
+        x, y = pair.a, pair.b
+        assert isinstance(x, Operation) and isinstance(y, Operation)
+        if pair.inputs_equal:
+            return BEGAN if pair.changed is None else PROGRAM
+        unequal = [at for at, (one, other) in enumerate(zip(x.given, y.given, strict=False)) if one != other]
+        if pair.changed is None and not unequal and x.generator != y.generator:
+            return CHANCE
+        senders = {sender for at in unequal for sender in x.senders[at]}
+        if any(sender in self._alone_a for sender in senders) or any(
+            sender in self._alone_b for at in unequal for sender in y.senders[at]
+        ):
+            return PARTED
+        if senders & self._different_numbers:
+            return RECEIVED
+        if pair.changed is not None or len(x.given) != len(y.given):
+            return PROGRAM
+        return MADE_OTHERWISE if x.kernel.name in MADE else ENTERED
+
+    @cached_property
+    def origins(self) -> list[Pair]:
+        """Return the operations at which a difference began."""
+        return [pair for pair in self.different if self.kind_of(pair) not in (RECEIVED, ENTERED, PARTED)]
+
+    @property
+    def first(self) -> Pair | None:
+        """Return the operation that began to differ; None where the programs part before it, or something else entered."""
+        kind, pair, _ = self.finding
+        return pair if kind in (BEGAN, PROGRAM, CHANCE, MADE_OTHERWISE) else None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 where no operation differs, 1 where the origin is known, 3 where it is not."""
+        if self.inputs_differ:
+            return CANNOT_TELL
+        kind = self.finding[0]
+        if kind:
+            return CANNOT_TELL if kind == ENTERED else DIFFERS
+        return SAME if not (self.recorded_differ or self.unread or any(self.alone)) else CANNOT_TELL
+
+    @property
+    def place(self) -> Place | None:
+        """Return the line of the operation that began to differ, or at which the programs part."""
+        kind, pair, _ = self.finding
+        if kind == PARTED:
+            return self._parting.place
+        return None if pair is None else pair.a.kernel.place
+
+    @property
+    def likely(self) -> bool:
+        """Say whether the line is only likely."""
+        return self.finding[2]
+
+    @property
+    def headline(self) -> str:
+        """Return the answer in one line."""
+        kind, pair, _ = self.finding if not self.inputs_differ else ("", None, False)
+        if kind == PARTED:
+            return f"the programs are not the same, first {self._at}"
+        if kind == ENTERED and pair is not None:
+            said = f"what enters step {self.step} is not the same: {self._entered(pair)}"
+            return f"{said}, first read by {describe(pair.a)} {self._at}"
+        return super().headline
+
+    @property
+    def figures(self) -> list[str]:
+        """Return what is known of the first different operation and of the others, each in a few words."""
+        kind, pair, _ = self.finding
+        found = super().figures
+        if kind == BEGAN or pair is None or self.first is None:
+            return found
+        return [self._how(kind, pair), *found[1:]]
+
+    @property
+    def why(self) -> str:
+        """Return why the first operation may differ; empty where there is none."""
+        kind, pair, _ = self.finding
+        if kind == CHANCE:
+            return "another seed, or another number of draws from that generator before"
+        if kind != BEGAN or pair is None:
+            return ""
+        name = pair.a.kernel.name.rpartition(".")[2]
+        if any(word in name for word in _SCATTERS):
+            return "likely it adds in the order in which threads come: torch lists it among what is not deterministic"
+        if any(word in name for word in _SUMS):
+            return "likely the sum is taken in another order: a number of threads, another kernel or library does that"
+        return "likely another kernel computes it: a number of threads, vector instructions or a switch of torch does that"
+
+    @property
+    def reading(self) -> str:
+        """Say that reading the operations changed nothing."""
+        sides = zip(self.labels, self.outputs, strict=True)
+        said = [
+            f"step {self.step} of {label} with its operations read: all {count} roots equal the record" for label, count in sides
+        ]
+        return " · ".join([*said, *([f"{len(self.unread)} not read: {', '.join(self.unread[:3])}"] if self.unread else [])])
+
+    @property
+    def same_programs(self) -> bool:
+        """Say whether both runs called the same operations with the same arguments."""
+        return not any(self.alone) and all(pair.a.kernel.body[0][0] == pair.b.kernel.body[0][0] for pair in self.pairs)
+
+    @property
+    def told_changes(self) -> tuple[Change, ...]:
+        """Return where the programs are not the same, as far as that is why they differ."""
+        kind, pair, _ = self.finding
+        if kind == PARTED:
+            return (self._parting,)
+        return (pair.changed,) if kind == PROGRAM and pair is not None and pair.changed is not None else ()
+
+    @property
+    def _received(self) -> str:
+        began = len(self.origins)
+        received = len(self.different) - began
+        if began > 1:
+            return f"{began} began it, {received or 'none'} received it"
+        return super()._received
+
+    @property
+    def _at(self) -> str:
+        kind, pair, _ = self.finding
+        module = pair.a.module if kind != PARTED and pair is not None and isinstance(pair.a, Operation) else ""
+        return f"{super()._at}{f' (module {module})' if module else ''}"
+
+    def _how(self, kind: str, pair: Pair) -> str:
+        if kind == CHANCE:
+            return "inputs equal, the state of its generator is not"
+        if kind == MADE_OTHERWISE:
+            return "the numbers given there are not the same"
+        return "its arguments are not the same" if pair.a.kernel.body != pair.b.kernel.body else "it is given other tensors"
+
+    def _entered(self, pair: Pair) -> str:
+        x, y = pair.a, pair.b
+        assert isinstance(x, Operation) and isinstance(y, Operation)
+        at = next(at for at, (one, other) in enumerate(zip(x.given, y.given, strict=False)) if one != other)
+        kind, number, _ = x.sources[at]
+        name = self.listings[0].given[number] if kind == "given" else ""
+        return name or f"input {at + 1} of {x.kernel.name}"
+
+    @cached_property
+    def _different_numbers(self) -> frozenset[int]:
+        return frozenset(pair.a.number for pair in self.different)
+
+    @cached_property
+    def _alone_a(self) -> frozenset[int]:
+        paired = {pair.a.number for pair in self.pairs}
+        return frozenset(ran.number for ran in self.kernels[0] if ran.number not in paired)
+
+    @cached_property
+    def _alone_b(self) -> frozenset[int]:
+        paired = {pair.b.number for pair in self.pairs}
+        return frozenset(ran.number for ran in self.kernels[1] if ran.number not in paired)
+
+    @cached_property
+    def _blocks(self) -> list[tuple[list[Ran], list[Ran]]]:
+        """Return what stands in A alone and in B alone between two operations that both have, where it leads anywhere."""
+        found, at_a, at_b = [], 0, 0
+        ends = [(pair.a.number, pair.b.number) for pair in self.pairs] + [(len(self.kernels[0]), len(self.kernels[1]))]
+        for end_a, end_b in ends:
+            block = list(self.kernels[0][at_a:end_a]), list(self.kernels[1][at_b:end_b])
+            if any(
+                ran.number in listing.reaching or ran.number in listing.reaching_python
+                for listing, side in zip(self.listings, block, strict=True)
+                for ran in side
+            ):
+                found.append(block)
+            at_a, at_b = end_a + 1, end_b + 1
+        return sorted(found, key=lambda block: not self._leads(block))
+
+    def _leads(self, block: tuple[list[Ran], list[Ran]]) -> bool:
+        """Say whether tensors lead from what one program alone has to a leaf."""
+        return any(ran.number in listing.reaching for listing, side in zip(self.listings, block, strict=True) for ran in side)
+
+    @cached_property
+    def _parting(self) -> Change:
+        """Return what A and B have where they part: the block from which the first difference came."""
+        pair = self.finding[1]
+        block = self._blocks[0] if self._blocks else ([], [])
+        if pair is not None and isinstance(pair.a, Operation) and isinstance(pair.b, Operation):
+            senders = (
+                {sender for senders in pair.a.senders for sender in senders},
+                {sender for senders in pair.b.senders for sender in senders},
+            )
+            block = next(
+                (
+                    one
+                    for one in self._blocks
+                    if any(ran.number in sent for side, sent in zip(one, senders, strict=True) for ran in side)
+                ),
+                block,
+            )
+        texts = [f"{side[0].text} at {where(side[0])}" if side and isinstance(side[0], Operation) else "" for side in block]
+        return Change(texts[0], texts[1], next((side[0].kernel.place for side in block if side), None))
+
+
+@dataclass(frozen=True)
+class ScriptRepeated(Repeated):
+    """One step of a script, taken `outputs` times; `identical` says how often all of its roots were those of the record."""
+
+    noun: ClassVar[str] = "operation"
+
+    @property
+    def reading(self) -> str:
+        """Say how often the step came out as recorded."""
+        return f"in {whole(self.identical)} of {whole(self.outputs)} repetitions all roots of the step equal the record"

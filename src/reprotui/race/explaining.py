@@ -1,0 +1,155 @@
+"""Explain a step of two runs, whatever they train: experiments kernel by kernel, scripts operation by operation."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reprotui.errors import DIFFERS, BadInputError, CannotTellError
+from reprotui.explain import Explanation, NotExplained, Repeated
+from reprotui.explain import explain_repeats as explain_repeats_of_experiment
+from reprotui.explain import explain_step as explain_step_of_experiments
+from reprotui.explain.align import Pair
+from reprotui.explain.explain import elements_of, first_output, step_of, verdict_of
+from reprotui.explain.operations import Listing, Operation, pair_operations, repeated
+from reprotui.explain.script_answer import ScriptExplanation, ScriptRepeated
+from reprotui.integrity.leaves import LeafDifference
+from reprotui.manifest import Kind
+from reprotui.race.again import Again, Say, ScriptPlan, plan_script, taken_again
+from reprotui.replay.replay import Unfaithful
+from reprotui.run_directory import RunDirectory
+from reprotui.trace.phases import STATE
+
+Labelled = tuple[str, RunDirectory]
+"""A run with what it is called."""
+
+
+def explain_step(
+    pair: Sequence[Labelled], step: int | None = None, say: Say = lambda _: None, *, trusted: bool = False
+) -> Explanation | NotExplained:
+    """Find what began to differ in a step of two runs: experiments of reprotui's, or scripts in PyTorch.
+
+    Args:
+        pair: A and B.
+        step: the step; None for the first that differs.
+        say: see `Say`.
+        trusted: what was not recorded here may be run, see `reprotui.trust`.
+
+    Raises:
+        BadInputError: there is no such step, nothing differs and no step is named, or one run is a script and one is none.
+        UntrustedError: it would run code of somebody else's, and is not `trusted`.
+        CannotTellError: the runs cannot be compared, or the step cannot be taken again and read.
+        WorkerFailedError: a process failed; the message ends its log.
+    """
+    kinds = [run.manifest().kind for _, run in pair]
+    if kinds[0] is not kinds[1]:
+        raise BadInputError("one of the runs is a script and one is none: explain takes two of a kind")
+    if kinds[0] is Kind.EXPERIMENT:
+        return explain_step_of_experiments(pair, step, say, trusted=trusted)
+    verdict = verdict_of(pair) if step is None else None
+    step = step_of(verdict) if verdict is not None else step
+    assert step is not None
+    plans = [plan_script(label, run, step, trusted) for label, run in pair]
+    with contextlib.ExitStack() as stack:
+        sides: list[tuple[Again, Listing]] = []
+        for plan in plans:
+            again = stack.enter_context(taken_again(plan))
+            result = again.follow(say)
+            if isinstance(result, Unfaithful):
+                return NotExplained(plan.label, result)
+            sides.append((again, Listing.parse(result)))
+        found = _explanation(step, plans, sides)
+        if verdict is not None and verdict.cause is not None:
+            found = replace(found, cause=verdict.cause.sentence)
+        if (first := found.first) is None or first.equal is not False:
+            return found
+        say("reading the elements of the first different operation")
+        difference = _elements(first, [again for again, _ in sides])
+    return replace(found, difference=difference or _elements_again(first, plans, say))
+
+
+def explain_repeats(
+    label: str, run: RunDirectory, step: int, count: int, say: Say = lambda _: None, *, trusted: bool = False
+) -> Repeated | NotExplained:
+    """Take a step of one run many times from the same state, and find what does not always give the same bits.
+
+    Args:
+        label: what the run is called.
+        run: an experiment, or a script in PyTorch, which is run again as often.
+        count: repetitions, 2 or more.
+        step, say, trusted: see `explain_step`, which also says what is raised.
+    """
+    if run.manifest().kind is Kind.EXPERIMENT:
+        return explain_repeats_of_experiment(label, run, step, count, say, trusted=trusted)
+    plan = plan_script(label, run, step, trusted)
+    listings, as_recorded = [], 0
+    for time in range(count):
+        with taken_again(replace(plan, label=f"{label}: {time + 1} of {count}")) as again:
+            result = again.follow(say, through=step - 1)
+            if isinstance(result, Unfaithful):
+                return NotExplained(label, result, DIFFERS)
+            as_recorded += again.as_recorded
+            listings.append(Listing.parse(result))
+    operations = repeated(listings)
+    if operations is None:
+        raise CannotTellError(
+            f"{run.path}: step {step} does not call the same operations each time: what it does depends on chance"
+        )
+    return ScriptRepeated(step, count, operations, count, as_recorded)
+
+
+def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[Again, Listing]]) -> ScriptExplanation:
+    listings = sides[0][1], sides[1][1]
+    (roots_a, rows_a), (roots_b, rows_b) = (again.rows() for again, _ in sides)
+    differ: list[str] = []
+    if "before" in rows_a and "before" in rows_b:
+        before = [{leaf: value for leaf, value in rows["before"][1].items() if _enters(leaf)} for rows in (rows_a, rows_b)]
+        leaves = dict.fromkeys([*before[0], *before[1]])
+        differ = [spec.path for phase, spec in leaves if before[0].get((phase, spec)) != before[1].get((phase, spec))]
+    unread = [
+        operation.described
+        for listing in listings
+        for operation in listing.operations
+        if None in operation.outputs and not operation.unset
+    ]
+    return ScriptExplanation(
+        step, (plans[0].label, plans[1].label), tuple(dict.fromkeys(differ)), (),
+        (listings[0].operations, listings[1].operations), () if differ else tuple(pair_operations(*listings)),
+        listings[0].ends, (roots_a, roots_b), tuple(dict.fromkeys(unread)),
+        recorded_differ=rows_a["step"][0].roots != rows_b["step"][0].roots, listings=listings,
+    )  # fmt: skip
+
+
+def _enters(leaf: tuple[str, object]) -> bool:
+    """Say whether a leaf of a step's record is what the next step starts from."""
+    phase, spec = leaf
+    return phase in STATE or str(getattr(spec, "path", "")).startswith("extra/")
+
+
+def _elements(first: Pair, sides: Sequence[Again]) -> LeafDifference | None:
+    """Ask both processes for the first different output; None where one has not kept it, or it is no array."""
+    output = first_output(first)
+    if _is_number(first, output):
+        return None
+    values = [again.value(ran.number, output) for again, ran in zip(sides, (first.a, first.b), strict=True)]
+    found = [value for value in values if value is not None]
+    return elements_of(first, output, found) if len(found) == len(values) else None
+
+
+def _elements_again(first: Pair, plans: Sequence[ScriptPlan], say: Say) -> LeafDifference | None:
+    """Take the step once more in both runs, for the value of one output that was not kept; None where it does not come again."""
+    output = first_output(first)
+    if _is_number(first, output):
+        return None
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for plan, ran in zip(plans, (first.a, first.b), strict=True):
+            again = stack.enter_context(taken_again(plan, (ran.number, output)))
+            if isinstance(again.follow(say), Unfaithful):
+                return None
+            sides.append(again)
+        return _elements(first, sides)
+
+
+def _is_number(pair: Pair, output: int) -> bool:
+    """Say whether an output is a view or a number of Python's, which no process keeps."""
+    return isinstance(pair.a, Operation) and not pair.a.kept(output)
