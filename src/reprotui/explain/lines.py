@@ -61,6 +61,8 @@ def source_lines(place: Place | None) -> list[str]:
 
 def _programs(found: Explanation) -> Lines:
     """Say where the traced programs are not the same."""
+    if found.noun == "operation" and found.inputs_differ:
+        return []
     if found.same_programs:
         return [("programs", _SAME[found.noun])]
     lines: Lines = []

@@ -181,8 +181,10 @@ def _place(line: Sequence[Any] | None, through: Sequence[Any] | None) -> Place |
 
 
 def repeated(listings: Sequence[Listing]) -> tuple[Operation, ...] | None:
-    """Return the operations of the first of several runs of one step, each with how many outcomes it had with the same inputs; None
-    where they are not the same operations each time."""
+    """Return the operations of the first of several runs of a step, each with how many outcomes it had for the same inputs.
+
+    None where they are not the same operations each time.
+    """
     first = listings[0]
     outcomes: list[set[Any]] = [{operation.outputs} for operation in first.operations]
     for other in listings[1:]:

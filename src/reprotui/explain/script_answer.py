@@ -50,6 +50,8 @@ class ScriptExplanation(Explanation):
     @cached_property
     def finding(self) -> tuple[str, Pair | None, bool]:
         """Return why the step differs, the operation that shows it first, and whether that is only likely."""
+        if self.inputs_differ:
+            return "", None, False
         found = [(self.kind_of(pair), pair) for pair in self.different]
         found = [(kind, pair) for kind, pair in found if kind != RECEIVED]
         a = self.listings[0]
@@ -61,7 +63,7 @@ class ScriptExplanation(Explanation):
             if kind in (PROGRAM, PARTED) and weak is not None and weak[1].a.number < pair.a.number:
                 return *weak, True
             return kind, pair, kind == PROGRAM and any(self.alone) and pair.inputs_equal is not True
-        if self._blocks:
+        if self._blocks and (self.recorded_differ or self.different):
             return PARTED, None, not self._leads(self._blocks[0])
         if weak is not None or found:
             return *(weak or found[0]), True
@@ -106,7 +108,7 @@ class ScriptExplanation(Explanation):
         kind = self.finding[0]
         if kind:
             return CANNOT_TELL if kind == ENTERED else DIFFERS
-        return SAME if not (self.recorded_differ or self.unread or any(self.alone)) else CANNOT_TELL
+        return CANNOT_TELL if self.recorded_differ or self.unread else SAME
 
     @property
     def place(self) -> Place | None:
@@ -124,7 +126,7 @@ class ScriptExplanation(Explanation):
     @property
     def headline(self) -> str:
         """Return the answer in one line."""
-        kind, pair, _ = self.finding if not self.inputs_differ else ("", None, False)
+        kind, pair, _ = self.finding
         if kind == PARTED:
             return f"the programs are not the same, first {self._at}"
         if kind == ENTERED and pair is not None:
@@ -135,6 +137,8 @@ class ScriptExplanation(Explanation):
     @property
     def figures(self) -> list[str]:
         """Return what is known of the first different operation and of the others, each in a few words."""
+        if self.inputs_differ:
+            return []
         kind, pair, _ = self.finding
         found = super().figures
         if kind == BEGAN or pair is None or self.first is None:
@@ -168,6 +172,8 @@ class ScriptExplanation(Explanation):
     @property
     def same_programs(self) -> bool:
         """Say whether both runs called the same operations with the same arguments."""
+        if self.inputs_differ:
+            return True
         return not any(self.alone) and all(pair.a.kernel.body[0][0] == pair.b.kernel.body[0][0] for pair in self.pairs)
 
     @property

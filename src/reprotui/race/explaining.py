@@ -1,6 +1,7 @@
 """Explain a step of two runs, whatever they train: experiments kernel by kernel, scripts operation by operation."""
 
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from reprotui.race.again import Again, Say, ScriptPlan, plan_script, taken_again
 from reprotui.replay.replay import Unfaithful
 from reprotui.run_directory import RunDirectory
 from reprotui.trace.phases import STATE
+
+_SETTING = re.compile(r"/group_\d+/lr$")
 
 Labelled = tuple[str, RunDirectory]
 """A run with what it is called."""
@@ -46,7 +49,9 @@ def explain_step(
     if kinds[0] is Kind.EXPERIMENT:
         return explain_step_of_experiments(pair, step, say, trusted=trusted)
     verdict = verdict_of(pair) if step is None else None
-    step = step_of(verdict) if verdict is not None else step
+    if verdict is not None:
+        # Of a script the first step is read from the import of torch on, and with it how its state was made.
+        step = 1 if verdict.kind == "diverged" and verdict.step == 0 else step_of(verdict)
     assert step is not None
     plans = [plan_script(label, run, step, trusted) for label, run in pair]
     with contextlib.ExitStack() as stack:
@@ -101,7 +106,7 @@ def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[A
     listings = sides[0][1], sides[1][1]
     (roots_a, rows_a), (roots_b, rows_b) = (again.rows() for again, _ in sides)
     differ: list[str] = []
-    if "before" in rows_a and "before" in rows_b:
+    if step > 1 and "before" in rows_a and "before" in rows_b:
         before = [{leaf: value for leaf, value in rows["before"][1].items() if _enters(leaf)} for rows in (rows_a, rows_b)]
         leaves = dict.fromkeys([*before[0], *before[1]])
         differ = [spec.path for phase, spec in leaves if before[0].get((phase, spec)) != before[1].get((phase, spec))]
@@ -120,9 +125,9 @@ def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[A
 
 
 def _enters(leaf: tuple[str, object]) -> bool:
-    """Say whether a leaf of a step's record is what the next step starts from."""
-    phase, spec = leaf
-    return phase in STATE or str(getattr(spec, "path", "")).startswith("extra/")
+    """Say whether a leaf of a step's record is what the next step starts from; a learning rate is an argument of operations."""
+    phase, path = leaf[0], str(getattr(leaf[1], "path", ""))
+    return (phase in STATE or path.startswith("extra/")) and not _SETTING.search(path)
 
 
 def _elements(first: Pair, sides: Sequence[Again]) -> LeafDifference | None:
