@@ -264,6 +264,11 @@ class Repeated:
     noun: ClassVar[str] = "kernel"
 
     @property
+    def beside(self) -> Explanation | None:
+        """Return two of the repetitions side by side, where none of the operations is not deterministic, and yet they differ."""
+        return None
+
+    @property
     def reading(self) -> str:
         """Say what reading the kernels changed."""
         return f"{self.identical} of {self.outputs} outputs identical with taps in every repetition"

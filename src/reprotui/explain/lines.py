@@ -34,12 +34,17 @@ def of_explanation(found: Explanation) -> tuple[str, Lines]:
 
 def of_unfaithful(found: NotExplained) -> tuple[str, Lines]:
     """Return why nothing is explained, and what may be behind it."""
-    return f"NOT FAITHFUL  {found.headline}", [("changed", reason) for reason in found.found.reasons]
+    return f"NOT FAITHFUL  {found.headline}", [
+        *(("changed", reason) for reason in found.found.reasons),
+        *([] if found.found.reasons else [("try", found.found.advice)]),
+    ]
 
 
 def of_repeats(found: Repeated) -> tuple[str, Lines]:
     """Return the headline, and everything below it."""
     lines = [("≠", f"{_placed(ran)}: {ran.distinct} outcomes") for ran in found.flaky[:KERNELS_SHOWN]]
+    if found.beside is not None:
+        lines += of_explanation(found.beside)[1][:-1]
     return found.headline, [*lines, (_READING[found.noun], found.reading)]
 
 

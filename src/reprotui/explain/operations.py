@@ -192,6 +192,6 @@ def repeated(listings: Sequence[Listing]) -> tuple[Operation, ...] | None:
         if not len(pairs) == len(first.operations) == len(other.operations):
             return None
         for pair in pairs:
-            if pair.inputs_equal is not False and not (isinstance(pair.a, Operation) and pair.a.unset):
+            if pair.inputs_equal is not False and pair.changed is None:
                 outcomes[pair.a.number].add(pair.b.outputs)
     return tuple(replace(operation, distinct=len(seen)) for operation, seen in zip(first.operations, outcomes, strict=True))

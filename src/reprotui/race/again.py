@@ -212,7 +212,7 @@ class Again:
             if then.devices.get(name) != value
         ]
         reasons += [str(item) for item in compare_environments(then.environment, now.environment)]
-        return Unfaithful(self.plan.run, self.plan.step, step, phases, leaves, None, self.compared, tuple(reasons))
+        return Unfaithful(self.plan.run, self.plan.step, step, phases, leaves, None, self.compared, tuple(reasons), None, True)
 
     def _failure(self) -> ReprotuiError:
         manifest = self._scratch.manifest()

@@ -5,14 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reprotui.errors import DIFFERS, BadInputError, CannotTellError
+from reprotui.errors import DIFFERS, BadInputError
 from reprotui.explain import Explanation, NotExplained, Repeated
 from reprotui.explain import explain_repeats as explain_repeats_of_experiment
 from reprotui.explain import explain_step as explain_step_of_experiments
 from reprotui.explain.align import Pair
 from reprotui.explain.explain import elements_of, first_output, step_of, verdict_of
-from reprotui.explain.operations import Listing, Operation, pair_operations, repeated
-from reprotui.explain.script_answer import ScriptExplanation, ScriptRepeated
+from reprotui.explain.operations import Listing, Operation, pair_operations
+from reprotui.explain.script_answer import ScriptExplanation, repetitions
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.manifest import Kind
 from reprotui.race.again import Again, Say, ScriptPlan, plan_script, taken_again
@@ -89,17 +89,12 @@ def explain_repeats(
     listings, as_recorded = [], 0
     for time in range(count):
         with taken_again(replace(plan, label=f"{label}: {time + 1} of {count}")) as again:
-            result = again.follow(say, through=step - 1)
+            result = again.follow(say, through=step - 1 if step > 1 else -1)
             if isinstance(result, Unfaithful):
                 return NotExplained(label, result, DIFFERS)
             as_recorded += again.as_recorded
             listings.append(Listing.parse(result))
-    operations = repeated(listings)
-    if operations is None:
-        raise CannotTellError(
-            f"{run.path}: step {step} does not call the same operations each time: what it does depends on chance"
-        )
-    return ScriptRepeated(step, count, operations, count, as_recorded)
+    return repetitions(step, listings, as_recorded)
 
 
 def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[Again, Listing]]) -> ScriptExplanation:
