@@ -182,7 +182,10 @@ class Explanation:
     def leaf(self) -> str:
         """Return the leaf at the end of that way; empty where it ends at none."""
         way = self.path
-        found = [path for number, _, path in self.ends if way and number == way[-1].a.number]
+        if not way:
+            return ""
+        a, b = way[-1].a, way[-1].b
+        found = [path for number, output, path in self.ends if number == a.number and a.outputs[output] != b.outputs[output]]
         return found[0] if found else ""
 
     @property

@@ -196,8 +196,12 @@ class ScriptExplanation(Explanation):
     @property
     def _at(self) -> str:
         kind, pair, _ = self.finding
-        module = pair.a.module if kind != PARTED and pair is not None and isinstance(pair.a, Operation) else ""
-        return f"{super()._at}{f' (module {module})' if module else ''}"
+        if kind == PARTED or pair is None or not isinstance(pair.a, Operation):
+            return super()._at
+        # Where a library runs the training, the user's line only started it.
+        through = self.place.through if self.place is not None and not self.place.through.startswith("torch/") else ""
+        told = ", ".join([*([f"through {through}"] if through else []), *([f"module {pair.a.module}"] if pair.a.module else [])])
+        return f"{super()._at}{f' ({told})' if told else ''}"
 
     def _how(self, kind: str, pair: Pair) -> str:
         if kind == CHANCE:
@@ -210,8 +214,11 @@ class ScriptExplanation(Explanation):
         x, y = pair.a, pair.b
         assert isinstance(x, Operation) and isinstance(y, Operation)
         at = next(at for at, (one, other) in enumerate(zip(x.given, y.given, strict=False)) if one != other)
-        kind, number, _ = x.sources[at]
-        name = self.listings[0].given[number] if kind == "given" else ""
+        kind, number, output = x.sources[at]
+        if kind == "given":
+            name = self.listings[0].given[number]
+        else:
+            name = next((path for *end, path in self.ends if end == [number, output]), "")
         return name or f"input {at + 1} of {x.kernel.name}"
 
     @cached_property

@@ -165,8 +165,10 @@ class Operations(TorchDispatchMode):
         if form.view:
             # Its bits are those of what it shows: what it shows, and how, tell it.
             shown = str((operation["given"][:1], operation["text"], [layout(tensor) for tensor in outputs]))
+            as_it_was = {layout(tensor) for tensor in tensors_of(list(given.values()))}
             for at, tensor in enumerate(outputs):
-                self._shown[self._storage(tensor), layout(tensor)] = number, at
+                if layout(tensor) not in as_it_was:
+                    self._shown[self._storage(tensor), layout(tensor)] = number, at
             sums: list[str | None] = [digest(f"{shown} {at}") for at in range(len(outputs))]
         else:
             sums = [None if form.unset else self._sum(tensor) for tensor in found]

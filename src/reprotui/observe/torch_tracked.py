@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprotui.observe.names import path_of
+from reprotui.observe.torch_names import OF_MODULES, places_of
 from reprotui.observe.torch_state import Buffers, Named, OptimizerState, Parameters
 
 
@@ -96,10 +97,13 @@ class Tracked:
             if id(model) not in found:
                 wholes.append(model)
                 found |= dict.fromkeys(map(id, model.modules()), "")
+        places, _ = places_of(wholes) if len(wholes) > 1 else ({}, False)
         for model in wholes:
-            before = [type(model).__name__] if len(wholes) > 1 else []
+            kept = ".".join(key for key in places.get(id(model), ()) if key not in OF_MODULES)
+            whole = kept or type(model).__name__
             for name, module in model.named_modules():
-                found[id(module)] = ".".join([*before, *([name] if name else [])]) or type(model).__name__
+                alone = len(wholes) == 1 and not name[:1].isdigit()
+                found[id(module)] = name if alone and name else f"{whole}.{name}" if name else whole
         return found
 
     def newest(self) -> list[tuple[TrackedOptimizer, Any]]:
