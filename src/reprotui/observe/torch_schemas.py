@@ -13,6 +13,8 @@ _UNSET = (
     "_resize_output_", "_empty_affine_quantized", "empty_quantized",
 )  # fmt: skip
 """Operations whose output holds whatever lay there: no number that means anything."""
+_MADE = ("lift_fresh",)
+"""What says that it shows its input, and is where numbers of Python's become a tensor."""
 _STATISTICS = ("running_mean", "running_var")
 _SILENT = ("profiler", "debugprims", "rngprims")
 """Namespaces of what computes nothing."""
@@ -57,7 +59,7 @@ def form_of(operation: Any) -> Form:
     return Form(
         f"{namespace}.{plain}", namespace in _SILENT, named, frozenset(argument.name for argument in writes),
         frozenset(overwritten), "batch_norm" in plain and all(name in named for name in _STATISTICS) and not writes,
-        bool(returned) and all(info is not None and not info.is_write for info in returned),
+        plain not in _MADE and bool(returned) and all(info is not None and not info.is_write for info in returned),
         plain in _UNSET, _draws(operation),
     )  # fmt: skip
 
