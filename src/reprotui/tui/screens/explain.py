@@ -75,7 +75,7 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
 
     def on_mount(self) -> None:
         box = self.query_one("#help")
-        box.border_title, box.border_subtitle = f"step {self._step}: the first kernel that differs", "esc closes"
+        box.border_title, box.border_subtitle = f"step {self._step}: what began to differ", "esc closes"
         box.focus()
         self.run_worker(self._explain, thread=True, exclusive=True, group="explain", exit_on_error=False)
 
