@@ -14,7 +14,8 @@ from conftest import Cli, eventually
 from pilots import dashboard, drive
 from reprotui.explain.align import changes_of, matched
 from reprotui.explain.operations import Listing, pair_operations
-from reprotui.explain.script_answer import ScriptExplanation, repetitions
+from reprotui.explain.script_answer import ScriptExplanation
+from reprotui.explain.script_repeats import repetitions
 
 SCRIPT = """
 import os, sys
@@ -381,6 +382,9 @@ def test_what_python_computed_of_an_earlier_number_is_only_likely() -> None:
 def test_an_unknown_input_never_makes_an_origin() -> None:
     sides = [listing(operation("mm", ["w", None], [value], [("given", 0), ("given", 1)])) for value in "pq"]  # type: ignore[list-item]
     assert told(*sides).exit_code == 3
+    assert told(*sides).headline.startswith(
+        "the first operation that differs has an input that cannot be read: aten.mm at m.py:1"
+    )
 
 
 def test_repetitions_with_other_inputs_are_not_the_operations_fault() -> None:

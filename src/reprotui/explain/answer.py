@@ -92,8 +92,9 @@ class Explanation:
             return self.changes[0].place if self.changes else None
         if first.changed is not None:
             # Where the traced programs are the same, the kernels were only compiled in another way: no line was changed.
-            lines = [*lines_of(first.a), *lines_of(first.b)]
-            written = next((change.place for change in self.changes if change.place in lines), None)
+            lines = {(place.file, place.line) for place in (*lines_of(first.a), *lines_of(first.b))}
+            places = [change.place for change in self.changes if change.place is not None]
+            written = next((place for place in places if (place.file, place.line) in lines), None)
             return written or first.a.kernel.place
         return first.a.kernel.place
 

@@ -1,23 +1,21 @@
 """What explaining a step of two scripts found: which operation began to differ, by what, and the line that called it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
 from reprotui.explain.align import Change, Pair, Ran
-from reprotui.explain.answer import Explanation, Repeated
-from reprotui.explain.operations import MADE, Listing, Operation, pair_operations, repeated, where
+from reprotui.explain.answer import Explanation
+from reprotui.explain.operations import MADE, Listing, Operation, where
 from reprotui.explain.sources import Place
 from reprotui.explain.words import describe
-from reprotui.numbers import whole
 
-BEGAN, PROGRAM, CHANCE, MADE_OTHERWISE, PARTED, ENTERED, RECEIVED = (
-    "began", "program", "chance", "made", "parted", "entered", "received",
+BEGAN, PROGRAM, CHANCE, MADE_OTHERWISE, PARTED, ENTERED, RECEIVED, UNREAD = (
+    "began", "program", "chance", "made", "parted", "entered", "received", "unread",
 )  # fmt: skip
 """Why the output of an operation differs: equal inputs; another operation or wiring; another state of the generator; numbers of
-Python's; an operation before that the other run has not; something that came from outside the step; operations before."""
+Python's; an operation before that the other run has not; something that came from outside the step; operations before; nobody knows, because an input could not be read."""
 _SUMS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "dot", "mv", "addmv", "sum", "mean", "var", "std", "norm", "cumsum", "logsumexp",
     "convolution", "conv", "linear", "attention", "embedding_dense_backward", "nll_loss", "pool", "lstm", "gru", "rnn",
@@ -88,12 +86,14 @@ class ScriptExplanation(Explanation):
             return RECEIVED
         if pair.changed is not None or len(x.given) != len(y.given):
             return PROGRAM
+        if not unequal:
+            return UNREAD
         return MADE_OTHERWISE if x.kernel.name in MADE else ENTERED
 
     @cached_property
     def origins(self) -> list[Pair]:
         """Return the operations at which a difference began."""
-        return [pair for pair in self.different if self.kind_of(pair) not in (RECEIVED, ENTERED, PARTED)]
+        return [pair for pair in self.different if self.kind_of(pair) not in (RECEIVED, ENTERED, PARTED, UNREAD)]
 
     @property
     def first(self) -> Pair | None:
@@ -108,7 +108,7 @@ class ScriptExplanation(Explanation):
             return CANNOT_TELL
         kind = self.finding[0]
         if kind:
-            return CANNOT_TELL if kind == ENTERED else DIFFERS
+            return CANNOT_TELL if kind in (ENTERED, UNREAD) else DIFFERS
         return CANNOT_TELL if self.recorded_differ or self.unread else SAME
 
     @property
@@ -133,6 +133,8 @@ class ScriptExplanation(Explanation):
         if kind == ENTERED and pair is not None:
             said = f"what enters step {self.step} is not the same: {self._entered(pair)}"
             return f"{said}, first read by {describe(pair.a)} {self._at}"
+        if kind == UNREAD and pair is not None:
+            return f"the first operation that differs has an input that cannot be read: {describe(pair.a)} {self._at}"
         return super().headline
 
     @property
@@ -275,60 +277,3 @@ class ScriptExplanation(Explanation):
             )
         texts = [f"{side[0].text} at {where(side[0])}" if side and isinstance(side[0], Operation) else "" for side in block]
         return Change(texts[0], texts[1], next((side[0].kernel.place for side in block if side), None))
-
-
-@dataclass(frozen=True)
-class ScriptRepeated(Repeated):
-    """One step of a script, taken `outputs` times; `identical` says how often all of its roots were those of the record.
-
-    Attributes:
-        other: where no operation gave other bits for the same inputs, and yet the step was not the same each time: the first
-            repetition beside one that differs.
-    """
-
-    other: ScriptExplanation | None = None
-
-    noun: ClassVar[str] = "operation"
-
-    @property
-    def beside(self) -> Explanation | None:
-        """Return the first repetition beside one that differs, where no operation is not deterministic with itself."""
-        return self.other
-
-    @property
-    def exit_code(self) -> int:
-        """Return 1 where the step is not the same each time."""
-        return super().exit_code if self.other is None else DIFFERS
-
-    @property
-    def headline(self) -> str:
-        """Return the answer in one line."""
-        return super().headline if self.other is None else f"not the same each time: {self.other.headline}"
-
-    @property
-    def reading(self) -> str:
-        """Say how often the step came out as recorded."""
-        return f"in {whole(self.identical)} of {whole(self.outputs)} repetitions all roots of the step equal the record"
-
-
-def repetitions(step: int, listings: Sequence[Listing], as_recorded: int) -> ScriptRepeated:
-    """Hold the repetitions of a step side by side.
-
-    Args:
-        step: the step.
-        listings: what was read each time.
-        as_recorded: how often the step came out as the record has it.
-    """
-    count, first = len(listings), listings[0]
-    operations = repeated(listings)
-    if operations is not None and any(operation.distinct > 1 for operation in operations):
-        return ScriptRepeated(step, count, operations, count, as_recorded)
-    explained = (
-        ScriptExplanation(
-            step, ("the first time", "another time"), (), (), (first.operations, other.operations),
-            tuple(pair_operations(first, other)), first.ends, (0, 0), listings=(first, other),
-        )
-        for other in listings[1:]
-    )  # fmt: skip
-    other = next((found for found in explained if found.finding[0]), None)
-    return ScriptRepeated(step, count, operations or first.operations, count, as_recorded, other)

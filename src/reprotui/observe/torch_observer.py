@@ -18,10 +18,7 @@ def install(torch: Any, watch: Watch) -> None:
     observer = TorchObserver(torch, watch)
     watch.finishers.append(observer.finish)
     if watch.explaining is not None:
-        from reprotui.observe.torch_operations import Operations
-
-        watch.explaining.reader = Operations(watch, observer, watch.explaining.wanted)
-        watch.explaining.over(0)
+        watch.explaining.read_with("torch", watch, observer)
 
     optimizers = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it as an attribute
     optimizers.register_optimizer_step_pre_hook(observer.before_step)

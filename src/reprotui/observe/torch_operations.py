@@ -11,7 +11,7 @@ Before it the checksums of its inputs are taken, where it does not only write ov
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,9 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reprotui.checksum import host_form
 from reprotui.checksum.definition import lanes_to_checksum
 from reprotui.checksum.leaves import to_numpy
+from reprotui.errors import CannotTellError
 from reprotui.observe.torch_places import Places
 from reprotui.observe.torch_schemas import Form, form_of, written_statistics
-from reprotui.observe.torch_told import digest, flat, layout, tensors_of, text_of
+from reprotui.observe.torch_told import digest, flat, generator_of, layout, state_of, tensors_of, text_of
 from reprotui.record import lanes
 
 if TYPE_CHECKING:
@@ -34,6 +35,17 @@ KEPT_BYTES = 1 << 29
 WRITERS = 64
 """Operations that wrote to one storage that are remembered; a buffer that is filled piece by piece has many."""
 _ACCUMULATES = "AccumulateGrad"
+
+
+class _Seen(NamedTuple):
+    """An operation that is called: its number, what is told of it, its form and arguments, the generator and its state."""
+
+    number: int
+    operation: dict[str, Any]
+    form: Form
+    given: Mapping[Any, Any]
+    generator: Any
+    drawn: str | None
 
 
 class Operations(TorchDispatchMode):
@@ -64,6 +76,7 @@ class Operations(TorchDispatchMode):
         return True  # else what is compiled would run uncompiled, with other bits
 
     def _clear(self) -> None:
+        self._problem = ""
         self._operations: list[dict[str, Any]] = []
         self._modules: list[Any] = []
         self._by_node: dict[int, int] = {}
@@ -85,9 +98,14 @@ class Operations(TorchDispatchMode):
         self._clear()
         if not self._on:
             if torch._C._len_torch_dispatch_stack():
-                raise RuntimeError("a dispatch mode of the script's own is active")
+                self._problem = "a dispatch mode of the script's own is active, which ours must not come between"
+                return
             self._on = True
             self.__enter__()
+
+    def call(self, function: Any, given: Any, made: Any) -> Any:
+        """Make a call of a jitted function, which is none of torch's."""
+        return made.run()
 
     def leaves(self, names: Sequence[tuple[str, str]], leaves: Sequence[Any]) -> None:
         """Note what records hold: which operation gave it last, and what it is called."""
@@ -101,13 +119,19 @@ class Operations(TorchDispatchMode):
                     self._ends[phase, path] = self._writers[key][-1]
 
     def result(self) -> dict[str, Any]:
-        """Return what was read, as JSON can hold it."""
+        """Return what was read, as JSON can hold it.
+
+        Raises:
+            CannotTellError: an operation could not be read.
+        """
+        if self._problem:
+            raise CannotTellError(self._problem)
         names = self.owner.modules()
         for operation, module in zip(self._operations, self._modules, strict=True):
             operation["module"] = "" if module is None else names.get(id(module), type(module).__name__)
         named = [self._names.get(key, "") for key in self._given]
         ends = [[*end, path] for (_, path), end in self._ends.items()]
-        return {"operations": self._operations, "given": named, "ends": ends, "compiled": _compiles()}
+        return {"operations": self._operations, "given": named, "ends": ends, "compiled": _compiles(), "framework": "torch"}
 
     def value(self, number: int, output: int) -> "np.ndarray | None":
         """Return what an operation gave, None where that was not kept."""
@@ -117,24 +141,37 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        form = form_of(func)
-        if form.silent or self._watch.guarding or os.getpid() != self._process:
+        if self._watch.guarding or self._problem or os.getpid() != self._process:
             return func(*args, **kwargs)
-        frame = _caller()
-        found = self._places.find(frame)
+        frame, seen = _caller(), None
+        try:
+            seen = self._about(func, args, kwargs, frame)
+        except Exception as error:  # the script goes on whatever cannot be read
+            self._problem = f"{func} cannot be read: {type(error).__name__}: {error}"
         del frame
-        if found.ours:
-            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if seen is not None:
+            try:
+                self._gave(*seen, result)
+            except Exception as error:
+                self._problem = f"what {func} gave cannot be read: {type(error).__name__}: {error}"
+        return result
+
+    def _about(self, func: Any, args: Any, kwargs: Any, frame: Any) -> _Seen | None:
+        """Note an operation that is about to be called, and what goes in; None for what is none of the script's."""
+        form = form_of(func)
+        found = None if form.silent else self._places.find(frame)
+        if found is None or found.ours:
+            return None
         number, node = len(self._operations), torch._C._current_autograd_node()
         given = {**dict(zip(form.arguments, args, strict=False)), **kwargs} if form.arguments else dict(enumerate(args)) | kwargs
         tensors = [(name, tensor) for name, value in given.items() for tensor in tensors_of(value)]
-        reads = [(name, tensor) for name, tensor in tensors if name not in form.overwrites]
+        reads = [tensor for name, tensor in tensors if name not in form.overwrites]
         operation: dict[str, Any] = {
             "name": form.name, "operation": str(func), "text": text_of(form.name, given), "view": form.view,
-            "given": [self._sum(tensor) for _, tensor in reads],
-            "sources": [self._source(tensor) for _, tensor in reads],
-            "from": [self._from(tensor) for _, tensor in reads],
-            "line": found.line, "through": found.through, "of": None, "node": "",
+            "given": [self._sum(tensor) for tensor in reads], "sources": [self._source(tensor) for tensor in reads],
+            "from": [self._from(tensor) for tensor in reads], "line": found.line, "through": found.through, "of": None,
+            "node": "", "within": found.within,
         }  # fmt: skip
         if node is None:
             here = self._sequence()
@@ -144,19 +181,18 @@ class Operations(TorchDispatchMode):
         else:
             operation["node"] = str(node.name()).rpartition("::")[2]
             operation["of"] = None if _ACCUMULATES in operation["node"] else self._by_node.get(node._sequence_nr())
-            operation["within"] = found.within
-        generator = _generator(given, tensors) if form.chance else None
-        drawn = None if generator is None else _state(generator)
+        generator = generator_of(given, tensors) if form.chance else None
         self._operations.append(operation)
         self._modules.append(found.module)
-        result = func(*args, **kwargs)
-        if generator is not None and _state(generator) != drawn:
-            operation["generator"] = drawn
-        self._gave(number, operation, form, given, result)
-        return result
+        return _Seen(number, operation, form, given, generator, None if generator is None else state_of(generator))
 
-    def _gave(self, number: int, operation: dict[str, Any], form: Form, given: Mapping[Any, Any], result: Any) -> None:
+    def _gave(
+        self, number: int, operation: dict[str, Any], form: Form, given: Mapping[Any, Any], generator: Any, drawn: str | None,
+        result: Any,
+    ) -> None:  # fmt: skip
         """Note what an operation gave, and what it wrote."""
+        if generator is not None and state_of(generator) != drawn:
+            operation["generator"] = drawn
         writes = {*form.writes, *(written_statistics(dict(given)) if form.statistics else ())}
         written = [tensor for name in given if name in writes for tensor in tensors_of(given[name])]
         keys = {self._storage(tensor) for tensor in written}
@@ -248,23 +284,13 @@ def _caller() -> Any:
     return sys._getframe(2)
 
 
-def _generator(given: Mapping[Any, Any], tensors: Sequence[tuple[Any, Any]]) -> Any:
-    """Return the generator that an operation may draw from."""
-    named = given.get("generator")
-    if named is not None:
-        return named
-    device = next((tensor.device for _, tensor in tensors), given.get("device"))
-    if device is not None and torch.device(device).type == "cuda":
-        index = torch.device(device).index
-        return torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
-    return torch.default_generator
-
-
-def _state(generator: Any) -> str:
-    return f"{host_form.checksum(generator.get_state().numpy()):016x}"
-
-
 def _compiles() -> bool:
     """Say whether parts of the script were compiled."""
     found = sys.modules.get("torch._dynamo.utils")
     return found is not None and bool(found.counters["frames"]["ok"])
+
+
+def reader(watch: "Watch", owner: Any, request: Mapping[str, Any]) -> Operations:
+    """Return what reads the steps of torch, see `reprotui.observe.explaining`."""
+    wanted = request["wanted"]
+    return Operations(watch, owner, None if wanted is None else (int(wanted[0]), int(wanted[1])))

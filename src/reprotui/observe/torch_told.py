@@ -1,10 +1,13 @@
-"""An operation of torch with its arguments, as a line: tensors by type, shape and how they lie, all else by its value."""
+"""An operation of torch with its arguments: as a line, tensors by type, shape and how they lie, all else by its value; and the
+generator that it may draw from."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+
+from reprotui.checksum import host_form
 
 LONGEST = 160
 """Characters of an argument that is told."""
@@ -62,3 +65,20 @@ def layout(tensor: Any) -> str:
 def digest(text: str) -> str:
     """Return 16 hexadecimal digits that stand for a text."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def generator_of(given: Mapping[Any, Any], tensors: Sequence[tuple[Any, Any]]) -> Any:
+    """Return the generator that an operation may draw from."""
+    named = given.get("generator")
+    if named is not None:
+        return named
+    device = next((tensor.device for _, tensor in tensors), given.get("device"))
+    if device is not None and torch.device(device).type == "cuda":
+        index = torch.device(device).index
+        return torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+    return torch.default_generator
+
+
+def state_of(generator: Any) -> str:
+    """Return the checksum of a generator's state."""
+    return f"{host_form.checksum(generator.get_state().numpy()):016x}"

@@ -28,6 +28,10 @@ from reprotui.variables import environment_of_script
 
 Say = Callable[[str], object]
 """Called with what is being done; what it raises ends it."""
+FRAMEWORKS = {"torch cpu": "torch", "cpu": "jax"}
+"""By what a run says that it trains on."""
+READERS = {"torch": "reprotui.observe.torch_operations", "jax": "reprotui.explain.jax_reader"}
+"""What reads the step in the script's process, by its framework."""
 LOOK_SECONDS = 0.1
 LEAVES_NAMED = 50
 _NO_STATISTICS = 1 << 62
@@ -36,13 +40,18 @@ _OWN_RECORDER = "its steps are recorded by a Recorder of its own, and explain re
 
 @dataclass(frozen=True)
 class ScriptPlan:
-    """A step of a script's run that can be taken again: its label, the run, how it is started."""
+    """A step of a script's run that can be taken again: its label, the run, how it is started, and what reads it.
+
+    `function` is what the run recorded as its train step, where its framework is jax.
+    """
 
     label: str
     run: RunDirectory
     manifest: RunManifest
     launch: Launch
     step: int
+    framework: str
+    function: str
 
 
 def plan_script(label: str, run: RunDirectory, step: int, trusted: bool) -> ScriptPlan:
@@ -63,12 +72,12 @@ def plan_script(label: str, run: RunDirectory, step: int, trusted: bool) -> Scri
         raise CannotTellError(f"{run.path} went on from a checkpoint: explain takes runs again that begin at the beginning")
     if world > 1:
         raise CannotTellError(f"{run.path} is a training of {world} processes: explain reads the operations of one")
-    if backend.startswith("jax") or (backend and not backend.startswith("torch")):
+    if backend not in FRAMEWORKS:
         raise CannotTellError(
-            f"{run.path} is a script that trains with {backend}: of scripts, explain reads PyTorch's alone so far"
+            f"{run.path} trained on {backend or 'nothing'}: explain reads torch and jax, on the CPU alone so far"
         )
-    if backend not in ("torch cpu", ""):
-        raise CannotTellError(f"{run.path} trained on {backend}: explain reads operations on the CPU alone so far")
+    if Options.from_text(launch.options).inside:
+        raise CannotTellError(f"{run.path} has iterations inside of calls as its steps (--inside): explain reads whole calls")
     if not Path(launch.directory).is_dir():
         raise BadInputError(f"{run.path} ran in {launch.directory}, which is gone")
     if changed := changed_sources(manifest):
@@ -78,12 +87,14 @@ def plan_script(label: str, run: RunDirectory, step: int, trusted: bool) -> Scri
     with Trace(run.trace_path) as trace:
         last = trace.last_step()
         row = trace.row(step)
+        told = next((event.text for event in trace.events() if event.kind == "compiled"), "")
     if last is None or step > last:
         raise BadInputError(f"{run.path} has records of steps 0 to {last or 0}, not of {step}")
     if row is None:
         raise CannotTellError(f"{run.path} has no record of step {step}: whether it comes out as it did cannot be checked")
     need_trust(run.path, manifest, trusted)
-    return ScriptPlan(label, run, manifest, launch, step)
+    function = told.removeprefix("train step: ").partition(", with ")[0]
+    return ScriptPlan(label, run, manifest, launch, step, FRAMEWORKS[backend], function)
 
 
 def changed_sources(manifest: RunManifest) -> str:
@@ -174,6 +185,10 @@ class Again:
         result = read_json(self._directory / "read.json")
         if "refused" in result:
             raise CannotTellError(f"{self.plan.run.path}: {result['refused']}")
+        if result["framework"] != self.plan.framework:
+            raise CannotTellError(f"{self.plan.run.path}: taken again, it trains with {result['framework']}")
+        if result["framework"] == "jax":
+            return result
         if result["compiled"]:
             said = "parts of it are compiled (torch.compile), and what happens within these is not read"
             raise CannotTellError(f"{self.plan.run.path}: {said}; take them out of torch.compile to have a step explained")
@@ -226,26 +241,29 @@ class Again:
 
 
 @contextlib.contextmanager
-def taken_again(plan: ScriptPlan, wanted: tuple[int, int] | None = None) -> Generator[Again]:
+def taken_again(plan: ScriptPlan, wanted: tuple[int, int] | None = None, times: int = 1) -> Generator[Again]:
     """Start a run again in a folder of its own, gone at the end with the process.
 
     Args:
         plan: the run and its step.
         wanted: the operation and output whose value is kept; None keeps what fits.
+        times: how often the step is computed; of torch, once.
     """
     with workspace(None) as directory:
         launch = plan.launch
         asked = replace(
             Options.from_text(launch.options), record=True, explain=str(directory), check=None, interrupt_at=None, final=None
         )
-        write_json(
-            directory / "request.json", {"step": plan.step, "wanted": wanted, "caller": to_json(this_process())}
-        )  # fmt: skip
+        request = {
+            "step": plan.step, "wanted": wanted, "caller": to_json(this_process()), "readers": READERS, "function": plan.function,
+            "times": times,
+        }  # fmt: skip
+        write_json(directory / "request.json", request)
         recording = replace(plan.manifest.recording, enabled=True, leaves_every=1, statistics_every=_NO_STATISTICS)
-        request = Request(directory, "again", plan.manifest.command, recording)
+        asked_of = Request(directory, "again", plan.manifest.command, recording)
         command = Command(launch.words, {name: str(value) for name, value in launch.variables.items()})
         member = ScriptMember("run", command, Version(Path(launch.directory)))
-        _, (scratch,) = prepare_scripts(request, [member], asked)
+        _, (scratch,) = prepare_scripts(asked_of, [member], asked)
         try:
             worker = start_worker(scratch, environment_of_script(plan.manifest))
         except OSError as error:

@@ -4,18 +4,20 @@ import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from reprotui.errors import DIFFERS, BadInputError
 from reprotui.explain import Explanation, NotExplained, Repeated
 from reprotui.explain import explain_repeats as explain_repeats_of_experiment
 from reprotui.explain import explain_step as explain_step_of_experiments
-from reprotui.explain.align import Pair
-from reprotui.explain.explain import elements_of, first_output, step_of, verdict_of
+from reprotui.explain.align import Pair, kernels_of
+from reprotui.explain.explain import compare_results, elements_of, first_output, step_of, verdict_of
 from reprotui.explain.operations import Listing, Operation, pair_operations
-from reprotui.explain.script_answer import ScriptExplanation, repetitions
+from reprotui.explain.script_answer import ScriptExplanation
+from reprotui.explain.script_repeats import repetitions
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.manifest import Kind
-from reprotui.race.again import Again, Say, ScriptPlan, plan_script, taken_again
+from reprotui.race.again import FRAMEWORKS, Again, Say, ScriptPlan, plan_script, taken_again
 from reprotui.replay.replay import Unfaithful
 from reprotui.run_directory import RunDirectory
 from reprotui.trace.phases import STATE
@@ -50,24 +52,27 @@ def explain_step(
         return explain_step_of_experiments(pair, step, say, trusted=trusted)
     verdict = verdict_of(pair) if step is None else None
     if verdict is not None:
-        # Of a script the first step is read from the import of torch on, and with it how its state was made.
-        step = 1 if verdict.kind == "diverged" and verdict.step == 0 else step_of(verdict)
+        # The first step of torch is read from its import on, and with it how the state was made.
+        from_import = all(FRAMEWORKS.get(str(run.manifest().devices.get("backend"))) == "torch" for _, run in pair)
+        step = 1 if from_import and verdict.kind == "diverged" and verdict.step == 0 else step_of(verdict)
     assert step is not None
     plans = [plan_script(label, run, step, trusted) for label, run in pair]
+    if plans[0].framework != plans[1].framework:
+        raise BadInputError(f"one of the scripts trains with {plans[0].framework}, the other with {plans[1].framework}")
     with contextlib.ExitStack() as stack:
-        sides: list[tuple[Again, Listing]] = []
+        sides: list[tuple[Again, dict[str, Any]]] = []
         for plan in plans:
             again = stack.enter_context(taken_again(plan))
             result = again.follow(say)
             if isinstance(result, Unfaithful):
                 return NotExplained(plan.label, result)
-            sides.append((again, Listing.parse(result)))
+            sides.append((again, result))
         found = _explanation(step, plans, sides)
         if verdict is not None and verdict.cause is not None:
             found = replace(found, cause=verdict.cause.sentence)
         if (first := found.first) is None or first.equal is not False:
             return found
-        say("reading the elements of the first different operation")
+        say(f"reading the elements of the first different {found.noun}")
         difference = _elements(first, [again for again, _ in sides])
     return replace(found, difference=difference or _elements_again(first, plans, say))
 
@@ -86,6 +91,13 @@ def explain_repeats(
     if run.manifest().kind is Kind.EXPERIMENT:
         return explain_repeats_of_experiment(label, run, step, count, say, trusted=trusted)
     plan = plan_script(label, run, step, trusted)
+    if plan.framework == "jax":
+        with taken_again(plan, times=count) as again:
+            result = again.follow(say)
+            if isinstance(result, Unfaithful):
+                return NotExplained(label, result, DIFFERS)
+            outputs = result["outputs"]
+            return Repeated(step, count, tuple(kernels_of(result["kernels"])), outputs["count"], outputs["identical"])
     listings, as_recorded = [], 0
     for time in range(count):
         with taken_again(replace(plan, label=f"{label}: {time + 1} of {count}")) as again:
@@ -97,9 +109,13 @@ def explain_repeats(
     return repetitions(step, listings, as_recorded)
 
 
-def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[Again, Listing]]) -> ScriptExplanation:
-    listings = sides[0][1], sides[1][1]
+def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[Again, dict[str, Any]]]) -> Explanation:
+    labels = (plans[0].label, plans[1].label)
     (roots_a, rows_a), (roots_b, rows_b) = (again.rows() for again, _ in sides)
+    recorded_differ = rows_a["step"][0].roots != rows_b["step"][0].roots
+    if plans[0].framework == "jax":
+        return compare_results(step, labels, [result for _, result in sides], recorded_differ)
+    listings = Listing.parse(sides[0][1]), Listing.parse(sides[1][1])
     differ: list[str] = []
     if step > 1 and "before" in rows_a and "before" in rows_b:
         before = [{leaf: value for leaf, value in rows["before"][1].items() if _enters(leaf)} for rows in (rows_a, rows_b)]
@@ -112,10 +128,10 @@ def _explanation(step: int, plans: Sequence[ScriptPlan], sides: Sequence[tuple[A
         if None in operation.outputs and not operation.unset
     ]
     return ScriptExplanation(
-        step, (plans[0].label, plans[1].label), tuple(dict.fromkeys(differ)), (),
+        step, labels, tuple(dict.fromkeys(differ)), (),
         (listings[0].operations, listings[1].operations), () if differ else tuple(pair_operations(*listings)),
         listings[0].ends, (roots_a, roots_b), tuple(dict.fromkeys(unread)),
-        recorded_differ=rows_a["step"][0].roots != rows_b["step"][0].roots, listings=listings,
+        recorded_differ=recorded_differ, listings=listings,
     )  # fmt: skip
 
 
