@@ -14,7 +14,8 @@ from reprotui.checksum import LeafSpec
 from reprotui.compare import Verdict, compare_runs, open_run
 from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError, CannotTellError, WorkerFailedError
 from reprotui.explain.align import Change, Pair, changes_of, kernels_of, pair_kernels
-from reprotui.explain.answer import Explanation, Repeated
+from reprotui.explain.answer import Explanation
+from reprotui.explain.repeats import Repeated
 from reprotui.explain.sources import Place
 from reprotui.integrity.leaves import LeafDifference, compare_leaf
 from reprotui.replay.plan import Plan, plan_replay

@@ -3,8 +3,9 @@
 import linecache
 
 from reprotui.explain.align import Change, Pair, Ran
-from reprotui.explain.answer import Explanation, Repeated
+from reprotui.explain.answer import Explanation
 from reprotui.explain.explain import NotExplained
+from reprotui.explain.repeats import Repeated
 from reprotui.explain.sources import Place
 from reprotui.explain.words import describe, lines_of
 

@@ -15,7 +15,8 @@ BEGAN, PROGRAM, CHANCE, MADE_OTHERWISE, PARTED, ENTERED, RECEIVED, UNREAD = (
     "began", "program", "chance", "made", "parted", "entered", "received", "unread",
 )  # fmt: skip
 """Why the output of an operation differs: equal inputs; another operation or wiring; another state of the generator; numbers of
-Python's; an operation before that the other run has not; something that came from outside the step; operations before; nobody knows, because an input could not be read."""
+Python's; an operation before that the other run has not; something that came from outside the step; operations before; nobody
+knows, because an input could not be read."""
 _SUMS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "dot", "mv", "addmv", "sum", "mean", "var", "std", "norm", "cumsum", "logsumexp",
     "convolution", "conv", "linear", "attention", "embedding_dense_backward", "nll_loss", "pool", "lstm", "gru", "rnn",

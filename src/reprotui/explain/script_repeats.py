@@ -1,12 +1,13 @@
-"""A step of a script that was taken again and again: which operation gave other bits for the same inputs, or what else differed."""
+"""A step of a script that was taken again and again: the operation that gave other bits for the same inputs, or what else did."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from reprotui.errors import DIFFERS
-from reprotui.explain.answer import Explanation, Repeated
+from reprotui.explain.answer import Explanation
 from reprotui.explain.operations import Listing, pair_operations, repeated
+from reprotui.explain.repeats import Repeated
 from reprotui.explain.script_answer import ScriptExplanation
 from reprotui.numbers import whole
 
