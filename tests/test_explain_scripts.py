@@ -1,4 +1,4 @@
-"""Explain scripts in PyTorch: the operation that began to differ and its line, or silence where nothing can be said."""
+"""Explain scripts in PyTorch and jax: what began to differ and its line, or silence where nothing can be said."""
 
 import json
 import signal
@@ -96,6 +96,36 @@ for step in range(5):
     with torch.no_grad():
         w -= (0.2 if step == 3 and sys.argv[1] == "b" else 0.1) * w.grad
         w.grad = None
+"""
+
+
+JAX = """
+import functools, sys
+import jax, jax.numpy as jnp
+
+variant = sys.argv[1]
+
+
+def loss(params, x, y):
+    h = jax.nn.gelu(x @ params["a"], approximate=variant != "gelu")  # gelu
+    return jnp.mean((h @ params["b"] - y) ** 2) * (1.01 if variant == "constant" else 1.0)  # constant
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
+def train(params, x, y, scale):
+    value, grads = jax.value_and_grad(loss)(params, x, y)
+    if variant == "prints":
+        jax.debug.print("{}", value)
+    return jax.tree.map(lambda p, g: p - scale * (0.011 if variant == "rate" else 0.01) * g, params, grads), value  # rate
+
+
+key = jax.random.key(0)
+params = {"a": jax.random.normal(key, (16, 32)) / 4, "b": jax.random.normal(key, (32, 4)) / 4}
+for step in range(5):
+    x = jax.random.normal(jax.random.key(step), (8, 16))
+    if variant == "batch" and step == 3:
+        x = x + 1
+    params, value = train(params, x, jnp.sin(x[:, :4]), 1.0)
 """
 
 
@@ -270,8 +300,12 @@ def test_what_cannot_be_read_is_said_in_a_sentence(reprotui: Cli) -> None:
     before = manifest.read_text()
     for changes, text, code in (
         ({"world_size": 2, "rank": 0}, "is a training of 2 processes", 3),
-        ({"devices": {"backend": "torch cuda"}}, "on the CPU alone so far", 3),
-        ({"devices": {"backend": "jax"}}, "PyTorch's alone", 3),
+        (
+            {"devices": {"backend": "torch cuda"}},
+            "trained on torch cuda: explain reads torch and jax, on the CPU alone so far",
+            3,
+        ),
+        ({"devices": {"backend": "numpy"}}, "trained on numpy", 3),
         ({"launch": None}, "was started by hand", 2),
         ({"launch": {**json.loads(before)["launch"], "directory": str(reprotui.directory / "gone")}}, "which is gone", 2),
     ):
@@ -294,6 +328,43 @@ def test_compiled_parts_and_recorders_are_refused(reprotui: Cli) -> None:
     reprotui.race("--a", "python own.py", "--repeat", 2, exit_code=None)
     said = reprotui("explain", "race/a", "--step", 1, "--repeat", 2, exit_code=3).stderr
     assert "Recorder of its own" in said
+
+
+def jax_pair(reprotui: Cli, a: str, b: str, exit_code: int = 1) -> None:
+    reprotui.write("jitted.py", JAX)
+    reprotui.race("--a", f"python jitted.py {a}", "--b", f"python jitted.py {b}", exit_code=exit_code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["gelu", "constant", "rate"])
+def test_of_a_script_in_jax_the_line_that_was_changed_is_named(reprotui: Cli, variant: str) -> None:
+    jax_pair(reprotui, "base", variant)
+    found = explained(reprotui)
+    assert variant in line_of(found).partition("#")[2].split(), found["headline"]
+    assert (found["step"], found["likely"], found["inputs_differ"]) == (1, False, [])
+    assert found["reading"] == "3 of 3 outputs of a identical with taps · 3 of 3 outputs of b identical with taps"
+
+
+@pytest.mark.slow
+def test_equal_scripts_in_jax_have_no_kernel_that_differs(reprotui: Cli) -> None:
+    jax_pair(reprotui, "base", "again", exit_code=0)
+    found = explained(reprotui, "--step", 4, exit_code=0)
+    assert found["headline"].startswith("no kernel differs: ") and found["programs"]["same"]
+    found = json.loads(reprotui("explain", "race/a", "--step", 2, "--repeat", 3, "--json").stdout)
+    assert (found["flaky"], found["count"], found["outputs"]["identical"]) == ([], 3, 3)
+
+
+@pytest.mark.slow
+def test_another_batch_of_a_script_in_jax_is_what_enters(reprotui: Cli) -> None:
+    jax_pair(reprotui, "base", "batch")
+    found = explained(reprotui, exit_code=3)
+    assert found["step"] == 4 and found["headline"] == "what enters step 4 is not the same: 1, 2"
+
+
+@pytest.mark.slow
+def test_a_call_that_prints_is_not_made_once_more(reprotui: Cli) -> None:
+    jax_pair(reprotui, "prints", "prints", exit_code=0)
+    assert "calls back into Python or prints" in reprotui("explain", "race/a", "race/b", "--step", 2, exit_code=3).stderr
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ The program is the one that jax traced for the call, so nothing of the script ru
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +46,7 @@ class JaxReader:
     def __init__(self, owner: Any, request: Mapping[str, Any]) -> None:
         self.owner = owner
         self._step, self._function, self._times = int(request["step"]), request["function"], int(request["times"])
+        self._folder = Path.cwd()
         self._held: dict[Any, _Held] = {}
         self._recomputation: Recomputation | None = None
 
@@ -89,7 +91,12 @@ class JaxReader:
         function = jaxpr_as_fun(held.program)
         self._recomputation = Recomputation(lambda *flat: function(*flat), tuple(leaves), held.outputs, held.names)
         inputs = [[path.partition("/")[2], _checksum(leaf)] for path, leaf in named]
-        return {"framework": "jax", "inputs": inputs, **self._recomputation.read(self._times)}
+        found = self._recomputation.read(self._times)
+        bodies = [place for kernel in found["kernels"] for _, place in kernel["body"]]
+        for place in [*bodies, *(kernel["place"] for kernel in found["kernels"]), *(place for _, place in found["equations"])]:
+            if place is not None:
+                place[0] = str(self._folder / place[0])  # a script's own file has the name by which it was started
+        return {"framework": "jax", "inputs": inputs, **found}
 
     def value(self, number: int, output: int) -> np.ndarray | None:
         """Return what a kernel gave."""
