@@ -20,9 +20,9 @@ def add_parser(subparsers: Any) -> None:
         reprotui explain runs/x/a --step 12 --repeat 20   (is a part of it not deterministic with itself?)""",
         description="Take the step again in both runs, each in a process of its own and its recorded environment, and read what "
         "every kernel of the compiled program gives, or every operation that torch calls. What the step gives must be what was "
-        "recorded, and must not change by the reading: else nothing is said. Experiments that reprotui trains begin with the state "
-        "before the step; scripts in PyTorch or jax run again from their beginning, in their folder, and are stopped behind the "
-        "step. On one CPU.",
+        "recorded, and must not change by the reading: else nothing is said. Experiments that reprotui trains begin with the "
+        "state before the step; scripts in PyTorch or jax run again from their beginning, in their folder, and are stopped "
+        "behind the step. On one CPU.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help="run directory, or name in the runs directory; one or two")
     parser.add_argument("--step", type=common.step, metavar="S", help="the step (default: the first that differs)")
