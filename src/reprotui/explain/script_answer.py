@@ -17,6 +17,8 @@ BEGAN, PROGRAM, CHANCE, MADE_OTHERWISE, PARTED, ENTERED, RECEIVED, UNREAD = (
 """Why the output of an operation differs: equal inputs; another operation or wiring; another state of the generator; numbers of
 Python's; an operation before that the other run has not; something that came from outside the step; operations before; nobody
 knows, because an input could not be read."""
+_OF_PYTHON = (PROGRAM, PARTED, ENTERED, MADE_OTHERWISE)
+"""Of these, what can follow from a value that Python was handed before."""
 _SUMS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "dot", "mv", "addmv", "sum", "mean", "var", "std", "norm", "cumsum", "logsumexp",
     "convolution", "conv", "linear", "attention", "embedding_dense_backward", "nll_loss", "pool", "lstm", "gru", "rnn",
@@ -59,10 +61,11 @@ class ScriptExplanation(Explanation):
         weak = next(((kind, pair) for kind, pair in found if pair.a.number in a.reaching_python), None)
         if strong is not None:
             kind, pair = strong
-            # What Python computed of an earlier number may be all that is not the same there.
-            if kind in (PROGRAM, PARTED) and weak is not None and weak[1].a.number < pair.a.number:
+            # What Python computed of an earlier number, or another process of a seed, may be all that is not the same there.
+            if kind in _OF_PYTHON and weak is not None and weak[1].a.number < pair.a.number:
                 return *weak, True
-            return kind, pair, kind == PROGRAM and any(self.alone) and pair.inputs_equal is not True
+            unclear = kind == PROGRAM and any(self.alone) and pair.inputs_equal is not True
+            return kind, pair, unclear or (kind in _OF_PYTHON and found[0][1] is not pair)
         if self._blocks and (self.recorded_differ or self.different):
             return PARTED, None, not self._leads(self._blocks[0])
         if weak is not None or found:
@@ -78,6 +81,7 @@ class ScriptExplanation(Explanation):
         unequal = [at for at, (one, other) in enumerate(zip(x.given, y.given, strict=False)) if one != other]
         if pair.changed is None and not unequal and x.generator != y.generator:
             return CHANCE
+        unequal = [at for at in unequal if at < min(len(x.senders), len(y.senders))]
         senders = {sender for at in unequal for sender in x.senders[at]}
         if any(sender in self._alone_a for sender in senders) or any(
             sender in self._alone_b for at in unequal for sender in y.senders[at]
@@ -220,6 +224,8 @@ class ScriptExplanation(Explanation):
         kind, number, output = x.sources[at]
         if kind == "given":
             name = self.listings[0].given[number]
+        elif kind == "operation" and self.listings[0].operations[number].unset:
+            return f"memory that holds no numbers yet ({describe(self.listings[0].operations[number])})"
         else:
             name = next((path for *end, path in self.ends if end == [number, output]), "")
         return name or f"input {at + 1} of {x.kernel.name}"

@@ -22,7 +22,7 @@ from reprotui.checksum.leaves import to_numpy
 from reprotui.errors import CannotTellError
 from reprotui.observe.torch_places import Places
 from reprotui.observe.torch_schemas import Form, form_of, written_statistics
-from reprotui.observe.torch_told import digest, flat, generator_of, layout, state_of, tensors_of, text_of
+from reprotui.observe.torch_told import digest, flat, generator_of, layout, state_of, tensors_of, text_of, unknown_in
 from reprotui.record import lanes
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Operations(TorchDispatchMode):
         reads = [tensor for name, tensor in tensors if name not in form.overwrites]
         operation: dict[str, Any] = {
             "name": form.name, "operation": str(func), "text": text_of(form.name, given), "view": form.view,
-            "given": [self._sum(tensor) for tensor in reads], "sources": [self._source(tensor) for tensor in reads],
+            "given": [*map(self._sum, reads), *[None] * unknown_in(given)], "sources": [self._source(tensor) for tensor in reads],
             "from": [self._from(tensor) for tensor in reads], "line": found.line, "through": found.through, "of": None,
             "node": "", "within": found.within,
         }  # fmt: skip

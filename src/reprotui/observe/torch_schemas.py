@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 _OVERWRITE = {
     "copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_", "exponential_", "cauchy_", "geometric_",
-    "log_normal_", "set_", "resize_", "resize_as_", "_foreach_copy_", "_foreach_zero_", "zero", "_resize_output_",
+    "log_normal_", "resize_", "resize_as_", "_foreach_copy_", "_foreach_zero_", "zero", "_resize_output_",
 }  # fmt: skip
 """Operations in place that give what they write whatever was there before."""
 _UNSET = (
@@ -18,6 +18,8 @@ _MADE = ("lift_fresh",)
 _STATISTICS = ("running_mean", "running_var")
 _SILENT = ("profiler", "debugprims", "rngprims")
 """Namespaces of what computes nothing."""
+_HANDED = ("set_", "set_data")
+"""What gives a tensor another memory, such as that of a loader's worker: what lies there came from elsewhere."""
 
 
 class Form(NamedTuple):
@@ -57,7 +59,7 @@ def form_of(operation: Any) -> Form:
     returned = [item.alias_info for item in schema.returns]
     overwritten = {argument.name for argument in writes if argument.is_out or plain in _OVERWRITE}
     return Form(
-        f"{namespace}.{plain}", namespace in _SILENT, named, frozenset(argument.name for argument in writes),
+        f"{namespace}.{plain}", namespace in _SILENT or plain in _HANDED, named, frozenset(argument.name for argument in writes),
         frozenset(overwritten), "batch_norm" in plain and all(name in named for name in _STATISTICS) and not writes,
         plain not in _MADE and bool(returned) and all(info is not None and not info.is_write for info in returned),
         plain in _UNSET, _draws(operation),

@@ -62,6 +62,24 @@ def layout(tensor: Any) -> str:
     return f"{text} from {tensor.storage_offset()} on" if tensor.storage_offset() else text
 
 
+def unknown_in(given: Mapping[Any, Any]) -> int:
+    """Return how many arguments of an operation have a value that nobody can tell, such as a storage."""
+    known = (
+        torch.Tensor,
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        torch.dtype,
+        torch.device,
+        torch.layout,
+        torch.memory_format,
+        torch.Generator,
+    )
+    return sum(value is not None and not isinstance(value, known) for value in flat(list(given.values())))
+
+
 def digest(text: str) -> str:
     """Return 16 hexadecimal digits that stand for a text."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -31,7 +31,7 @@ Labelled = tuple[str, RunDirectory]
 def explain_step(
     pair: Sequence[Labelled], step: int | None = None, say: Say = lambda _: None, *, trusted: bool = False
 ) -> Explanation | NotExplained:
-    """Find what began to differ in a step of two runs: experiments of reprotui's, or scripts in PyTorch.
+    """Find what began to differ in a step of two runs: experiments of reprotui's, or scripts in PyTorch or jax.
 
     Args:
         pair: A and B.
@@ -74,7 +74,9 @@ def explain_step(
             return found
         say(f"reading the elements of the first different {found.noun}")
         difference = _elements(first, [again for again, _ in sides])
-    return replace(found, difference=difference or _elements_again(first, plans, say))
+    if difference is None and plans[0].framework == "torch":
+        difference = _elements_again(first, plans, say)
+    return replace(found, difference=difference)
 
 
 def explain_repeats(
@@ -84,7 +86,7 @@ def explain_repeats(
 
     Args:
         label: what the run is called.
-        run: an experiment, or a script in PyTorch, which is run again as often.
+        run: an experiment or a script; one in PyTorch is run again as often.
         count: repetitions, 2 or more.
         step, say, trusted: see `explain_step`, which also says what is raised.
     """
@@ -144,7 +146,7 @@ def _enters(leaf: tuple[str, object]) -> bool:
 def _elements(first: Pair, sides: Sequence[Again]) -> LeafDifference | None:
     """Ask both processes for the first different output; None where one has not kept it, or it is no array."""
     output = first_output(first)
-    if _is_number(first, output):
+    if not _has_elements(first, output):
         return None
     values = [again.value(ran.number, output) for again, ran in zip(sides, (first.a, first.b), strict=True)]
     found = [value for value in values if value is not None]
@@ -154,7 +156,7 @@ def _elements(first: Pair, sides: Sequence[Again]) -> LeafDifference | None:
 def _elements_again(first: Pair, plans: Sequence[ScriptPlan], say: Say) -> LeafDifference | None:
     """Take the step once more in both runs, for the value of one output that was not kept; None where it does not come again."""
     output = first_output(first)
-    if _is_number(first, output):
+    if not _has_elements(first, output):
         return None
     with contextlib.ExitStack() as stack:
         sides = []
@@ -166,6 +168,9 @@ def _elements_again(first: Pair, plans: Sequence[ScriptPlan], say: Say) -> LeafD
         return _elements(first, sides)
 
 
-def _is_number(pair: Pair, output: int) -> bool:
-    """Say whether an output is a view or a number of Python's, which no process keeps."""
-    return isinstance(pair.a, Operation) and not pair.a.kept(output)
+def _has_elements(pair: Pair, output: int) -> bool:
+    """Say whether an output is an array of its own in both runs, of one type and shape; views and numbers are none."""
+    x, y = pair.a, pair.b
+    if isinstance(x, Operation) and not x.kept(output):
+        return False
+    return x.kernel.arrays[output] == y.kernel.arrays[output]
