@@ -439,6 +439,13 @@ def test_an_operation_that_another_program_has_not_is_named_where_it_leads_to_a_
     assert found.told_changes[0].a == "" and found.told_changes[0].b.startswith("aten.neg")
 
 
+def test_an_operation_that_another_program_has_not_is_only_likely_where_the_difference_came_before_it() -> None:
+    a = listing(operation("exp", ["w"], ["e"], [("given", 0)], 3))
+    clamp = operation("clamp_", ["v"], ["v"], [("given", 0)], 2)
+    found = told(a, listing(clamp, operation("exp", ["v"], ["f"], [("operation", 0)], 3)))
+    assert (found.likely, found.headline) == (True, "the programs are not the same, first likely at m.py:2 in forward")
+
+
 def test_what_python_computed_of_an_earlier_number_is_only_likely() -> None:
     """A number that goes through Python may be all that differs in a later operation's arguments."""
     sides = []

@@ -5,9 +5,10 @@ from functools import cached_property
 from typing import ClassVar
 
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
-from reprotui.explain.align import Change, Pair, Ran
+from reprotui.explain.align import Change, Pair
 from reprotui.explain.answer import Explanation
-from reprotui.explain.operations import MADE, Listing, Operation, where
+from reprotui.explain.operations import MADE, Listing, Operation
+from reprotui.explain.parting import Parting
 from reprotui.explain.sources import Place
 from reprotui.explain.words import describe
 
@@ -65,9 +66,11 @@ class ScriptExplanation(Explanation):
             if kind in _OF_PYTHON and weak is not None and weak[1].a.number < pair.a.number:
                 return *weak, True
             unclear = kind == PROGRAM and any(self.alone) and pair.inputs_equal is not True
+            unclear = unclear or (kind == PARTED and not self._parting.begins(self._parting.block_of(pair)))
             return kind, pair, unclear or (kind in _OF_PYTHON and found[0][1] is not pair)
-        if self._blocks and (self.recorded_differ or self.different):
-            return PARTED, None, not self._leads(self._blocks[0])
+        blocks = self._parting.blocks
+        if blocks and (self.recorded_differ or self.different):
+            return PARTED, None, not (self._parting.leads(blocks[0]) and self._parting.begins(blocks[0]))
         if weak is not None or found:
             return *(weak or found[0]), True
         return "", None, False
@@ -83,9 +86,7 @@ class ScriptExplanation(Explanation):
             return CHANCE
         unequal = [at for at in unequal if at < min(len(x.senders), len(y.senders))]
         senders = {sender for at in unequal for sender in x.senders[at]}
-        if any(sender in self._alone_a for sender in senders) or any(
-            sender in self._alone_b for at in unequal for sender in y.senders[at]
-        ):
+        if senders & self._parting.alone_a or any(set(y.senders[at]) & self._parting.alone_b for at in unequal):
             return PARTED
         if senders & self._different_numbers:
             return RECEIVED
@@ -121,7 +122,7 @@ class ScriptExplanation(Explanation):
         """Return the line of the operation that began to differ, or at which the programs part."""
         kind, pair, _ = self.finding
         if kind == PARTED:
-            return self._parting.place
+            return self._parting.change(pair).place
         return None if pair is None else pair.a.kernel.place
 
     @property
@@ -189,7 +190,7 @@ class ScriptExplanation(Explanation):
         """Return where the programs are not the same, as far as that is why they differ."""
         kind, pair, _ = self.finding
         if kind == PARTED:
-            return (self._parting,)
+            return (self._parting.change(pair),)
         return (pair.changed,) if kind == PROGRAM and pair is not None and pair.changed is not None else ()
 
     @property
@@ -235,52 +236,5 @@ class ScriptExplanation(Explanation):
         return frozenset(pair.a.number for pair in self.different)
 
     @cached_property
-    def _alone_a(self) -> frozenset[int]:
-        paired = {pair.a.number for pair in self.pairs}
-        return frozenset(ran.number for ran in self.kernels[0] if ran.number not in paired)
-
-    @cached_property
-    def _alone_b(self) -> frozenset[int]:
-        paired = {pair.b.number for pair in self.pairs}
-        return frozenset(ran.number for ran in self.kernels[1] if ran.number not in paired)
-
-    @cached_property
-    def _blocks(self) -> list[tuple[list[Ran], list[Ran]]]:
-        """Return what stands in A alone and in B alone between two operations that both have, where it leads anywhere."""
-        found, at_a, at_b = [], 0, 0
-        ends = [(pair.a.number, pair.b.number) for pair in self.pairs] + [(len(self.kernels[0]), len(self.kernels[1]))]
-        for end_a, end_b in ends:
-            block = list(self.kernels[0][at_a:end_a]), list(self.kernels[1][at_b:end_b])
-            if any(
-                ran.number in listing.reaching or ran.number in listing.reaching_python
-                for listing, side in zip(self.listings, block, strict=True)
-                for ran in side
-            ):
-                found.append(block)
-            at_a, at_b = end_a + 1, end_b + 1
-        return sorted(found, key=lambda block: not self._leads(block))
-
-    def _leads(self, block: tuple[list[Ran], list[Ran]]) -> bool:
-        """Say whether tensors lead from what one program alone has to a leaf."""
-        return any(ran.number in listing.reaching for listing, side in zip(self.listings, block, strict=True) for ran in side)
-
-    @cached_property
-    def _parting(self) -> Change:
-        """Return what A and B have where they part: the block from which the first difference came."""
-        pair = self.finding[1]
-        block = self._blocks[0] if self._blocks else ([], [])
-        if pair is not None and isinstance(pair.a, Operation) and isinstance(pair.b, Operation):
-            senders = (
-                {sender for senders in pair.a.senders for sender in senders},
-                {sender for senders in pair.b.senders for sender in senders},
-            )
-            block = next(
-                (
-                    one
-                    for one in self._blocks
-                    if any(ran.number in sent for side, sent in zip(one, senders, strict=True) for ran in side)
-                ),
-                block,
-            )
-        texts = [f"{side[0].text} at {where(side[0])}" if side and isinstance(side[0], Operation) else "" for side in block]
-        return Change(texts[0], texts[1], next((side[0].kernel.place for side in block if side), None))
+    def _parting(self) -> Parting:
+        return Parting(self.listings, self.pairs)
