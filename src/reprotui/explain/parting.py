@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reprotui.explain.align import Change, Pair
-from reprotui.explain.operations import Listing, Operation, where
+from reprotui.explain.operations import MADE, Listing, Operation, where
 
 Block = tuple[Sequence[Operation], Sequence[Operation]]
 """What stands in A alone and in B alone between two operations that both have; one of them may be empty."""
@@ -52,8 +52,12 @@ class Parting:
 
     def begins(self, block: Block) -> bool:
         """Say whether a difference begins in a block: what its first operations were given was there in the other run too."""
-        firsts = [(side[0], other) for side, other in zip(block, reversed(self._values), strict=True) if side]
-        return all(value in other for first, other in firsts for value in first.given)
+        for side, other in zip(block, reversed(self._values), strict=True):
+            # Numbers of Python's that become a tensor there are given by the program itself.
+            first = next((operation for operation in side if operation.kernel.name not in MADE), None)
+            if first is not None and any(value not in other for value in first.given):
+                return False
+        return True
 
     def block_of(self, pair: Pair | None) -> Block:
         """Return the block that an operation of both runs was given something from; of None, the first that leads anywhere."""

@@ -56,8 +56,13 @@ class ScriptExplanation(Explanation):
         if self.inputs_differ:
             return "", None, False
         found = [(self.kind_of(pair), pair) for pair in self.different]
-        found = [(kind, pair) for kind, pair in found if kind != RECEIVED]
         a = self.listings[0]
+        # A view that leads nowhere computes nothing that could be handed on unseen.
+        found = [
+            (kind, pair)
+            for kind, pair in found
+            if kind != RECEIVED and (pair.a.number in a.reaching or not (isinstance(pair.a, Operation) and pair.a.view))
+        ]
         strong = next(((kind, pair) for kind, pair in found if pair.a.number in a.reaching), None)
         weak = next(((kind, pair) for kind, pair in found if pair.a.number in a.reaching_python), None)
         if strong is not None:
