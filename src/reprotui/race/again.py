@@ -67,7 +67,9 @@ def plan_script(label: str, run: RunDirectory, step: int, trusted: bool) -> Scri
     if step < 1:
         raise BadInputError(f"explain takes a training step again: step {step} is none")
     if launch is None:
-        raise BadInputError(f"{run.path} was started by hand, and its manifest does not say how: record it with reprotui run")
+        raise BadInputError(
+            f"{run.path} was started by hand, and its manifest does not say how: race -- COMMAND starts it itself"
+        )
     if manifest.parts or manifest.interrupted or manifest.restore is not None:
         raise CannotTellError(f"{run.path} went on from a checkpoint: explain takes runs again that begin at the beginning")
     if world > 1:
@@ -80,6 +82,7 @@ def plan_script(label: str, run: RunDirectory, step: int, trusted: bool) -> Scri
         raise CannotTellError(f"{run.path} has iterations inside of calls as its steps (--inside): explain reads whole calls")
     if not Path(launch.directory).is_dir():
         raise BadInputError(f"{run.path} ran in {launch.directory}, which is gone")
+    need_trust(run.path, manifest, trusted)  # before files that the manifest names are looked at
     if changed := changed_sources(manifest):
         raise CannotTellError(f"{changed} since {run.path} ran: what it would do now says nothing of what it did")
     if not run.trace_path.is_file():
@@ -92,7 +95,6 @@ def plan_script(label: str, run: RunDirectory, step: int, trusted: bool) -> Scri
         raise BadInputError(f"{run.path} has records of steps 0 to {last or 0}, not of {step}")
     if row is None:
         raise CannotTellError(f"{run.path} has no record of step {step}: whether it comes out as it did cannot be checked")
-    need_trust(run.path, manifest, trusted)
     function = told.removeprefix("train step: ").partition(", with ")[0]
     return ScriptPlan(label, run, manifest, launch, step, FRAMEWORKS[backend], function)
 
