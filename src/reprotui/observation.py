@@ -30,7 +30,8 @@ class Options:
     digests what is there at the end; `final` is the file for that digest, with the times of the steps. `inside` makes each
     iteration of a loop inside a jitted call a step of its own. Of as many steps as `check` says one is recomputed, None for
     none of them. Once as many steps as `interrupt_at` says are recorded, the process gets the signal `interrupt_by`, as from
-    outside. `interventions` are changed before the script's first line: names of `reprotui.observe.interventions`.
+    outside. `interventions` are changed before the script's first line: names of `reprotui.observe.interventions`. `explain` is
+    the folder of a step that is explained, see `reprotui.observe.explaining`: the process reads it, and stops behind it.
     """
 
     step_function: str | None = None
@@ -42,6 +43,7 @@ class Options:
     interrupt_at: int | None = None
     interrupt_by: str = "TERM"
     interventions: tuple[str, ...] = ()
+    explain: str | None = None
 
     @property
     def interruption(self) -> Interruption | None:

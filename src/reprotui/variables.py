@@ -74,9 +74,7 @@ def recorded_environment(manifest: RunManifest) -> dict[str, str]:
 
     The size of the CPU backend's thread pool is set even where the run took it from its machine.
     """
-    recorded = manifest.environment.get("variables")
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS" and not _TAKEN.fullmatch(name)}
-    environment |= taken_over(recorded if isinstance(recorded, Mapping) else {})
+    environment = environment_of_script(manifest)
     threads = manifest.devices.get("cpu_threads")
     if isinstance(threads, int) and "NPROC" not in environment and threads != cores():
         environment["NPROC"] = str(threads)
@@ -84,6 +82,13 @@ def recorded_environment(manifest: RunManifest) -> dict[str, str]:
     if environment.get("NPROC") != os.environ.get("NPROC"):
         environment.pop(CACHE, None)  # it holds programs for another number of threads
     return with_cache(environment)
+
+
+def environment_of_script(manifest: RunManifest) -> dict[str, str]:
+    """Return the environment of this process with the variables that change numbers as a run recorded them, set or not."""
+    recorded = manifest.environment.get("variables")
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS" and not _TAKEN.fullmatch(name)}
+    return environment | taken_over(recorded if isinstance(recorded, Mapping) else {})
 
 
 def with_cache(environment: Mapping[str, str]) -> dict[str, str]:

@@ -14,17 +14,21 @@ def add_parser(subparsers: Any) -> None:
     parser = common.command(
         subparsers,
         "explain",
-        "name the first kernel that differs in a step of two runs, and its line of source",
+        "name the first kernel or operation that differs in a step of two runs, and its line of source",
         """reprotui explain runs/x/a runs/x/b              (their first different step)
         reprotui explain runs/x/a runs/x/b --step 12 --json
-        reprotui explain runs/x/a --step 12 --repeat 20   (is a kernel not deterministic with itself?)""",
-        description="Take the step again in both runs, from the state before it, each in a process of its own and its recorded "
-        "environment, and read what every kernel of the compiled program gives. What the step gives must be what was recorded, "
-        "and must not change by the reading: else nothing is said. For experiments that reprotui trains with jax on one CPU.",
+        reprotui explain runs/x/a --step 12 --repeat 20   (is a part of it not deterministic with itself?)""",
+        description="Take the step again in both runs, each in a process of its own and its recorded environment, and read what "
+        "every kernel of the compiled program gives, or every operation that torch calls. What the step gives must be what was "
+        "recorded, and must not change by the reading: else nothing is said. Experiments that reprotui trains begin with the "
+        "state before the step; scripts in PyTorch or jax run again from their beginning, in their folder, and are stopped "
+        "behind the step. On one CPU.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help="run directory, or name in the runs directory; one or two")
     parser.add_argument("--step", type=common.step, metavar="S", help="the step (default: the first that differs)")
-    parser.add_argument("--repeat", type=common.positive, metavar="N", help="of one run: take the step N times")
+    parser.add_argument(
+        "--repeat", type=common.positive, metavar="N", help="of one run: take the step N times (a script runs N times)"
+    )
     common.add_trust(parser)
     common.add_runs_directory(parser)
     common.add_json(parser)
@@ -33,7 +37,8 @@ def add_parser(subparsers: Any) -> None:
 
 def call(parsed: argparse.Namespace) -> int:
     """Explain, and print what was found; 0: no kernel differs, 1: one does, 3: it cannot be told."""
-    from reprotui.explain import NotExplained, explain_repeats, explain_step
+    from reprotui.explain import NotExplained
+    from reprotui.race.explaining import explain_repeats, explain_step
 
     if len(parsed.run) > 2:
         raise BadInputError("explain takes two runs, or one with --repeat")

@@ -57,7 +57,7 @@ def show_state(found: ReplayedState | Unfaithful, repeats: RepeatOutcome | None)
         for reason in found.reasons:
             console.print(f"  changed      {reason}")
         if not found.reasons:
-            console.print("  nothing recorded explains it: likely the computation is not deterministic; try --repeat 20")
+            console.print(f"  {found.advice}")
     if repeats is not None:
         console.print(f"  step {repeats.step:<7} {repeats.verdict}")
 

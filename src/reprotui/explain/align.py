@@ -19,6 +19,16 @@ class Ran:
     distinct: int = 1
 
     @property
+    def described(self) -> str:
+        """Return it in a few words where it is no kernel of XLA's; empty where it is."""
+        return ""
+
+    @property
+    def further(self) -> dict[str, str]:
+        """Return what else is known of it, for the JSON form."""
+        return {}
+
+    @property
     def key(self) -> tuple[Hashable, ...]:
         """Return by what it is found in another program: operation, shapes, function. Lines and files move between versions."""
         kernel = self.kernel
@@ -73,15 +83,30 @@ def kernels_of(result: Sequence[dict]) -> list[Ran]:
 
 def pair_kernels(a: Sequence[Ran], b: Sequence[Ran]) -> list[Pair]:
     """Return the kernels that both programs have, in the order of A."""
-    keys_a, keys_b = [ran.key for ran in a], [ran.key for ran in b]
-    if keys_a == keys_b:
-        found = list(zip(a, b, strict=True))
-    else:
-        blocks = SequenceMatcher(None, keys_a, keys_b, autojunk=False).get_matching_blocks()
-        found = [(a[x + at], b[y + at]) for x, y, size in blocks for at in range(size)]
+    found = [(a[x], b[y]) for x, y in matched([ran.key for ran in a], [ran.key for ran in b])]
     return [
         Pair(x, y, _same_inputs(_given(x, a), _given(y, b)), first_change(x.kernel.body, y.kernel.body)) for x, y in found
     ]  # fmt: skip
+
+
+def matched(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Return which keys of two sequences belong together, by their places, in order: equal ones at the same occurrence."""
+    start, ends = _ends(a, b)
+    middle = a[start : len(a) - ends], b[start : len(b) - ends]
+    blocks = SequenceMatcher(None, *middle, autojunk=False).get_matching_blocks() if all(middle) else []
+    return [
+        *((at, at) for at in range(start)),
+        *((start + x + at, start + y + at) for x, y, size in blocks for at in range(size)),
+        *((len(a) - at, len(b) - at) for at in range(ends, 0, -1)),
+    ]
+
+
+def _ends(a: Sequence[Hashable], b: Sequence[Hashable]) -> tuple[int, int]:
+    """Return how many items are equal at the beginning of two sequences, and how many of the others at their end."""
+    shorter = min(len(a), len(b))
+    start = next((at for at in range(shorter) if a[at] != b[at]), shorter)
+    ends = next((at for at in range(shorter - start) if a[-1 - at] != b[-1 - at]), shorter - start)
+    return start, ends
 
 
 def first_change(a: Sequence[tuple[str, Place | None]], b: Sequence[tuple[str, Place | None]]) -> Change | None:
@@ -92,10 +117,10 @@ def first_change(a: Sequence[tuple[str, Place | None]], b: Sequence[tuple[str, P
 
 def changes_of(a: Sequence[tuple[str, Place | None]], b: Sequence[tuple[str, Place | None]]) -> list[Change]:
     """Return all places where two sequences of (text, place) are not the same, in order."""
-    start = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x[0] != y[0]), min(len(a), len(b)))
+    start, ends = _ends([text for text, _ in a], [text for text, _ in b])
     if start == len(a) == len(b):
         return []
-    a, b = a[start:], b[start:]
+    a, b = a[start : len(a) - ends], b[start : len(b) - ends]
     blocks = SequenceMatcher(None, [text for text, _ in a], [text for text, _ in b], autojunk=False).get_opcodes()
     found = []
     for kind, a1, a2, b1, b2 in blocks:

@@ -1,8 +1,9 @@
 """What explaining a step found, as a value that the command line, the dashboard and reports show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from reprotui.errors import CANNOT_TELL, DIFFERS, SAME
 from reprotui.explain.align import Change, Pair, Ran
@@ -52,6 +53,9 @@ class Explanation:
     recorded_differ: bool = True
     cause: str = ""
 
+    noun: ClassVar[str] = "kernel"
+    """What the parts of a step are called."""
+
     @cached_property
     def different(self) -> list[Pair]:
         """Return the kernels whose outputs differ, in program order."""
@@ -88,8 +92,9 @@ class Explanation:
             return self.changes[0].place if self.changes else None
         if first.changed is not None:
             # Where the traced programs are the same, the kernels were only compiled in another way: no line was changed.
-            lines = [*lines_of(first.a), *lines_of(first.b)]
-            written = next((change.place for change in self.changes if change.place in lines), None)
+            lines = {(place.file, place.line) for place in (*lines_of(first.a), *lines_of(first.b))}
+            places = [change.place for change in self.changes if change.place is not None]
+            written = next((place for place in places if (place.file, place.line) in lines), None)
             return written or first.a.kernel.place
         return first.a.kernel.place
 
@@ -113,13 +118,13 @@ class Explanation:
         if first is not None:
             return f"first different: {describe(first.a)} {self._at}"
         if self.changes and (self.different or any(self.alone)):
-            return f"the programs are not the same, first {self._at}; no kernel that both have differs with equal inputs"
+            return f"the programs are not the same, first {self._at}; no {self.noun} that both have differs with equal inputs"
         if self.different:
-            return f"{len(self.different)} of {self._count} kernels differ, and none of them with equal inputs"
+            return f"{len(self.different)} of {self._count} {self.noun}s differ, and none of them with equal inputs"
         if any(self.alone):
-            return f"the {len(self.pairs)} kernels that both have give the same bits; {self._alone}"
-        said = f"no kernel differs: {self._count} of {self._count} give the same bits" if not self.unread else (
-            f"no kernel that could be read differs; {len(self.unread)} could not"
+            return f"the {len(self.pairs)} {self.noun}s that both have give the same bits; {self._alone}"
+        said = f"no {self.noun} differs: {self._count} of {self._count} give the same bits" if not self.unread else (
+            f"no {self.noun} that could be read differs; {len(self.unread)} could not"
         )  # fmt: skip
         return f"{said}, although the records of step {self.step} differ" if self.recorded_differ else said
 
@@ -133,7 +138,7 @@ class Explanation:
                 said.append(f"{whole(found.different)} of {whole(found.elements)} elements")
                 said += [] if found.max_ulp is None else [f"max {whole(found.max_ulp)} ulp"]
         if self.different:
-            said.append(f"{len(self.different)} of {self._count} kernels differ: {self._received}")
+            said.append(f"{len(self.different)} of {self._count} {self.noun}s differ: {self._received}")
         if any(self.alone):
             said.append(self._alone)
         return said
@@ -156,6 +161,11 @@ class Explanation:
         if self.first is None:
             return []
         by_number = {pair.a.number: pair for pair in self.different}
+        receivers: dict[int, list[int]] = {}
+        for number, pair in by_number.items():
+            for kind, at, _ in pair.a.kernel.inputs:
+                if kind == "kernel":
+                    receivers.setdefault(at, []).append(number)
         ends = {number for number, _, _ in self.ends}
         ways = [[self.first.a.number]]
         seen = {self.first.a.number}
@@ -163,8 +173,8 @@ class Explanation:
             way = ways.pop(0)
             if way[-1] in ends:
                 return [by_number[number] for number in way]
-            for number, pair in by_number.items():
-                if number not in seen and any(kind == "kernel" and at == way[-1] for kind, at, _ in pair.a.kernel.inputs):
+            for number in receivers.get(way[-1], ()):
+                if number not in seen:
                     seen.add(number)
                     ways.append([*way, number])
         return [self.first]
@@ -173,8 +183,29 @@ class Explanation:
     def leaf(self) -> str:
         """Return the leaf at the end of that way; empty where it ends at none."""
         way = self.path
-        found = [path for number, _, path in self.ends if way and number == way[-1].a.number]
+        if not way:
+            return ""
+        a, b = way[-1].a, way[-1].b
+        found = [path for number, output, path in self.ends if number == a.number and a.outputs[output] != b.outputs[output]]
         return found[0] if found else ""
+
+    @property
+    def told_changes(self) -> Sequence[Change]:
+        """Return where the programs are not the same, as far as it is told."""
+        return self.changes
+
+    @property
+    def same_programs(self) -> bool:
+        """Say whether both runs have the same program."""
+        return not self.changes
+
+    @property
+    def reading(self) -> str:
+        """Say that reading the kernels changed nothing."""
+        sides = zip(self.labels, self.outputs, strict=True)
+        texts = [f"{count} of {count} outputs of {label} identical with taps" for label, count in sides]
+        texts += [f"{len(self.unread)} kernels not read: {', '.join(self.unread[:3])}"] if self.unread else []
+        return " · ".join(texts)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -189,7 +220,8 @@ class Explanation:
                 "path": [pair.a.kernel.name for pair in self.path], "leaf": self.leaf or None,
                 "lines": [place_json(place) for place in lines_of(first.a)],
             },
-            "programs": {"same": not self.changes, "changes": [_change_json(change) for change in self.changes]},
+            "programs": {"same": self.same_programs, "changes": [_change_json(change) for change in self.told_changes]},
+            "reading": self.reading,
             "outputs": dict(zip("ab", self.outputs, strict=True)),
             "kernels": {
                 "count": [len(side) for side in self.kernels], "paired": len(self.pairs), "different": len(self.different),
@@ -220,58 +252,14 @@ class Explanation:
     @property
     def _alone(self) -> str:
         a, b = self.alone
-        return f"{a} kernels only in {self.labels[0]}, {b} only in {self.labels[1]}"
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """One step of one run, taken again and again: the kernels that gave other bits, in program order."""
-
-    step: int
-    count: int
-    kernels: tuple[Ran, ...]
-    outputs: int
-    identical: int
-
-    @cached_property
-    def flaky(self) -> list[Ran]:
-        """Return the kernels that did not always give the same bits."""
-        return [ran for ran in self.kernels if ran.distinct > 1]
-
-    @property
-    def exit_code(self) -> int:
-        """Return 1 where a kernel is not deterministic with itself."""
-        return DIFFERS if self.flaky else SAME
-
-    @property
-    def headline(self) -> str:
-        """Return the answer in one line."""
-        if not self.flaky:
-            return f"every one of {len(self.kernels)} kernels gave the same bits in {self.count} repetitions of step {self.step}"
-        first = self.flaky[0]
-        where = first.kernel.place or "an unknown line"
-        return f"not deterministic: {describe(first)} at {where}: {first.distinct} different outcomes in {self.count}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return {
-            "step": self.step, "headline": self.headline, "count": self.count, "kernels": len(self.kernels),
-            "outputs": {"count": self.outputs, "identical": self.identical},
-            "flaky": [
-                {
-                    "name": ran.kernel.name, "operation": ran.kernel.operation, "place": place_json(ran.kernel.place),
-                    "distinct": ran.distinct,
-                }
-                for ran in self.flaky
-            ],
-        }  # fmt: skip
+        return f"{a} {self.noun}s only in {self.labels[0]}, {b} only in {self.labels[1]}"
 
 
 def _kernel_json(pair: Pair) -> dict[str, Any]:
     kernel = pair.a.kernel
     return {
         "name": kernel.name, "name_b": pair.b.kernel.name, "operation": kernel.operation, "opcode": kernel.opcode,
-        "arrays": list(map(str, kernel.arrays)), "place": place_json(kernel.place),
+        "arrays": list(map(str, kernel.arrays)), "place": place_json(kernel.place), **pair.a.further,
     }  # fmt: skip
 
 

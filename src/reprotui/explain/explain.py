@@ -14,7 +14,8 @@ from reprotui.checksum import LeafSpec
 from reprotui.compare import Verdict, compare_runs, open_run
 from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError, CannotTellError, WorkerFailedError
 from reprotui.explain.align import Change, Pair, changes_of, kernels_of, pair_kernels
-from reprotui.explain.answer import Explanation, Repeated
+from reprotui.explain.answer import Explanation
+from reprotui.explain.repeats import Repeated
 from reprotui.explain.sources import Place
 from reprotui.integrity.leaves import LeafDifference, compare_leaf
 from reprotui.replay.plan import Plan, plan_replay
@@ -64,8 +65,8 @@ def explain_step(
         WorkerFailedError: a process failed; the message ends its log.
     """
     labels = (pair[0][0], pair[1][0])
-    verdict = _verdict(pair) if step is None else None
-    step = _step_of(verdict) if verdict is not None else step
+    verdict = verdict_of(pair) if step is None else None
+    step = step_of(verdict) if verdict is not None else step
     assert step is not None
     plans = [_plan(run, step, trusted) for _, run in pair]
     with contextlib.ExitStack() as stack:
@@ -82,7 +83,7 @@ def explain_step(
             found = replace(found, cause=verdict.cause.sentence)
         if found.first is not None:
             say("reading the elements of the first different kernel")
-            found = replace(found, difference=_elements(found.first, [(process, directory) for process, directory, _ in sides]))
+            found = replace(found, difference=_asked(found.first, [(process, directory) for process, directory, _ in sides]))
         return found
 
 
@@ -106,12 +107,18 @@ def explain_repeats(
         return Repeated(step, count, tuple(kernels_of(result["kernels"])), outputs["count"], outputs["identical"])
 
 
-def _verdict(pair: Sequence[tuple[str, RunDirectory]]) -> Verdict:
+def verdict_of(pair: Sequence[tuple[str, RunDirectory]]) -> Verdict:
+    """Compare two runs, A and B, given as (label, run)."""
     (a, run_a), (b, run_b) = pair
     return compare_runs(open_run(run_a.path, a), open_run(run_b.path, b))
 
 
-def _step_of(verdict: Verdict) -> int:
+def step_of(verdict: Verdict) -> int:
+    """Return the first different step.
+
+    Raises:
+        BadInputError, CannotTellError: there is none that could be taken again.
+    """
     if verdict.kind == "identical":
         raise BadInputError(f"{verdict.headline}: there is no difference to explain; name a step with --step to look at one")
     if verdict.step is None:
@@ -183,10 +190,9 @@ def _changes(a: Sequence[Any], b: Sequence[Any]) -> list[Change]:
     return changes_of(read(a), read(b))
 
 
-def _elements(first: Pair, sides: Sequence[tuple[subprocess.Popen[bytes], Path]]) -> LeafDifference | None:
+def _asked(first: Pair, sides: Sequence[tuple[subprocess.Popen[bytes], Path]]) -> LeafDifference | None:
     """Ask both processes for what the first different kernel gave; return how its first different output differs."""
-    outputs = zip(first.a.outputs, first.b.outputs, first.a.kernel.arrays, strict=True)
-    output, array = next((number, array) for number, (x, y, array) in enumerate(outputs) if x is not None and x != y)
+    output = first_output(first)
     values = []
     for ran, (process, directory) in zip((first.a, first.b), sides, strict=True):
         assert process.stdin is not None
@@ -197,7 +203,18 @@ def _elements(first: Pair, sides: Sequence[tuple[subprocess.Popen[bytes], Path]]
             raise WorkerFailedError("the process that took the step again ended before it was asked for values") from None
         process.wait()
         values.append(np.load(directory / "value.npy", allow_pickle=False))
-    # numpy stores the types of ml_dtypes as raw bytes.
+    return elements_of(first, output, values)
+
+
+def first_output(pair: Pair) -> int:
+    """Return the number of the first output of a kernel that differs."""
+    outputs = zip(pair.a.outputs, pair.b.outputs, strict=True)
+    return next(number for number, (x, y) in enumerate(outputs) if x is not None and x != y)
+
+
+def elements_of(pair: Pair, output: int, values: Sequence[np.ndarray]) -> LeafDifference | None:
+    """Return how the elements of an output differ; `values` as they come from files, those of ml_dtypes as raw bytes."""
+    array = pair.a.kernel.arrays[output]
     x, y = (value.view(np.dtype(array.dtype)) if value.dtype.kind == "V" else value for value in values)
-    spec = LeafSpec(first.a.kernel.name, array.dtype, array.shape)
-    return compare_leaf(first.a.kernel.name, spec, spec, lambda: (x, y))
+    spec = LeafSpec(pair.a.kernel.name, array.dtype, array.shape)
+    return compare_leaf(pair.a.kernel.name, spec, spec, lambda: (x, y))

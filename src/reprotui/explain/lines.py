@@ -3,8 +3,9 @@
 import linecache
 
 from reprotui.explain.align import Change, Pair, Ran
-from reprotui.explain.answer import Explanation, Repeated
+from reprotui.explain.answer import Explanation
 from reprotui.explain.explain import NotExplained
+from reprotui.explain.repeats import Repeated
 from reprotui.explain.sources import Place
 from reprotui.explain.words import describe, lines_of
 
@@ -16,6 +17,9 @@ LONGEST = 120
 AROUND = 2
 """Lines of source before and after the one that is meant."""
 
+_READING = {"kernel": "taps", "operation": "read"}
+_SAME = {"kernel": "the traced functions are the same", "operation": "both called the same operations with the same arguments"}
+
 Lines = list[tuple[str, str]]
 
 
@@ -26,19 +30,23 @@ def of_explanation(found: Explanation) -> tuple[str, Lines]:
     lines += [(sign_of(pair), _placed(pair.a)) for pair in found.different[:KERNELS_SHOWN]]
     if len(found.different) > KERNELS_SHOWN:
         lines.append(("", f"and {len(found.different) - KERNELS_SHOWN} more"))
-    return found.headline, [*lines, ("taps", _taps(found))]
+    return found.headline, [*lines, (_READING[found.noun], found.reading)]
 
 
 def of_unfaithful(found: NotExplained) -> tuple[str, Lines]:
     """Return why nothing is explained, and what may be behind it."""
-    return f"NOT FAITHFUL  {found.headline}", [("changed", reason) for reason in found.found.reasons]
+    return f"NOT FAITHFUL  {found.headline}", [
+        *(("changed", reason) for reason in found.found.reasons),
+        *([] if found.found.reasons else [("try", found.found.advice)]),
+    ]
 
 
 def of_repeats(found: Repeated) -> tuple[str, Lines]:
     """Return the headline, and everything below it."""
     lines = [("≠", f"{_placed(ran)}: {ran.distinct} outcomes") for ran in found.flaky[:KERNELS_SHOWN]]
-    said = f"{found.identical} of {found.outputs} outputs identical with taps in every repetition"
-    return found.headline, [*lines, ("taps", said)]
+    if found.beside is not None:
+        lines += of_explanation(found.beside)[1][:-1]
+    return found.headline, [*lines, (_READING[found.noun], found.reading)]
 
 
 def sign_of(pair: Pair) -> str:
@@ -59,24 +67,28 @@ def source_lines(place: Place | None) -> list[str]:
 
 def _programs(found: Explanation) -> Lines:
     """Say where the traced programs are not the same."""
-    if not found.changes:
-        return [("programs", "the traced functions are the same")]
+    if found.noun == "operation" and found.inputs_differ:
+        return []
+    if found.same_programs:
+        return [("programs", _SAME[found.noun])]
     lines: Lines = []
-    for change in found.changes[:CHANGES_SHOWN]:
+    for change in found.told_changes[:CHANGES_SHOWN]:
         lines += [("programs", f"not the same at {change.place or 'an unknown line'}"), *_sides(found, change, "")]
-    more = len(found.changes) - CHANGES_SHOWN
+    more = len(found.told_changes) - CHANGES_SHOWN
     return [*lines, ("", f"and at {more} more places")] if more > 0 else lines
 
 
 def _origin(found: Explanation) -> Lines:
     """Say where the first different kernel came from, and which way the difference took to a leaf."""
     first, place = found.first, found.place
-    if first is None:
+    if first is None and found.noun == "kernel":
         return []
-    lines = _sides(found, first.changed, "kernel ") if first.changed else []
+    lines = _sides(found, first.changed, "kernel ") if first and first.changed and found.noun == "kernel" else []
     lines += [("source", text) for text in source_lines(place)]
     if place is not None and place.through:
         lines.append(("through", place.through))
+    if first is None:
+        return lines
     others = [str(other) for other in lines_of(first.a) if other != place]
     if found.likely and others:
         lines.append(("or at", ", ".join(others[:OTHERS_SHOWN])))
@@ -96,10 +108,3 @@ def _sides(found: Explanation, change: Change, what: str) -> Lines:
 
 def _placed(ran: Ran) -> str:
     return f"{describe(ran)} at {ran.kernel.place or 'an unknown line'}"
-
-
-def _taps(found: Explanation) -> str:
-    sides = zip(found.labels, found.outputs, strict=True)
-    texts = [f"{count} of {count} outputs of {label} identical with taps" for label, count in sides]
-    texts += [f"{len(found.unread)} kernels not read: {', '.join(found.unread[:3])}"] if found.unread else []
-    return " · ".join(texts)

@@ -19,6 +19,8 @@ def last(ran: Ran) -> str:
 
 def describe(ran: Ran) -> str:
     """Return a kernel in a few words: `fusion.37 = reduce_sum float32[64]`, with the pass that it belongs to."""
+    if ran.described:
+        return ran.described
     backward = " (backward)" if "transpose(" in ran.kernel.operation else ""
     shapes = ", ".join(map(str, ran.kernel.arrays[:2])) + (" …" if len(ran.kernel.arrays) > 2 else "")
     return f"{ran.kernel.name} = {last(ran)}{backward} {shapes}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from reprotui.checksum.leaves import spec_of, to_numpy
 from reprotui.observe import jax_eager, jax_loops
+from reprotui.observe.explaining import Reader
 from reprotui.observe.jax_bodies import Program, opened
 from reprotui.observe.jax_calls import Call, Captured, Provenance, outputs_of
 from reprotui.observe.jax_captured import named_constants
@@ -36,6 +37,7 @@ def install(jax: Any, watch: Watch) -> None:
     """Observe `jax.jit`, `jax.pmap`, `jax.shard_map` and what is compiled ahead of its calls from now on."""
     observer = JaxObserver(watch)
     watch.finishers.append(observer.finish)
+    observer.reader = None if watch.explaining is None else watch.explaining.read_with("jax", watch, observer)
     jax.jit = observed_jit(jax.jit, observer.register)
     for name, register in (("pmap", observer.register), ("shard_map", observer.register_called)):
         if (made := getattr(jax, name, None)) is not None:
@@ -57,6 +59,8 @@ class JaxObserver:
         self._elsewhere = Elsewhere()
         self._inside = False
         self._checks = None if watch.checks is None else JaxChecks(watch.checks)
+        self.reader: Reader | None = None
+        self.step_function: Function | None = None
         self._by_iteration = watch.options.inside and watch.options.record
 
     def register(self, real: Any, static: frozenset[str] = frozenset()) -> Callable[..., Any]:
@@ -170,7 +174,7 @@ class JaxObserver:
             call = self._watch.guard(lambda: self._before(function, arguments))
             checks = self._checks if call is not None and call.step else None  # of a call that is part of a step
             copies = None if checks is None or call is None else checks.before(call, arguments)
-            result = made.run()
+            result = made.run() if self.reader is None else self.reader.call(function, arguments, made)
             if call is not None:
                 self._watch.guard(lambda: self._after(call, result, made))
             if checks is not None and call is not None and copies is not None and self._builder is not None:
@@ -268,7 +272,7 @@ class JaxObserver:
         if loop is not None and newest is not None:
             self._watch.event("loop-inside", f"{training.step.name}: {loop.told(self._watch.options.inside)}")
         self._watch.final = self._final_leaves
-        self._builder = StepBuilder(self._watch, training)
+        self._builder, self.step_function = StepBuilder(self._watch, training), training.step
         self._builder.replay([call for call in calls if call.function in training.observed])
         if self._checks is not None:
             self._checks.missed(self._builder.number)
@@ -278,7 +282,6 @@ class JaxObserver:
                 function.final = None  # only the state of the training is kept alive to the end
 
     def _final_leaves(self) -> list[tuple[Any, np.ndarray]]:
-
         assert self._builder is not None
         leaves = []
         for function in self._builder.training.owners or [self._builder.training.step]:

@@ -101,6 +101,10 @@ class PassObserver:
         """Return how many steps were taken, also where backward passes are the steps."""
         return max(self._number, self._passes.number)
 
+    def modules(self) -> dict[int, str]:
+        """Return what the modules of the models that were called are called, by identity."""
+        return self._tracked.modules()
+
     def copied(self, module: Any) -> None:
         """Note that a copy of a model was made."""
         if not self._recomputes:

@@ -17,6 +17,8 @@ def install(torch: Any, watch: Watch) -> None:
     """Observe torch from now on: by its global hooks around `Optimizer.step`, and by calls that pass everything on."""
     observer = TorchObserver(torch, watch)
     watch.finishers.append(observer.finish)
+    if watch.explaining is not None:
+        watch.explaining.read_with("torch", watch, observer)
 
     optimizers = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it as an attribute
     optimizers.register_optimizer_step_pre_hook(observer.before_step)

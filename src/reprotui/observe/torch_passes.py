@@ -114,6 +114,7 @@ class Passes:
             names = tuple([("grads", f"grads/{path}") for path, _ in found])
             self._gradients.append(self._watch.assembly.part(names, [gradient for _, gradient in found]))
         self._calls.new_step()
+        self._watch.over(self.number + 1)
 
     def finish(self) -> None:
         """End: record the last step where what it trains has changed, or is kept where nobody sees it."""

@@ -208,6 +208,7 @@ class TorchObserver(PassObserver):
             # Of several optimizers, another one may yet step on what was called before this step.
             self._calls.close(self._number - self._several, self._calls_before if self._several else self._calls.count)
             self._calls_before = self._calls.count
+            self._watch.over(self._number)
 
     def _let_go(self) -> None:
         """Keep only those optimizers alive that took a step in this round or the last one."""

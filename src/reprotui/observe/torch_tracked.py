@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprotui.observe.names import path_of
+from reprotui.observe.torch_names import OF_MODULES, places_of
 from reprotui.observe.torch_state import Buffers, Named, OptimizerState, Parameters
 
 
@@ -85,6 +86,25 @@ class Tracked:
         if known is None or known() is not model:
             self._models[id(model)] = weakref.ref(model)
             self._models_seen += 1
+
+    def modules(self) -> dict[int, str]:
+        """Return the paths of all modules of the models that were called, by identity; of several models, with their classes."""
+        models = [model for model in (reference() for reference in self._models.values()) if model is not None]
+        models.sort(key=lambda model: -sum(1 for _ in model.modules()))
+        found: dict[int, str] = {}
+        wholes = []
+        for model in models:
+            if id(model) not in found:
+                wholes.append(model)
+                found |= dict.fromkeys(map(id, model.modules()), "")
+        places, _ = places_of(wholes) if len(wholes) > 1 else ({}, False)
+        for model in wholes:
+            kept = ".".join(key for key in places.get(id(model), ()) if key not in OF_MODULES)
+            whole = kept or type(model).__name__
+            for name, module in model.named_modules():
+                alone = len(wholes) == 1 and not name[:1].isdigit()
+                found[id(module)] = name if alone and name else f"{whole}.{name}" if name else whole
+        return found
 
     def newest(self) -> list[tuple[TrackedOptimizer, Any]]:
         """Return the newest optimizers, where they are there."""

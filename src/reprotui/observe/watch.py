@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reprotui.errors import ReprotuiError
 from reprotui.observation import Options
 from reprotui.observe.checks import Checks
+from reprotui.observe.explaining import Explaining
 from reprotui.observe.generators import Generators
 from reprotui.observe.ledger import Ledger
 from reprotui.observe.unfound import Seen, help_for, what_was_seen
@@ -101,6 +102,8 @@ class Watch:
         self.times: list[float] = []
         self.ledger: Ledger | None = None
         self.generators: Generators | None = None
+        self.explaining = Explaining(Path(options.explain)) if options.explain else None
+        self.guarding = 0
         self._assembly: Any = None
 
     @property
@@ -120,6 +123,7 @@ class Watch:
             from reprotui.record.assembly import Assembly
 
             self._assembly = Assembly(self.session.writer, self.session.recording)
+            self._assembly.told = None if self.explaining is None else self.explaining.leaves
         return self._assembly
 
     def active(self, observer: Any) -> bool:
@@ -128,6 +132,7 @@ class Watch:
 
     def guard(self, action: Callable[[], T]) -> T | None:
         """Run what only observes: an error in it ends the observation, never the training."""
+        self.guarding += 1
         try:
             return action()
         except StopTraining:
@@ -135,11 +140,15 @@ class Watch:
         except Exception as error:
             self.give_up(error)
             return None
+        finally:
+            self.guarding -= 1
 
     def claim(self, owner: Any, description: str, devices: dict[str, Any]) -> bool:
         """Let an observer set the pace of the steps; the first one does, and keeps it."""
         if self.owner is None:
             self.owner = owner
+            if self.explaining is not None:
+                self.explaining.claimed(owner)
             if self.session is not None:
                 self.session.begin(devices, description)
                 if self.checks is not None:
@@ -161,6 +170,8 @@ class Watch:
             self.session.step = max(step, self.session.step)
             self.assembly.put(step, parts, calls)
             self.session.recorded(step)
+            if self.explaining is not None:
+                self.explaining.put(step, self.flush)
 
     def take_generators(self) -> "Part | None":
         """Take the states of the generators that something seeded, as a part of a record."""
@@ -194,6 +205,11 @@ class Watch:
     def tick(self) -> None:
         """Note that a step begins."""
         self.times.append(time.perf_counter())
+
+    def over(self, step: int) -> None:
+        """Note that a step may be over: what comes from now on belongs to the next one, or is still part of this one."""
+        if self.explaining is not None:
+            self.explaining.over(step)
 
     def stands(self, step: int) -> bool:
         """Say whether the step after this one will not be taken at once: the run is paused, or is to stop."""

@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ class Assembly:
         self._layouts: dict[tuple[Selection, ...], _Layout] = {}
         self._records = records
         self._may_be_slow = True
+        self.told: Callable[[Sequence[tuple[str, str]], Sequence[Any]], None] | None = None  # called with all that is taken
         self.open = False
         """Whether a record is not complete yet: what is taken now is part of it, or of the next one."""
 
@@ -73,6 +74,8 @@ class Assembly:
 
     def part(self, names: tuple[tuple[str, str], ...], leaves: Sequence[Any]) -> Part:
         """Take the checksums of leaves that have these (phase, path)."""
+        if self.told is not None:
+            self.told(names, leaves)
         known = self._named.get(names)
         if known is None or not known[0].fits(leaves):
             shown = [index for index, (_, path) in enumerate(names) if _is_readable(path)]

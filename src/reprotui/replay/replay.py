@@ -49,6 +49,7 @@ class Unfaithful:
         compared: how many recorded steps agreed before.
         reasons: what is different from when the run was made: source, program, devices, environment; may be empty.
         repeats: with `repeat`, what the step gave when it was taken again and again.
+        of_script: a script of somebody's was run again, which replays have no state of.
     """
 
     run: RunDirectory
@@ -60,6 +61,13 @@ class Unfaithful:
     compared: int
     reasons: tuple[str, ...]
     repeats: RepeatOutcome | None = None
+    of_script: bool = False
+
+    @property
+    def advice(self) -> str:
+        """Return what to do where nothing recorded explains it."""
+        again = f"reprotui explain RUN --step {max(self.step, 1)} --repeat 5" if self.of_script else "--repeat 20"
+        return f"nothing recorded explains it: likely the computation is not deterministic; try {again}"
 
     @property
     def headline(self) -> str:

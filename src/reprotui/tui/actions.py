@@ -156,7 +156,7 @@ ACTIONS = (
     Action("step.open_leaf", "enter", "open leaf", "one leaf with all the room: elements and bits, where, history", footer=True),
     Action("step.detail", "tab", "detail", "go to the detail of the leaf, to scroll it, or back to the leaves", footer=True),
     Action("step.exact", "x", "exact", "replay both runs to this step: differences by element; again cancels", footer=True),
-    Action("step.explain", "X", "explain", "take the step again in both runs: the first kernel that differs, its line of source"),
+    Action("step.explain", "X", "explain", "take the step again in both runs: what began to differ, and its line"),
     Action("step.sort", "greater_than_sign", "sort", "by what differs most: elements, max |Δ|, max ulp; or causal", footer=True),
     Action("step.only_different", "o", "only ≠", "show only leaves that differ", footer=True),
     Action("step.filter", "slash", "filter", "show only leaves whose path contains a text or matches a pattern", footer=True),

@@ -75,7 +75,7 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
 
     def on_mount(self) -> None:
         box = self.query_one("#help")
-        box.border_title, box.border_subtitle = f"step {self._step}: the first kernel that differs", "esc closes"
+        box.border_title, box.border_subtitle = f"step {self._step}: what began to differ", "esc closes"
         box.focus()
         self.run_worker(self._explain, thread=True, exclusive=True, group="explain", exit_on_error=False)
 
@@ -83,8 +83,9 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
         self._cancel.set()
 
     def _explain(self) -> None:
-        from reprotui.explain import NotExplained, explain_step
+        from reprotui.explain import NotExplained
         from reprotui.explain.lines import of_explanation, of_unfaithful
+        from reprotui.race.explaining import explain_step
 
         def say(text: str) -> None:
             if self._cancel.is_set():
