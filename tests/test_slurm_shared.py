@@ -143,7 +143,9 @@ class TestSameNodes:
             eventually("the reason", lambda: log.read_text().count("waits: ") >= 2)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-        assert process.returncode == 130 and cluster.ask("squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%i").split() == [number]
+        assert process.returncode == 130 and cluster.ask(
+            "squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%i"
+        ).split() == [number]
         cluster.ask("scancel", number)
         told = json.loads(here("race", *SMALL, "--on", "slurm", "--same-nodes", "--detach", "--name", "race", "--json").stdout)
         assert told["jobs"]["A"] == told["jobs"]["B"]
@@ -195,7 +197,10 @@ def test_a_swap_that_was_interrupted_cannot_tell(here: Cli, cluster: SlurmCluste
         (["--same-nodes"], "--same-nodes is for runs on a cluster: give --on slurm too"),
         (["--swap"], "--swap is for runs on a cluster"),
         (["--on", "slurm", "--swap", "--same-nodes"], "two ways to share hosts"),
-        (["--on", "slurm", "--swap", "--requeue"], "--requeue and --swap: a job that goes back into the queue may get other hosts"),
+        (
+            ["--on", "slurm", "--swap", "--requeue"],
+            "--requeue and --swap: a job that goes back into the queue may get other hosts",
+        ),
         (["--on", "slurm", "--swap", "--stop-at-divergence"], "would end C and D before they begin"),
         (["--on", "slurm", "--swap", "--repeat", "3"], "--swap exchanges the hosts of A and B: this race has the runs A, B, C"),
         (["--on", "slurm", "--swap", "--nodes", "1-2"], "nodes 1-2: expected a whole number of at least 1"),

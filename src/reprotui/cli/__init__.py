@@ -22,6 +22,7 @@ from reprotui.cli import (
     fleet,
     gate,
     learn,
+    manifest,
     new,
     open,
     race,
@@ -39,7 +40,7 @@ from reprotui.cli import (
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    race, open, run, compare, replay, explain, report, export, runs, fleet, sweep, control, checkpoint,
+    race, open, run, compare, replay, explain, report, export, runs, fleet, sweep, manifest, control, checkpoint,
     resume_check, diagnose, certify, watch, env, seed_check, check, new, gate,
     learn, docs, serve, config,
 )  # fmt: skip

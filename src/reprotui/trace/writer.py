@@ -31,7 +31,6 @@ COMMIT_SECONDS = 0.1
 """A record is committed at the latest so long after the one before it was there, however slow the device is."""
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
-
 TORN_SAID = 20
 """Leaves with copies that are not equal before no more is said of others."""
 
@@ -142,8 +141,9 @@ class TraceWriter:
         """
         self._finish()
         self._check()
+        courier, self._courier = self._courier, None
         try:
-            journal = self._courier.finish() if self._courier else folded(self._connection)
+            journal = courier.finish() if courier else folded(self._connection)
         except sqlite3.Error as error:
             raise WorkerFailedError(f"{self._path} cannot be written: {with_disk(error, self._path)}") from error
         self._end()
