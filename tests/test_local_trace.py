@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import ENDLESS, MLP, Cli, eventually, events_of, last_step, rows_of
+from conftest import ENDLESS, MLP, Cli, events_of, eventually, last_step, rows_of
 from reprotui.run_directory import RunDirectory
 from reprotui.trace import Follower, Local, TraceWriter, courier, verify_trace
 from reprotui.trace.courier import Courier, path_of

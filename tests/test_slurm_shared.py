@@ -120,7 +120,7 @@ class TestSameNodes:
         assert not (here.runs / "race/b/trace.db").exists()
 
     def test_a_host_that_fails_is_named_for_both(self, here: Cli, cluster: SlurmCluster) -> None:
-        process = started(here)
+        process = started(here, "--local-trace", "1")
         host = manifest(here.runs / "race/a")["process"]["host"]
         cluster.kill_node(host)
         try:
@@ -129,6 +129,8 @@ class TestSameNodes:
             cluster.begin_node(host)
             eventually("the host again", lambda: host in cluster.ask("sinfo", "--noheader", "--Node", "--states=idle"))
         assert process.returncode == 4 and out.count(f"NODE_FAIL on {host}") >= 2, out
+        assert "its trace ends with the last copy, and one is made every 1 s" in out and last_step(here.runs / "race/a") > 20
+        assert here("compare", "race", "--verify", exit_code=None).stdout.count("damaged") == 0
         assert [state(here, label) for label in "ab"] == ["killed", "killed"]
 
     def test_a_job_that_waits_is_taken_out_of_the_queue_and_detached_ones_are_judged_later(
@@ -189,6 +191,17 @@ def test_a_swap_that_was_interrupted_cannot_tell(here: Cli, cluster: SlurmCluste
     assert process.returncode == 130 and "cannot tell whether it follows the program or the hosts: A stopped" in out, out
     assert [state(here, label) for label in "abcd"] == ["stopped", "stopped", "killed", "killed"]
     assert not cluster.ask("squeue", "--noheader", "--states=PENDING,RUNNING")
+
+
+@pytest.mark.skipif(bool(slurm_cluster.missing()), reason="no Slurm")
+@pytest.mark.slow
+def test_a_swap_whose_job_is_cancelled_seals_what_trains(here: Cli, cluster: SlurmCluster) -> None:
+    process = here.start("race", *LONG, "--on", "slurm", "--swap", "--headless", "--name", "race", "--json")
+    eventually("steps of both", lambda: min(last_step(here.runs / "race" / label) for label in "ab") > 20)
+    cluster.ask("scancel", str(manifest(here.runs / "race/a")["job"]).partition(".")[0])
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out)["follows"]["kind"] == "unknown"
+    assert [state(here, label) for label in "abcd"] == ["stopped", "stopped", "killed", "killed"]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def add_parser(subparsers: Any) -> None:
         """reprotui manifest --image me/train:1 --claim runs -- python train.py | kubectl apply -f -
         reprotui manifest --image me/train:1 --claim runs --processes 4 --gpus 1 --queue team -- python train.py
         reprotui manifest --image me/train:1 --claim runs transformer steps=500 --b threads=1""",
-        "Prints a JobSet (jobset.x-k8s.io/v1alpha2) as YAML, with one job for each of the runs A and B. Nothing is started: kubectl\n"
-        "does that, and JobSet and, with --queue, Kueue must be in the cluster. The image has Python, reprotui and what trains; all\n"
-        "pods mount one persistent volume claim, which is the runs directory.",
+        "Prints a JobSet (jobset.x-k8s.io/v1alpha2) as YAML, with one job for each of the runs A and B. Nothing is started:\n"
+        "kubectl does that, and JobSet and, with --queue, Kueue must be in the cluster. The image has Python, reprotui and\n"
+        "what trains; all pods mount one persistent volume claim, which is the runs directory.",
     )
     parser.add_argument("experiment", nargs="*", metavar="EXPERIMENT | key=value", help="an experiment; or a command behind --")
     parser.add_argument("--b", nargs="*", metavar="key=value", help='of run B, where it is another: config, or "a command"')

@@ -1,4 +1,4 @@
-"""Two runs as a JobSet of Kubernetes: each is an indexed job whose pods write into one shared folder. A value, and no launcher."""
+"""Two runs as a JobSet of Kubernetes: each is an indexed job whose pods write into one shared folder. No launcher."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,8 @@ def check_name(name: str) -> str:
     """Return a name if pods can be found by it; raise BadInputError otherwise."""
     if not _NAME.fullmatch(name):
         raise BadInputError(
-            f"{name!r} cannot be the name of a JobSet: use small letters, digits and -, at most 40, a letter first and no - at the end"
+            f"{name!r} cannot be the name of a JobSet: use small letters, digits and -, at most 40, "
+            "a letter first and no - at the end"
         )
     return name
 
