@@ -135,9 +135,23 @@ def test_a_job_that_is_cancelled_or_preempted_seals_what_it_has(here: Cli, clust
 
 @real
 @pytest.mark.slow
-def test_preempted_runs_save_go_back_into_the_queue_and_go_on_in_the_same_run(here: Cli, cluster: SlurmCluster) -> None:
+@pytest.mark.parametrize("where", [[], ["--local-trace", "1"]], ids=["at-once", "local"])
+def test_preempted_runs_save_go_back_into_the_queue_and_go_on_in_the_same_run(
+    here: Cli, cluster: SlurmCluster, where: list[str]
+) -> None:
     process = here.start(
-        "race", *SMALL[:3], "steps=40000", "--every", "20", "--on", "slurm", "--requeue", "--headless", "--name", "race"
+        "race",
+        *SMALL[:3],
+        "steps=40000",
+        "--every",
+        "20",
+        "--on",
+        "slurm",
+        "--requeue",
+        "--headless",
+        "--name",
+        "race",
+        *where,
     )
     eventually("steps of both", lambda: min(last_step(here.runs / "race" / label) for label in "ab") > 20)
     cluster.ask("sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")

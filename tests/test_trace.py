@@ -320,7 +320,7 @@ def test_seal_leaves_one_file(tmp_path):
 
 
 def test_seal_keeps_the_content_while_a_reader_holds_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("reprotui.trace.writer.FOLD_SECONDS", 0.05)
+    monkeypatch.setattr("reprotui.trace.schema.FOLD_SECONDS", 0.05)
     path = tmp_path / "trace.db"
     trace_writer = TraceWriter(path)
     put(trace_writer, record(0))

@@ -47,7 +47,8 @@ def commands() -> dict[str, list[str]]:
         "open": ["x"], "compare": ["x", "y"], "replay": ["x", "--step", "1"], "report": ["x"], "control": ["x", "stop"],
         "explain": ["x", "y"],
         "resume-check": ["--at", "1"], "certify": ["--", "x.py"], "watch": ["--", "x.py"], "new": ["x"],
-        "export": ["x"], "runs show": ["x"], "runs rename": ["x", "y"], "runs note": ["x", "text"], "runs delete": ["x"],
+        "export": ["x"], "manifest": ["--image", "x", "--claim", "y"],
+        "runs show": ["x"], "runs rename": ["x", "y"], "runs note": ["x", "text"], "runs delete": ["x"],
         "checkpoint list": ["x"], "checkpoint save": ["x"], "checkpoint restore": ["x"], "checkpoint verify": ["x"],
         "checkpoint diff": ["x", "y"], "checkpoint prune": ["x", "--keep", "1"], "checkpoint register": ["x"],
         "checkpoint sign": ["x", "--key", "k"], "checkpoint damage": ["x"],
@@ -85,13 +86,12 @@ def log_of(line: str) -> str:
 
 
 MODULES = "certify, check, checkpoint, checkpointing, compare, config, control, diagnose, docs, env, explain, export, fleet, "
-MODULES += (
-    "gate, learn, new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, sweep, watch"
-)
+MODULES += "gate, learn, manifest, new, open, race, replay, report, resume_check, run, runs, saving, seed_check, serve, signing, "
+MODULES += "sweep, watch"
 
 
 def test_every_command_is_walked_over() -> None:
-    assert len(commands()) == 37
+    assert len(commands()) == 38
 
 
 @pytest.mark.parametrize("command", commands())

@@ -192,6 +192,7 @@ class RunManifest:
         parts: the runs whose records this one is put together from, in order; empty for a run of its own.
         interrupted: it was meant to end before the run that it is compared with.
         rank, world_size, host, job: which process of a training that is spread over several this run is.
+        local_trace: the folder on its host in which the trace grows, where it is copied from there.
         document: the whole of it, as it stands in the file.
     """
 
@@ -224,6 +225,7 @@ class RunManifest:
     world_size: int | None = None
     host: str | None = None
     job: str | None = None
+    local_trace: str | None = None
 
     @classmethod
     def new(cls, kind: Kind, name: str, command: Sequence[str], recording: Recording, **entries: Any) -> Self:

@@ -258,7 +258,14 @@ class RunDirectory:
             return lines[0] if lines else ""
         if state is not RunState.KILLED:
             return ""
-        return (manifest.process.ended if manifest.process else "") or full_disk(self.path) or ""
+        process = manifest.process or Process()
+        parts = [process.ended or full_disk(self.path) or ""]
+        if manifest.local_trace and (seconds := manifest.recording.local_seconds):
+            parts.append(
+                f"its trace ends with the last copy, and one is made every {seconds:g} s; later records may still be in "
+                f"{manifest.local_trace} on {process.host}"
+            )
+        return "; ".join(filter(None, parts))
 
 
 def this_process() -> Process:

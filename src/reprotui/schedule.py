@@ -28,6 +28,7 @@ class Recording:
         statistics_every: take L2 norms and maxima every that many records: they read every leaf once more, for the eye alone.
         stop_at_nan: stop the run once its loss, gradients or state hold NaN or infinity.
         replicas: of a value that lies on several devices of jax's read each copy and see that they agree, or the first alone.
+        local_seconds: write the trace on a disk of the host, and copy what is new every so many seconds; None for at once.
     """
 
     enabled: bool = True
@@ -36,6 +37,7 @@ class Recording:
     statistics_every: int = 20
     stop_at_nan: bool = False
     replicas: Replicas = Replicas.ALL
+    local_seconds: float | None = None
 
 
 @dataclass(frozen=True)

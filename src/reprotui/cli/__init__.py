@@ -14,8 +14,8 @@ from reprotui.cli import common, unexpected
 from reprotui.errors import INTERRUPTED, SAME, USAGE, ReprotuiError, UntrustedError
 
 COMMANDS = (
-    "race", "open", "run", "compare", "replay", "explain", "report", "export", "runs", "fleet", "sweep", "control", "checkpoint",
-    "resume-check", "diagnose", "certify", "watch", "env", "seed-check", "check", "new", "gate",
+    "race", "open", "run", "compare", "replay", "explain", "report", "export", "runs", "fleet", "sweep", "manifest",
+    "control", "checkpoint", "resume-check", "diagnose", "certify", "watch", "env", "seed-check", "check", "new", "gate",
     "learn", "docs", "serve", "config",
 )  # fmt: skip
 """In the order of the help; each is the file of its name."""

@@ -13,6 +13,7 @@ _OPTIONS = {
     "cpus": ("N", "processors of each process"), "gpus": ("N", "GPUs of each host"), "time": ("T", "time limit, as 1:30:00"),
     "partition": ("NAME", "partition"), "account": ("NAME", "account"), "constraint": ("TEXT", "features of the hosts"),
 }  # fmt: skip
+_FLAGS = ("detach", "requeue", "same_nodes", "swap")
 _NAMES = {"tasks_per_node": "ntasks-per-node", "cpus": "cpus-per-task", "gpus": "gpus-per-node"}
 """What sbatch calls them, where that is another name."""
 
@@ -24,6 +25,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--requeue", action="store_true",
         help="a job that is told to make room (preempted, or by --slurm signal=TERM@60) saves, and goes on later; of experiments",
+    )  # fmt: skip
+    group.add_argument(
+        "--same-nodes", action="store_true",
+        help="all runs in one job, one after the other on the same hosts and devices: what differs then is not the hosts",
+    )  # fmt: skip
+    group.add_argument(
+        "--swap", action="store_true",
+        help="A and B at once on two halves of twice as many hosts, then C (A's program on the hosts of B) and D (B's on those "
+        "of A): says whether what differs follows the program or the hosts",
     )  # fmt: skip
     group.add_argument(
         "--detach", action="store_true", help="submit the jobs and end; watch them with reprotui open, end them with control stop"
@@ -61,9 +71,9 @@ def launcher(parsed: argparse.Namespace) -> "Launch":
     """
     from reprotui.race.launch import start_worker
 
+    flags = [f"--{name.replace('_', '-')}" for name in _FLAGS if getattr(parsed, name)]
     if parsed.on == "here":
-        if parsed.detach or parsed.requeue or _given(parsed):
-            flags = [f"--{name}" for name in ("detach", "requeue") if getattr(parsed, name)]
+        if flags or _given(parsed):
             option = flags[0] if flags else f"--slurm {parsed.slurm[0]}" if parsed.slurm else f"--{_option(parsed)}"
             raise BadInputError(f"{option} is for runs on a cluster: give --on slurm too")
         return start_worker
@@ -72,9 +82,23 @@ def launcher(parsed: argparse.Namespace) -> "Launch":
             f"--{revisions[0].replace('_', '-')} checks out into a temporary folder of this host, which the hosts of a cluster "
             f"do not see: check the revision out where they do, and give --{revisions[0][0]}-dir"
         )
+    if parsed.same_nodes or parsed.swap:
+        return _allocation(parsed, flags)
     from reprotui.race.slurm import SlurmLauncher
 
     return SlurmLauncher(options(parsed), again=parsed.requeue)
+
+
+def _allocation(parsed: argparse.Namespace, flags: list[str]) -> "Launch":
+    if parsed.same_nodes and parsed.swap:
+        raise BadInputError("--same-nodes and --swap are two ways to share hosts: give one")
+    if parsed.requeue:
+        raise BadInputError(f"--requeue and {flags[-1]}: a job that goes back into the queue may get other hosts: give one")
+    if parsed.swap and parsed.stop_at_divergence:
+        raise BadInputError("--stop-at-divergence would end C and D before they begin, and --swap needs all four: leave it out")
+    from reprotui.race.allocation import AllocationLauncher
+
+    return AllocationLauncher(options(parsed), swap=parsed.swap)
 
 
 def _given(parsed: argparse.Namespace) -> dict[str, str]:

@@ -11,7 +11,6 @@ from reprotui.errors import DIFFERS, INTERRUPTED, SAME, USAGE, WORKER_FAILED, Ba
 from reprotui.foreign import json_text, visible
 from reprotui.manifest import RunManifest, RunState
 from reprotui.run_directory import RUNS_VARIABLE, RunDirectory, default_runs_directory
-from reprotui.schedule import Recording, Replicas
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,34 +95,6 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_recording(parser: argparse.ArgumentParser) -> None:
-    """Add what a worker records."""
-    group = parser.add_argument_group("recording")
-    group.add_argument(
-        "--every", type=positive, default=Recording.every, metavar="K", help="record every K-th step (default %(default)s)"
-    )
-    group.add_argument(
-        "--leaves-every",
-        type=positive,
-        default=Recording.leaves_every,
-        metavar="K",
-        help="store leaf rows every K-th record (default %(default)s)",
-    )
-    group.add_argument(
-        "--stats-every",
-        type=positive,
-        metavar="K",
-        help=f"take norms and maxima every K-th record (default {Recording.statistics_every}; 1 with --tolerance)",
-    )
-    group.add_argument(
-        "--replicas", choices=[way.value for way in Replicas], default=Recording.replicas.value,
-        help="copies on several devices: read all, or the first",
-    )  # fmt: skip
-    group.add_argument(
-        "--stop-at-nan", action="store_true", help="stop a run once its loss, gradients or state hold NaN or infinity"
-    )
-
-
 def add_tolerance(parser: argparse.ArgumentParser) -> None:
     """Add `--tolerance`."""
     parser.add_argument(
@@ -137,12 +108,10 @@ def add_tolerance(parser: argparse.ArgumentParser) -> None:
 
 def request(parsed: argparse.Namespace, checkpointing: Any = None) -> Any:
     """Return what the flags ask of a run or a race: where it goes, what is recorded and saved."""
+    from reprotui.cli.recording import asked
     from reprotui.race.prepare import Request
 
-    statistics = parsed.stats_every or (1 if getattr(parsed, "tolerance", None) else Recording.statistics_every)
-    enabled = not getattr(parsed, "no_record", False)
-    recording = Recording(enabled, parsed.every, parsed.leaves_every, statistics, parsed.stop_at_nan, Replicas(parsed.replicas))
-    return Request(runs_directory(parsed), parsed.name, parsed.command_line, recording, checkpointing)
+    return Request(runs_directory(parsed), parsed.name, parsed.command_line, asked(parsed), checkpointing)
 
 
 def positive(text: str) -> int:

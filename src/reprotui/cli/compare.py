@@ -95,6 +95,7 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     from reprotui.compare.ledger import chance_of, side_by_side
     from reprotui.compare.results import metric_differences, summary
     from reprotui.compare.runs import labels_of
+    from reprotui.compare.swap import swap_of
     from reprotui.event_kinds import word_of
     from reprotui.race.tolerance import compare_within, tolerance_of
 
@@ -109,10 +110,11 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     code = worst(codes)
     ledgers = [chance_of(view.run.trace_path) for view in views] if parsed.chance else []
     groups = groups_of(views)
-    together = said_of_all(verdicts, groups, [standing_of(view) for view in views])
+    together, swapped = said_of_all(verdicts, groups, [standing_of(view) for view in views]), swap_of(views)
     if parsed.json:
         rows = [{**verdict.to_json(), "metrics": differ} for verdict, differ in zip(verdicts, metrics, strict=True)]
-        listed = {"chance": [line.to_json() for line in side_by_side(ledgers)]} if parsed.chance else {}
+        listed: dict[str, Any] = {"chance": [line.to_json() for line in side_by_side(ledgers)]} if parsed.chance else {}
+        listed |= {"follows": swapped._asdict()} if swapped else {}
         common.print_json({"exit_code": code, "verdicts": rows, "agreement": together, "groups": groups, **listed})
         return code
     console = common.console()
@@ -123,6 +125,8 @@ def _compare_directories(parsed: argparse.Namespace, paths: list[Path]) -> int:
     console.print(banner, style="bold")
     if len(verdicts) > 1:
         console.print(together, style="bold", soft_wrap=True)
+    if swapped:
+        console.print(swapped.said, style="bold", soft_wrap=True)
     for verdict, differ in zip(verdicts, metrics, strict=True):
         print_verdict(console, verdict, f"{verdict.b} against {verdict.a}: ")
         for line in differ:

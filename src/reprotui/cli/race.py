@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reprotui.cli import checkpointing, cluster, common, scripts
+from reprotui.cli import checkpointing, cluster, common, recording, scripts
 from reprotui.errors import DIFFERS, SAME, USAGE, WORKER_FAILED, BadInputError
 from reprotui.manifest import RunState
 from reprotui.run_directory import RunDirectory
@@ -40,7 +40,8 @@ def add_parser(subparsers: Any) -> None:
         reprotui race --a "python train.py" --b "NPROC=1 python train.py"
         reprotui race --tolerance rel=1e-5 --a "python train.py" --b "python train.py --compile"
         reprotui race --a-rev main --b-rev HEAD -- python train.py
-        reprotui race --on slurm --partition gpu --gpus 1 --time 30:00 -- python train.py""",
+        reprotui race --on slurm --partition gpu --gpus 1 --time 30:00 -- python train.py
+        reprotui race --on slurm --swap --a-dir old --b-dir new -- python train.py""",
     )
     parser.add_argument(
         "experiment",
@@ -64,7 +65,7 @@ def add_parser(subparsers: Any) -> None:
     common.add_tolerance(parser)
     common.add_symbols(parser)
     common.add_runs_directory(parser)
-    common.add_recording(parser)
+    recording.add_options(parser)
     scripts.add_options(parser, LABELS)
     checkpointing.add_schedule(parser, single=False)
     cluster.add_options(parser)
@@ -101,6 +102,9 @@ def _preparation(parsed: argparse.Namespace) -> Prepare:
     name, overrides = common.experiment_and_overrides(parsed.experiment)
     members, reference = members_asked(parsed, overrides), find_experiment(name)
     schedule = checkpointing.schedule(parsed)
+    if parsed.swap:
+        scripts.two_alone([member.label for member in members])
+        members += [replace(member, label=label) for member, label in zip(members, "cd", strict=True)]
     if parsed.requeue:  # what is saved when it is told to make room is where it goes on
         schedule = replace(schedule or Checkpointing(), at_end=True)
     return lambda: prepare_race(common.request(parsed, schedule), reference, members)
@@ -134,7 +138,9 @@ def _detached(parsed: argparse.Namespace, prepare: Prepare, launch: "Launch") ->
     if parsed.json:
         common.print_json({"race": str(path), "jobs": jobs})
     else:
-        common.say(f"submitted {', '.join(f'{label} as job {number}' for label, number in jobs.items())}")
+        one = len(set(jobs.values())) == 1
+        each = ", ".join(jobs) if one else ", ".join(f"{label} as job {number}" for label, number in jobs.items())
+        common.say(f"submitted {each}" + (f" as job {next(iter(jobs.values()))}" if one else ""))
         common.say(f"  watch it: reprotui open {common.short(path)}")
     return SAME
 
@@ -168,6 +174,7 @@ def _headless(parsed: argparse.Namespace, prepare: Prepare, launch: "Launch") ->
     from reprotui.cli.show import print_verdicts, race_to_json
     from reprotui.compare.agreement import groups_of, said_of_all, standing_of
     from reprotui.compare.runs import RunView
+    from reprotui.compare.swap import swap_of
     from reprotui.race.start import labelled
     from reprotui.race.tolerance import compare_within, remember, tolerance_of
     from reprotui.run_directory import read_json, write_json
@@ -181,15 +188,16 @@ def _headless(parsed: argparse.Namespace, prepare: Prepare, launch: "Launch") ->
     ended = [RunView(label, run, manifests[label], run.state(manifests[label])) for label, run in runs]
     tolerance = tolerance_of([path])
     verdicts, groups = [compare_within(ended[0], view, tolerance) for view in ended[1:]], groups_of(ended)
-    together = said_of_all(verdicts, groups, [standing_of(view) for view in ended])
-    race = read_json(path / "race.json")
-    write_json(path / "race.json", {**race, "verdicts": [verdict.to_json() for verdict in verdicts], "groups": groups})
+    together, swapped = said_of_all(verdicts, groups, [standing_of(view) for view in ended]), swap_of(ended)
+    race, found = read_json(path / "race.json"), {"follows": swapped._asdict()} if swapped else {}
+    judged = {"verdicts": [verdict.to_json() for verdict in verdicts], "groups": groups}
+    write_json(path / "race.json", {**race, **judged, **found})
     broken = [DIFFERS] if parsed.stop_at_nan and any(verdict.not_finite for verdict in verdicts) else []
     code = common.exit_code([*(verdict.exit_code for verdict in verdicts), *broken], manifests.values(), interrupted)
     if parsed.json:
-        common.print_json(race_to_json(path, ended, verdicts, (together, groups), code))
+        common.print_json({**race_to_json(path, ended, verdicts, (together, groups), code), **found})
     else:
-        print_verdicts(verdicts, together, ended, path)
+        print_verdicts(verdicts, together, ended, path, swapped.said if swapped else "")
     return code
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reprotui.cli import checkpointing, common
+from reprotui.cli import checkpointing, common, recording
 from reprotui.errors import DIFFERS, BadInputError
 from reprotui.run_directory import RunDirectory
 
@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
         "--no-record", action="store_true", help="train without recording steps; the result is the same to the bit"
     )
     common.add_runs_directory(parser)
-    common.add_recording(parser)
+    recording.add_options(parser)
     checkpointing.add_schedule(parser, single=True)
     common.add_json(parser)
     parser.set_defaults(call=call)

@@ -88,7 +88,17 @@ def preparation(parsed: argparse.Namespace, labels: str) -> "ScriptRace | None":
     commands = _commands(parsed, labels, single, behind, parse_command, "".join(sources))
     if unused := [label for label in sources if label not in {name for name, _ in commands}]:
         raise BadInputError(f"--{unused[0]}-dir or -rev is of no run: give --{unused[0]} its command")
+    if parsed.swap:
+        two_alone([label for label, _ in commands])
+        commands += [(label, command) for label, (_, command) in zip("cd", commands, strict=True)]
+        sources |= {again: sources[label] for label, again in (("a", "c"), ("b", "d")) if label in sources}
     return ScriptRace(commands, Options(parsed.step_function, parsed.loss, inside=parsed.inside, check=parsed.check), sources)
+
+
+def two_alone(labels: Sequence[str]) -> None:
+    """Raise where the runs of a race are not A and B alone: the hosts of two can be exchanged."""
+    if list(labels) != ["a", "b"]:
+        raise BadInputError(f"--swap exchanges the hosts of A and B: this race has the runs {', '.join(labels).upper()}")
 
 
 def say_left(worktrees: Sequence[Path]) -> None:

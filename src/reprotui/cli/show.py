@@ -33,11 +33,16 @@ LEAVES_SHOWN = 8
 LOG_LINES = 12
 
 
-def print_verdicts(verdicts: list[Verdict], together: str, runs: Sequence[RunView], path: Path) -> None:
-    """Print who agrees with whom (of more than two runs), the verdict of every run against the reference, and a line a run."""
+def print_verdicts(verdicts: list[Verdict], together: str, runs: Sequence[RunView], path: Path, follows: str = "") -> None:
+    """Print who agrees with whom (of more than two runs), the verdict of every run against the reference, and a line a run.
+
+    `follows` says what a difference follows, where the hosts were exchanged.
+    """
     console = common.console()
     if len(verdicts) > 1:
         console.print(together, style="bold", soft_wrap=True)
+    if follows:
+        console.print(follows, style="bold", soft_wrap=True)
     for verdict in verdicts:
         against = f"{verdict.b} against {verdict.a}: " if len(verdicts) > 1 else ""
         print_verdict(console, verdict, against)

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from reprotui.cli import cluster, common
+from reprotui.cli import cluster, common, recording
 from reprotui.errors import INTERRUPTED, BadInputError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--name", help="name of the sweep (default: experiment, date and time)")
     cluster.add_sbatch(parser)
     common.add_runs_directory(parser)
-    common.add_recording(parser)
+    recording.add_options(parser)
     common.add_json(parser)
     parser.set_defaults(call=call)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reprotui.cli import common, scripts
+from reprotui.cli import common, recording, scripts
 from reprotui.errors import CANNOT_TELL, DIFFERS, BadInputError, ReprotuiError
 
 
@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--name", help="name of the run (default: the script, date and time)")
     scripts.add_observing(parser)
     common.add_runs_directory(parser)
-    common.add_recording(parser)
+    recording.add_options(parser)
     common.add_json(parser)
     parser.set_defaults(call=call)
 

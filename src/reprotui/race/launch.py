@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from reprotui.experiments.discovery import python_of
 from reprotui.manifest import Kind
@@ -72,6 +72,15 @@ class Worker(Protocol):
 
 Launch = Callable[[RunDirectory, Mapping[str, str] | None], Worker]
 """Starts a prepared run, in another environment where one is given."""
+
+
+@runtime_checkable
+class Together(Protocol):
+    """Starts all runs of a race as one, where they share what they train on."""
+
+    def together(
+        self, runs: Sequence[tuple[str, RunDirectory]], environment: Mapping[str, str] | None = None
+    ) -> Mapping[str, Worker]: ...
 
 
 class LocalWorker(subprocess.Popen[bytes]):

@@ -69,7 +69,7 @@ class Leader:
             self._pause(status)
 
     def _pause(self, status: RaceStatus) -> None:
-        self._of = {index for index, run in enumerate(status.runs) if run.alive}
+        self._of = {index for index, run in enumerate(status.runs) if run.listens}
         self.ask("pause", sorted(self._of))
         self._goal, self._to = (Goal.ONE_STEP if len(self._of) > 1 else None), None
 
@@ -101,7 +101,7 @@ class Leader:
         """Lead them no more; with a status, runs that wait for the next word go on by themselves."""
         with self._lock:
             if status is not None and self._goal is Goal.DIFFERENCE:
-                self.ask("resume", [index for index, run in enumerate(status.runs) if run.alive])
+                self.ask("resume", [index for index, run in enumerate(status.runs) if run.listens])
             self._goal = self._to = None
 
     def look(self, status: RaceStatus) -> None:
@@ -113,7 +113,7 @@ class Leader:
                 self._to_one_step(status)
 
     def _to_one_step(self, status: RaceStatus) -> None:
-        alive = [index for index, run in enumerate(status.runs) if run.alive and index in self._of]
+        alive = [index for index, run in enumerate(status.runs) if run.listens and index in self._of]
         if len(alive) < 2:
             self._goal = None
             return
@@ -129,9 +129,9 @@ class Leader:
         self._say(f"all {len(alive)} runs are paused after step {furthest}")
 
     def _to_difference(self, status: RaceStatus) -> None:
-        alive = [index for index, run in enumerate(status.runs) if run.alive]
-        if not alive:
-            self._goal = None
+        alive = [index for index, run in enumerate(status.runs) if run.listens]
+        if not alive:  # the next one may not have begun
+            self._goal = self._goal if any(run.alive for run in status.runs) else None
             return
         pairs = enumerate(status.timeline.pairs)
         if any(pair.first is not None and index not in self._differing for index, pair in pairs):

@@ -13,6 +13,7 @@ from reprotui.compare.agreement import Groups, groups_of, provisional
 from reprotui.compare.around import deviations
 from reprotui.compare.not_finite import of_line
 from reprotui.compare.recorded import asked_for
+from reprotui.compare.swap import IN_TURN, Swap, is_swap, swap_of
 from reprotui.compare.timeline import FIRST_RECORDS, SPAN, RunLine, Timeline, TimelineReader
 from reprotui.compare.tolerance import Tolerance
 from reprotui.errors import BadInputError, ReprotuiError
@@ -69,6 +70,7 @@ class Monitor:
         self._ranks = RankTimelines([run for _, run in runs])
         self._verdicts: tuple[Verdict, ...] = ()
         self._groups: Groups = ()
+        self._follows: Swap | None = None
         self._judged: tuple[Any, ...] | None = None
         self.directories = tuple(run.path for _, run in runs)
 
@@ -92,7 +94,7 @@ class Monitor:
         verdicts = self._verdicts if judged else self._provisional(timeline)
         return RaceStatus(
             self._name(), (reference.experiment.name if reference else None) or "?", self._command, runs, timeline, verdicts,
-            judged, self._groups if judged else provisional(verdicts),
+            judged, self._groups if judged else provisional(verdicts), self._follows if judged else None,
         )  # fmt: skip
 
     def follow(self, directory: Path) -> Iterator[RaceStatus]:
@@ -123,7 +125,8 @@ class Monitor:
         self._verdicts = tuple(compare_within(views[0], view, self._tolerance) for view in views[1:])
         self._groups = groups_of(views) if len(views) > 2 else provisional(self._verdicts)
         self._judged = question
-        return replace(status, verdicts=self._verdicts, judged=True, groups=self._groups)
+        self._follows = swap_of(views)
+        return replace(status, verdicts=self._verdicts, judged=True, groups=self._groups, follows=self._follows)
 
     def needs_judging(self, status: RaceStatus) -> bool:
         """Say whether `judge` would add something: a divergence that has no cause yet, or an end that has no verdict."""
@@ -172,11 +175,14 @@ class Monitor:
         loss = float(line.losses[-1]) if step else None  # record 0 is taken before any loss
         differs = deviations(reference, manifest) if index and reference and manifest else ()
         devices, asked = (manifest.devices, " ".join(asked_for(manifest))) if manifest else ({}, "")
+        in_turn = self._in_turns and watched.in_turn
+        problem = self._reader.problems.get(index, watched.problem) or ("its turn has not come" if in_turn else "")
         return RunStatus(
             watched.label, watched.run.path, watched.state, step, manifest.planned_steps if manifest else None, loss,
             watched.rate(step if complete else None), str(devices.get("backend", "")), devices.get("cpu_threads"),
-            differs, tuple(watched.events), watched.log, self._reader.problems.get(index, watched.problem),
+            differs, tuple(watched.events), watched.log, problem,
             of_line(watched.label, line), watched.metrics, asked, next(iter(watched.torn), ""), watched.ranks.statuses,
+            in_turn,
         )  # fmt: skip
 
     def _name(self) -> str:
@@ -195,12 +201,24 @@ class Monitor:
             return None
 
     @cached_property
-    def _command(self) -> tuple[str, ...]:
+    def _race(self) -> dict[str, Any] | None:
+        """Return what `race.json` holds, nothing of one that cannot be read; None of runs that are no race."""
         parents = {watched.run.path.parent for watched in self._watched}
-        race = parents.pop() / "race.json"
-        if not parents and race.exists():
-            try:
-                return tuple(str(word) for word in read_json(race).get("command", []))
-            except ReprotuiError:
-                return ()
+        file = parents.pop() / "race.json"
+        if parents or not file.exists():
+            return None
+        try:
+            return read_json(file)
+        except ReprotuiError:
+            return {}
+
+    @cached_property
+    def _in_turns(self) -> bool:
+        """Say whether runs of the race begin once others have ended."""
+        return bool(self._race and (self._race.get(IN_TURN) or is_swap(self._race)))
+
+    @cached_property
+    def _command(self) -> tuple[str, ...]:
+        if (race := self._race) is not None:
+            return tuple(str(word) for word in race.get("command", []))
         return "reprotui", "open", *(str(watched.run.path) for watched in self._watched)

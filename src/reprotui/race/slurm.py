@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from reprotui.errors import BadInputError, ReprotuiError, WorkerFailedError
 from reprotui.race.launch import start_of
@@ -43,6 +44,20 @@ class Job:
     def over(self) -> bool:
         """Say whether none of its processes can be there any more."""
         return self.state in (*_OVER, GONE)
+
+    @property
+    def waits(self) -> bool:
+        """Say whether it has no host, not yet or not any more."""
+        return self.state in WAITING
+
+    def said(self, number: str) -> str:
+        """Return what is worth knowing of it: that it waits, or why it ended badly; empty otherwise."""
+        if self.waits:
+            return f"job {number} waits{f': {self.reason}' if self.reason else ''}"
+        if not self.over or self.state == "COMPLETED":
+            return ""
+        where = f" on {self.nodes}" if self.nodes else ""
+        return f"job {number}: {'Slurm does not know it any more' if self.state == GONE else f'{self.state}{where}'}"
 
 
 class Queue:
@@ -108,22 +123,14 @@ class SlurmJob:
     @property
     def said(self) -> str:
         """Return what is worth knowing of the job: that it waits, why it ended badly, or that Slurm does not answer."""
-        job = self._queue.of(self.number)
-        where = f" on {job.nodes}" if job.nodes else ""
-        match job.state:
-            case _ if job.state in WAITING:
-                return f"job {self.number} waits{f': {job.reason}' if job.reason else ''}"
-            case "COMPLETED":
-                return ""
-            case _ if job.over:
-                known = "Slurm does not know it any more" if job.state == GONE else f"{job.state}{where}"
-                return f"job {self.number}: {known}"
-        return f"job {self.number}: {self._queue.silent}" if self._queue.silent else ""
+        if said := self._queue.of(self.number).said(self.number):
+            return said
+        return f"job {self.number}: {self._queue.silent}" if self._queue.silent and self.returncode is None else ""
 
     @property
     def waits(self) -> bool:
         """Say whether the job has no host, not yet or not any more."""
-        return self._queue.of(self.number).state in WAITING
+        return self._queue.of(self.number).waits
 
     @property
     def gone(self) -> str:
@@ -176,13 +183,7 @@ class SlurmLauncher:
     """
 
     def __init__(self, options: Mapping[str, str], again: bool = False, queue: Queue | None = None) -> None:
-        self._requeues, self._queueing = again, "--requeue" if again else "--no-requeue"
-        for name in options:
-            if not _OPTION.fullmatch(name):
-                raise BadInputError(f"--slurm {name}: expected a long option of sbatch without its dashes, such as qos=high")
-            if name in _OURS:
-                raise BadInputError(f"--slurm {name}: reprotui sets this one itself")
-        self._options = dict(options)
+        self._requeues, self._options = again, checked(options)
         self._queue = queue or Queue()
 
     def __call__(self, run: RunDirectory, environment: Mapping[str, str] | None = None) -> SlurmJob:
@@ -194,22 +195,58 @@ class SlurmLauncher:
         start = start_of(run, environment)
         variables = {**start.variables, **({REQUEUE: "1"} if self._requeues else {})}
         # A step, also of one process: it hears of a preemption at once, and not when the grace for it is over.
-        words = ["srun", "--kill-on-bad-exit=1", *start.words]
-        chosen = [f"--{name}={value}" if value else f"--{name}" for name, value in self._options.items()]
-        log = str(run.log_path.absolute())
-        command = [
-            "sbatch", "--parsable", "--export=ALL", self._queueing, "--open-mode=append", f"--output={_literal(log)}",
-            f"--job-name=reprotui-{run.path.parent.name}-{run.path.name}", f"--chdir={start.directory}", *chosen,
-        ]  # fmt: skip
+        words = ["srun", "--kill-on-bad-exit=1", *cpus(self._options), *start.words]
+        own = {"job-name": f"reprotui-{run.path.parent.name}-{run.path.name}", "chdir": start.directory}
         script = f"#!/bin/sh\nexec {shlex.join(words)}\n"
-        try:
-            answer = ask(command, script, variables)
-        except WorkerFailedError as error:
-            raise BadInputError(f"Slurm refuses the job: {error}") from None
-        number = answer.strip().partition(";")[0]
-        if not number.isdigit():
-            raise BadInputError(f"sbatch did not answer with the number of a job: {answer.strip()[:200]!r}")
+        number = submit(script, {**self._options, **own}, run.log_path.absolute(), variables, self._requeues)
         return SlurmJob(self._queue, number, run if self._requeues else None)
+
+
+def checked(options: Mapping[str, str]) -> dict[str, str]:
+    """Return options of sbatch by their long names.
+
+    Raises:
+        BadInputError: one has no such form, or reprotui sets it itself.
+    """
+    for name in options:
+        if not _OPTION.fullmatch(name):
+            raise BadInputError(f"--slurm {name}: expected a long option of sbatch without its dashes, such as qos=high")
+        if name in _OURS:
+            raise BadInputError(f"--slurm {name}: reprotui sets this one itself")
+    return dict(options)
+
+
+def cpus(options: Mapping[str, str]) -> list[str]:
+    """Return what srun must be told of processors: from 22.05 on it does not take them over from the job."""
+    return [f"--cpus-per-task={options['cpus-per-task']}"] if "cpus-per-task" in options else []
+
+
+def submit(script: str, options: Mapping[str, str], log: Path, variables: Mapping[str, str], again: bool = False) -> str:
+    """Submit a job; return its number.
+
+    Args:
+        script: what it runs.
+        options: of sbatch, by their long names.
+        log: the file to which its output is appended.
+        variables: the environment of the script.
+        again: it may go back into the queue.
+
+    Raises:
+        BadInputError: there is no Slurm here, or it refuses the job: the message is Slurm's own.
+    """
+    chosen = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items()]
+    command = [
+        "sbatch", "--parsable", "--export=ALL", "--requeue" if again else "--no-requeue", "--open-mode=append",
+        f"--output={_literal(str(log))}", *chosen,
+    ]  # fmt: skip
+    try:
+        answer = ask(command, script, variables)
+    except WorkerFailedError as error:
+        raise BadInputError(f"Slurm refuses the job: {error}") from None
+    number = answer.strip().partition(";")[0]
+    if not number.isdigit():
+        raise BadInputError(f"sbatch did not answer with the number of a job: {answer.strip()[:200]!r}")
+    return number
 
 
 def _literal(path: str) -> str:

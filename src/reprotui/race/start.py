@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reprotui.errors import ReprotuiError, WorkerFailedError
 from reprotui.experiments.discovery import ExperimentReference
-from reprotui.race.launch import Launch, Worker, start_worker
+from reprotui.race.launch import Launch, Together, Worker, start_worker
 from reprotui.race.prepare import Member, Request, prepare_race
 from reprotui.race.script_race import ScriptRace
 from reprotui.race.tolerance import remember
@@ -80,9 +80,11 @@ def start(
 ) -> Processes:
     """Start a worker, or the script, of each prepared run, in another environment where one is given; see `start_race`."""
     processes: dict[str, Worker] = {}
+    runs = list(runs)
+    together = launch.together(runs, environment) if isinstance(launch, Together) else {}
     for label, run in runs:
         try:
-            process = processes[label] = launch(run, environment)
+            process = processes[label] = together.get(label) or launch(run, environment)
             # Somebody must wait for it to the end, whichever screen is closed: what nobody waits for stays a zombie.
             threading.Thread(target=_see_end, args=(process, run), name=f"reprotui-{label}", daemon=True).start()
         except (OSError, ReprotuiError) as error:

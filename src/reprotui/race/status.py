@@ -8,6 +8,7 @@ from reprotui.compare import Verdict
 from reprotui.compare.agreement import Groups, Standing, said_of_all
 from reprotui.compare.not_finite import NotFinite
 from reprotui.compare.rank_status import RankStatus
+from reprotui.compare.swap import Swap
 from reprotui.compare.timeline import Timeline
 from reprotui.compare.verdict import most_telling
 from reprotui.compare.watched import marks_of, said_of_events
@@ -22,7 +23,8 @@ class RunStatus:
     `differs` are its config differences from the reference, as `name=value`; `problem` says what cannot be read or why
     it failed; `not_finite` since when it holds NaN or infinity; `metrics` are name and value of those of
     its last record; `asked` what of its recording is not the usual; `torn` where first a value was not right: not the
-    same on all devices or ranks that hold it, or corrupt; `ranks` are its processes where it has several.
+    same on all devices or ranks that hold it, or corrupt; `ranks` are its processes where it has several;
+    `in_turn` says that it begins once others have ended.
     """
 
     label: str
@@ -43,6 +45,7 @@ class RunStatus:
     asked: str = ""
     torn: str = ""
     ranks: tuple[RankStatus, ...] = ()
+    in_turn: bool = False
 
     @cached_property
     def checked(self) -> str:
@@ -58,6 +61,11 @@ class RunStatus:
     def alive(self) -> bool:
         """Say whether the run can go on."""
         return self.state.alive
+
+    @property
+    def listens(self) -> bool:
+        """Say whether it hears what is asked of it: it goes on, and its turn has come."""
+        return self.alive and not self.in_turn
 
     @property
     def standing(self) -> Standing:
@@ -78,7 +86,7 @@ class RaceStatus:
 
     `judged` says that the verdicts rest on a comparison of the traces and name the cause; until then they are those of
     the timeline, which knows step and phase. `groups` are the runs that agree with each other; before that, those that agree
-    with the reference.
+    with the reference. `follows` says of a race with exchanged hosts, once it has ended, what a difference follows.
     """
 
     name: str
@@ -89,6 +97,7 @@ class RaceStatus:
     verdicts: tuple[Verdict, ...]
     judged: bool
     groups: Groups = ()
+    follows: Swap | None = None
 
     @property
     def alive(self) -> bool:
@@ -105,7 +114,8 @@ class RaceStatus:
         """Return the verdict in one line, of more than two runs who agrees with whom; of runs that go on, what holds so far."""
         verdict = self.verdict
         if len(self.verdicts) > 1:
-            return said_of_all(self.verdicts, self.groups, [run.standing for run in self.runs])
+            together = said_of_all(self.verdicts, self.groups, [run.standing for run in self.runs])
+            return f"{together} · {self.follows.said}" if self.follows else together
         if verdict is None:
             run = self.runs[0]
             step = "no step yet" if run.step is None else f"step {run.step}"

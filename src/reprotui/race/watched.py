@@ -106,6 +106,11 @@ class WatchedRun:
             self.state = RunState.PAUSED
 
     @property
+    def in_turn(self) -> bool:
+        """Say whether no process of it was ever there, and one may still come."""
+        return self.state in (RunState.CREATED, RunState.STARTING) and (self.manifest is None or self.manifest.process is None)
+
+    @property
     def torn(self) -> tuple[str, ...]:
         """Return what the run said of values that are not right: torn, on devices or ranks, or corrupt."""
         return (*(event.text for event in self.events if event.kind in WRONG), *filter(None, [self.ranks.torn]))

@@ -68,6 +68,8 @@ class Control:
         self._until: int | None = None
         self._save = self._stop = False
         self.reason = ""
+        self.stopping: Callable[[], None] = lambda: None
+        """Called when a stop is asked for, from a signal handler too."""
 
     def forget(self) -> None:
         """Leave out the commands that are there by now: they were for a process that is gone."""
@@ -76,6 +78,7 @@ class Control:
     def request_stop(self, reason: str) -> None:
         """Ask for a stop after the current step; safe in a signal handler."""
         self._stop, self.reason = True, reason
+        self.stopping()
 
     def stands(self, step: int) -> bool:
         """Say whether `may_step` would wait after a step, or say no."""

@@ -3,16 +3,33 @@
 import contextlib
 import hashlib
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reprotui.errors import BadInputError
+from reprotui.errors import BadInputError, WorkerFailedError
 from reprotui.manifest import Experiment, Kind, RunManifest
 from reprotui.ranks import Rank, rank_path
 from reprotui.run_directory import RunDirectory, check_name, create_directory, default_runs_directory
 from reprotui.schedule import Recording
 
-_OF_A_PROCESS = ("process", "environment", "devices", "program", "result", "seal", "rank", "world_size", "host", "job")
+if TYPE_CHECKING:
+    from reprotui.trace import Local
+
+_OF_A_PROCESS = (
+    "process",
+    "environment",
+    "devices",
+    "program",
+    "result",
+    "seal",
+    "rank",
+    "world_size",
+    "host",
+    "job",
+    "local_trace",
+)
 """What a manifest says of one process of a run."""
 SOURCES_LIMIT = 2000
 """Source files whose digests a manifest keeps."""
@@ -40,6 +57,24 @@ def script_of(argv: list[str]) -> Experiment:
     """Return what a manifest keeps of the script that a process runs."""
     path = Path(argv[0]) if argv and argv[0] and Path(argv[0]).is_file() else None
     return with_sources(Experiment(path.stem, str(path.resolve())) if path else Experiment("python"))
+
+
+def local_trace(run: RunDirectory, recording: Recording) -> "Local | None":
+    """Make the folder in which the trace grows, on a disk of this host, and note it in the manifest; None where it needs none.
+
+    Raises:
+        WorkerFailedError: it cannot be made.
+    """
+    if recording.local_seconds is None:
+        return None
+    from reprotui.trace import Local
+
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="reprotui-trace-"))
+    except OSError as error:
+        raise WorkerFailedError(f"no folder for the trace can be made in $TMPDIR: {error.strerror or error}") from None
+    run.update_manifest(local_trace=str(folder))
+    return Local(folder, recording.local_seconds)
 
 
 def begin_rank(run: RunDirectory, of_rank: RunDirectory) -> None:

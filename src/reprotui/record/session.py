@@ -22,7 +22,7 @@ from reprotui.ranks import Rank, rank_path
 from reprotui.record.control import Control
 from reprotui.record.frameworks import this_rank
 from reprotui.record.interruption import Interrupter
-from reprotui.record.place import begin_rank, create, with_sources
+from reprotui.record.place import begin_rank, create, local_trace, with_sources
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.schedule import Recording
 
@@ -102,7 +102,8 @@ class Session:
             from reprotui.record import memory, stop_at_nan
             from reprotui.trace import TraceWriter
 
-            self._writer = TraceWriter(self.run.trace_path)
+            self._writer = TraceWriter(self.run.trace_path, local=local_trace(self.run, self.recording))
+            self.control.stopping = self._writer.hurry
             self._writer.memory = memory.Sampler()
             stop_at_nan.watch(self._writer, self.recording, self.control.request_stop)
             assert self.manifest.process is not None
@@ -208,8 +209,9 @@ class Session:
 
 
 def _asked(recording: Recording | None, manifest: RunManifest) -> Recording:
-    """Return how often a script's Recorder records, None for what the run was prepared for; whether to stop is the run's."""
-    return manifest.recording if recording is None else replace(recording, stop_at_nan=manifest.recording.stop_at_nan)
+    """Return how often a script's Recorder records, None for what the run was prepared for; when it stops is the run's."""
+    kept = manifest.recording
+    return kept if recording is None else replace(recording, stop_at_nan=kept.stop_at_nan, local_seconds=kept.local_seconds)
 
 
 def plain_config(config: Any) -> dict[str, Any]:

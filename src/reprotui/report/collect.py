@@ -17,6 +17,7 @@ from reprotui.compare.differences import phases_at
 from reprotui.compare.rank_status import all_ranks
 from reprotui.compare.recorded import asked_for
 from reprotui.compare.runs import labels_of
+from reprotui.compare.swap import swap_of
 from reprotui.errors import BadInputError, ReprotuiError
 from reprotui.integrity.leaves import LeafDifference
 from reprotui.manifest import RunState
@@ -73,8 +74,9 @@ def collect_report(
         _comparison(views[0], view, [verifications[0], verification], judge, wanted)
         for view, verification in zip(views[1:], verifications[1:], strict=True)
     )
-    groups = groups_of(views) if len(views) > 2 else ()
+    groups, swapped = groups_of(views) if len(views) > 2 else (), swap_of(views)
     standing = [standing_of(view) for view in views]
+    together = said_of_all([item.verdict for item in comparisons], groups, standing) if len(views) > 2 else ""
     return Report(
         name=_name(paths, views),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,7 +87,7 @@ def collect_report(
         ),
         comparisons=comparisons,
         groups=groups,
-        agreement=said_of_all([item.verdict for item in comparisons], groups, standing) if len(views) > 2 else "",
+        agreement=f"{together} · {swapped.said}" if swapped else together,
         diagnosis=read_diagnosis(paths[0]) if len(paths) == 1 else None,
         commands=tuple(_commands(paths, views, [*_tolerance(comparisons)], wanted, signers or Signers())),
     )

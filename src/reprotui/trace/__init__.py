@@ -1,5 +1,6 @@
 """The record of a run: schema, writer, reader, live follower and seal. One SQLite file a run."""
 
+from reprotui.trace.courier import Local
 from reprotui.trace.follower import Follower, watch
 from reprotui.trace.joined import joined
 from reprotui.trace.phases import PHASES
@@ -14,6 +15,7 @@ __all__ = [
     "Event",
     "Follower",
     "LeafTable",
+    "Local",
     "Record",
     "Span",
     "StepRow",

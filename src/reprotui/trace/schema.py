@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ APPLICATION_ID = 0x52505455
 """`RPTU`: tells a trace from any other SQLite file."""
 
 JOURNAL_VARIABLE = "REPROTUI_JOURNAL"
+FOLD_SECONDS = 2.0
+"""How long the seal waits for readers that look at the trace just then: each look takes milliseconds."""
 BUSY_MS = 2000
 """How long a lock is waited for: readers hold theirs for milliseconds, so two seconds mean that something is stuck."""
 
@@ -88,6 +91,20 @@ def connect_writer(path: Path, meta: Mapping[str, str]) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def folded(connection: sqlite3.Connection) -> str:
+    """Fold the journal into the one file; return the journal mode, `delete` where that was done in time."""
+    deadline = time.monotonic() + FOLD_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+        except sqlite3.OperationalError:
+            # SQLite waits for no reader here, whatever its timeout: one that looks at this very moment is enough.
+            if time.monotonic() > deadline:
+                return connection.execute("PRAGMA journal_mode").fetchone()[0]
+            time.sleep(0.02)
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

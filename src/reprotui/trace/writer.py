@@ -17,22 +17,20 @@ from reprotui.checksum import NAME
 from reprotui.disk import ROOM, with_disk
 from reprotui.errors import WorkerFailedError
 from reprotui.event_kinds import CORRUPT, TORN
+from reprotui.trace.courier import Courier, Local, path_of
 from reprotui.trace.former import ROOTS
 from reprotui.trace.history import History, copy_history, signed, write_table
 from reprotui.trace.records import LeafTable, Record, next_chain
 from reprotui.trace.rows import COPIES
-from reprotui.trace.schema import connect_writer
+from reprotui.trace.schema import connect_writer, folded
 
 GATHER_SECONDS = 0.05
 """How long the writer lets records gather: 20 commits a second at most, and a reader is this far behind the newest one.
 The training thread keeps the interpreter meanwhile, instead of taking turns with this one at every step."""
 COMMIT_SECONDS = 0.1
 """A record is committed at the latest so long after the one before it was there, however slow the device is."""
-FOLD_SECONDS = 2.0
-"""How long the seal waits for readers that look at the trace just then: each look takes milliseconds."""
 PENDING_RECORDS = 1024
 """Records that wait before `put` blocks: each holds a few kilobytes."""
-
 TORN_SAID = 20
 """Leaves with copies that are not equal before no more is said of others."""
 
@@ -50,17 +48,21 @@ class TraceWriter:
     Args:
         path: the new file.
         history: another trace and a step: its records up to there come first, and the chain goes on from them.
+        local: where it grows, if not at once in the file.
     """
 
-    def __init__(self, path: Path, history: tuple[Path, int] | None = None) -> None:
-        before = History()
+    def __init__(self, path: Path, history: tuple[Path, int] | None = None, local: Local | None = None) -> None:
+        before, meta = History(), {"checksum": NAME, "roots": ROOTS, "created_ns": str(time.time_ns())}
+        self._courier: Courier | None = None
         self._reserve = path.with_name(path.name + RESERVE_SUFFIX)
         try:
             # Bytes that no file system can leave out; an empty file of that length would reserve nothing.
             self._reserve.write_bytes(os.urandom(ROOM))
-            self._connection = connect_writer(path, {"checksum": NAME, "roots": ROOTS, "created_ns": str(time.time_ns())})
+            self._connection = connect_writer(path_of(local) if local else path, meta)
             if history is not None:
                 before = copy_history(self._connection, *history)
+            if local is not None:
+                self._courier = Courier(local, path, meta)
         except (sqlite3.Error, OSError) as error:
             with contextlib.suppress(OSError):
                 self._reserve.unlink()
@@ -122,6 +124,11 @@ class TraceWriter:
         done.wait()
         self._check()
 
+    def hurry(self) -> None:
+        """Bring what there is to where it is read, now; safe in a signal handler."""
+        if self._courier is not None:
+            self._courier.hurry()
+
     @property
     def torn(self) -> list[str]:
         """Return what was said of values that are not right: torn or corrupt; whole once the trace is sealed."""
@@ -130,11 +137,15 @@ class TraceWriter:
     def seal(self) -> dict[str, Any]:
         """Commit everything, fold the journal into the one file, close it, and return the seal for the manifest.
 
-        Where readers hold the file for longer than `FOLD_SECONDS`, the journal mode stays; the content is the same.
+        Where readers hold the file for long, the journal mode stays; the content is the same.
         """
         self._finish()
         self._check()
-        journal = self._folded()
+        courier, self._courier = self._courier, None
+        try:
+            journal = courier.finish() if courier else folded(self._connection)
+        except sqlite3.Error as error:
+            raise WorkerFailedError(f"{self._path} cannot be written: {with_disk(error, self._path)}") from error
         self._end()
         return {
             "last_step": self._last_step,
@@ -145,22 +156,12 @@ class TraceWriter:
             "journal": journal,
         }
 
-    def _folded(self) -> str:
-        """Return the journal mode, `delete` once the journal is folded into the file."""
-        deadline = time.monotonic() + FOLD_SECONDS
-        while True:
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                return self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-            except sqlite3.OperationalError:
-                # SQLite waits for no reader here, whatever its timeout: one that looks at this very moment is enough.
-                if time.monotonic() > deadline:
-                    return self._connection.execute("PRAGMA journal_mode").fetchone()[0]
-                time.sleep(0.02)
-
     def close(self) -> None:
         """Commit what can be committed and close, without a seal: the trace stays readable and says incomplete."""
         self._finish()
+        if self._courier is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._courier.finish()
         self._end()
 
     def _end(self) -> None:

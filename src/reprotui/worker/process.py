@@ -16,6 +16,7 @@ from reprotui.manifest import Restore
 from reprotui.record import memory, stop_at_nan
 from reprotui.record.control import Control
 from reprotui.record.frameworks import job_of_this_process
+from reprotui.record.place import local_trace
 from reprotui.run_directory import RunDirectory, this_process
 from reprotui.trace import TraceWriter
 from reprotui.worker import requeue
@@ -41,7 +42,8 @@ def run_worker(run: RunDirectory) -> int:
             control.forget()
             changes["restore"] = requeue.put_aside(run, before)
         manifest = run.update_manifest(**changes)
-        writer = TraceWriter(run.trace_path, history_of(manifest.restore))
+        writer = TraceWriter(run.trace_path, history_of(manifest.restore), local_trace(run, manifest.recording))
+        control.stopping = writer.hurry
         writer.memory = memory.Sampler()
         stop_at_nan.watch(writer, manifest.recording, control.request_stop)
     except (ReprotuiError, OSError) as error:

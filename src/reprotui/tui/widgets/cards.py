@@ -84,7 +84,7 @@ class Cards(Horizontal):
     def _alive(self, status: RaceStatus) -> list[int]:
         """Return which of the runs that are meant can go on."""
         meant = range(len(status.runs)) if self.target is None else [self.target]
-        return [index for index in meant if status.runs[index].alive]
+        return [index for index in meant if status.runs[index].listens]
 
     def _paused(self, status: RaceStatus) -> list[int]:
         return [index for index in self._alive(status) if status.runs[index].state == "paused"]
@@ -110,7 +110,8 @@ class Cards(Horizontal):
 
     def stop(self, status: RaceStatus) -> None:
         """Let them finish their step and end."""
-        self.leader.ask("stop", self._alive(status))
+        meant = range(len(status.runs)) if self.target is None else [self.target]
+        self.leader.ask("stop", [index for index in meant if status.runs[index].alive])
         self.notify("stopping: each run finishes its step and seals its trace", timeout=3)
 
     def hold(self, status: RaceStatus) -> None:
