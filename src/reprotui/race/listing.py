@@ -248,10 +248,11 @@ def _last(run: RunDirectory) -> Last:
         step, torn = trace.last_step(), trace.torn()
         if step is None:
             return Last(torn=torn)
-        last = trace.recorded(step)
-        (earlier, *_), (began, *_) = trace.times(max(step - RATE_STEPS - 1, 0), 1)  # the first record took the compilation
-    seconds = (last.time_ns - float(began)) / 1e9
-    return Last(step, last.loss, (step - int(earlier)) / seconds if seconds > 0 else None, torn)
+        losses = trace.losses(step - 1, 1)[1]
+        steps, began = trace.times(max(step - RATE_STEPS - 1, 0), 1)  # the first record took the compilation
+        seconds = float(trace.times(step - 1, 1)[1][0] - began[0]) / 1e9 if len(steps) else 0.0
+    rate = (step - int(steps[0])) / seconds if seconds > 0 else None
+    return Last(step, float(losses[0]) if len(losses) else None, rate, torn)
 
 
 def _check(path: Path, value: dict[str, Any]) -> None:
