@@ -170,6 +170,14 @@ def test_a_script_that_is_not_deterministic_with_itself_is_not_explained(reprotu
 
 
 @pytest.mark.slow
+def test_a_trace_that_was_copied_now_and_then_is_held_against_one_that_is_read_at_once(reprotui: Cli) -> None:
+    reprotui.write("train.py", SCRIPT)
+    reprotui.race("--local-trace", 60, "--a", "python train.py base", "--b", "python train.py gelu", exit_code=1)
+    found = explained(reprotui)
+    assert line_of(found).endswith("# gelu") and found["reading"].count("all 6 roots equal the record") == 2
+
+
+@pytest.mark.slow
 def test_equal_runs_have_no_operation_that_differs(reprotui: Cli) -> None:
     planted(reprotui, "base", "again", exit_code=0)
     found = explained(reprotui, "--step", 2, exit_code=0)

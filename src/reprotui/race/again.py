@@ -261,7 +261,8 @@ def taken_again(plan: ScriptPlan, wanted: tuple[int, int] | None = None, times: 
             "times": times,
         }  # fmt: skip
         write_json(directory / "request.json", request)
-        recording = replace(plan.manifest.recording, enabled=True, leaves_every=1, statistics_every=_NO_STATISTICS)
+        own = plan.manifest.recording
+        recording = replace(own, enabled=True, leaves_every=1, statistics_every=_NO_STATISTICS, local_seconds=None)
         asked_of = Request(directory, "again", plan.manifest.command, recording)
         command = Command(launch.words, {name: str(value) for name, value in launch.variables.items()})
         member = ScriptMember("run", command, Version(Path(launch.directory)))

@@ -42,6 +42,7 @@ def _of_recording(recording: Recording) -> list[str]:
     if recording.statistics_every != Recording.statistics_every:
         found.append(f"norms every {recording.statistics_every} records")
     found += ["stop at NaN"] if recording.stop_at_nan else []
+    found += [f"copied from a disk of the host every {recording.local_seconds:g} s"] if recording.local_seconds else []
     return found + (["first copy of replicas"] if recording.replicas is Replicas.FIRST else [])
 
 
