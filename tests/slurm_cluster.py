@@ -8,10 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from conftest import Cli, eventually
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "srun", "scontrol")
 START_SECONDS = 60.0
@@ -159,3 +162,30 @@ def _free_ports(count: int) -> int:
                     one.close()
             return first
     raise RuntimeError("no ports are free")
+
+
+@contextmanager
+def running(hosts: int) -> Iterator[SlurmCluster]:
+    """Start a Slurm of so many hosts, and stop it at the end."""
+    base = Path(tempfile.mkdtemp(prefix="sl-"))  # sockets have short names
+    base.chmod(0o755)
+    found = SlurmCluster(base, hosts)
+    try:
+        yield found
+    finally:
+        found.stop()
+        shutil.rmtree(base)
+
+
+@contextmanager
+def login_node(cluster: SlurmCluster, place: Path, environment: dict[str, str], *states: str) -> Iterator[Cli]:
+    """Make the command line on a login node; at the end no job may be left behind, or none in these states."""
+    cli = Cli(place, {**environment, **cluster.variables})
+    yield cli
+    left = cluster.ask("squeue", "--noheader", *([f"--states={','.join(states)}"] if states else []))
+    cluster.ask("scancel", "--me")
+    for process in cli.started:
+        process.kill()
+        process.communicate()
+    eventually("an empty queue", lambda: not cluster.ask("squeue", "--noheader"))
+    assert not left, "jobs were left behind"

@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,26 +30,15 @@ real = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=f"no Slurm: {slu
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
     """Return a Slurm of three hosts."""
-    base = Path(tempfile.mkdtemp(prefix="sl-"))  # sockets have short names
-    base.chmod(0o755)
-    found = SlurmCluster(base, 3)
-    yield found
-    found.stop()
-    shutil.rmtree(base)
+    with slurm_cluster.running(3) as found:
+        yield found
 
 
 @pytest.fixture
 def here(tmp_path: Path, environment: dict[str, str], cluster: SlurmCluster) -> Iterator[Cli]:
     """Return the command line on a login node; no job is left behind by any test."""
-    cli = Cli(tmp_path, {**environment, **cluster.variables})
-    yield cli
-    left = cluster.ask("squeue", "--noheader")
-    cluster.ask("scancel", "--me")
-    for process in cli.started:
-        process.kill()
-        process.communicate()
-    eventually("an empty queue", lambda: not cluster.ask("squeue", "--noheader"))
-    assert not left, "jobs were left behind"
+    with slurm_cluster.login_node(cluster, tmp_path, environment) as cli:
+        yield cli
 
 
 def manifest(run: Path) -> dict[str, Any]:

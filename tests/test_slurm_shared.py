@@ -1,9 +1,7 @@
 """Races whose runs share one job of a real Slurm: one after the other on the same hosts, and with hosts exchanged."""
 
 import json
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -41,27 +39,17 @@ real = [
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
     """Return a Slurm of two hosts."""
-    base = Path(tempfile.mkdtemp(prefix="sl-"))  # sockets have short names
-    base.chmod(0o755)
-    found = SlurmCluster(base, 2)
-    yield found
-    found.stop()
-    shutil.rmtree(base)
+    with slurm_cluster.running(2) as found:
+        yield found
 
 
 @pytest.fixture
 def here(tmp_path: Path, environment: dict[str, str], cluster: SlurmCluster) -> Iterator[Cli]:
     """Return the command line on a login node; no job is left behind by any test."""
-    cli = Cli(tmp_path, {**environment, **cluster.variables})
-    cli.write("train.py", TRAIN)
-    yield cli
-    left = cluster.ask("squeue", "--noheader", "--states=PENDING,RUNNING,SUSPENDED")  # one that is over may still be cleaned up
-    cluster.ask("scancel", "--me")
-    for process in cli.started:
-        process.kill()
-        process.communicate()
-    eventually("an empty queue", lambda: not cluster.ask("squeue", "--noheader"))
-    assert not left, "jobs were left behind"
+    there = ("PENDING", "RUNNING", "SUSPENDED")  # one that is over may still be cleaned up
+    with slurm_cluster.login_node(cluster, tmp_path, environment, *there) as cli:
+        cli.write("train.py", TRAIN)
+        yield cli
 
 
 def manifest(run: Path) -> dict[str, Any]:

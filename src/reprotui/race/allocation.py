@@ -6,8 +6,6 @@ once. So the job's script says in a file of the race what it begins and how that
 
 import os
 import shlex
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +14,7 @@ from reprotui.compare.swap import IN_TURN, MEANT, SWAP
 from reprotui.errors import BadInputError
 from reprotui.race.launch import Start, start_of
 from reprotui.race.notes import write_note
-from reprotui.race.slurm import LOOK_SECONDS, Job, Queue, ask, checked, cpus, submit
+from reprotui.race.slurm import Job, Queue, ask, checked, cpus, submit, wait_for
 from reprotui.run_directory import RunDirectory, read_json, write_json
 
 STEPS = "steps.txt"
@@ -161,13 +159,7 @@ class StepOfJob:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; raise subprocess.TimeoutExpired where it does not come in time."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise subprocess.TimeoutExpired(f"{self._label} in job {self.number}", timeout or 0.0)
-            time.sleep(min(left, LOOK_SECONDS / 4))
-        return code
+        return wait_for(self.poll, f"{self._label} in job {self.number}", timeout)
 
     def terminate(self) -> None:
         """Ask the run to finish its step and seal; one whose turn has not come never begins."""

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,17 @@ class Queue:
         self._jobs |= found
 
 
+def wait_for(poll: Callable[[], int | None], what: str, timeout: float | None) -> int:
+    """Ask until there is an exit code, and return it; raise subprocess.TimeoutExpired where there is none in time."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while (code := poll()) is None:
+        left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise subprocess.TimeoutExpired(what, timeout or 0.0)
+        time.sleep(min(left, LOOK_SECONDS / 4))
+    return code
+
+
 class SlurmJob:
     """A run that Slurm starts, watches and ends; what `race.start` asks of a process.
 
@@ -146,13 +157,7 @@ class SlurmJob:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; raise subprocess.TimeoutExpired where it does not come in time."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise subprocess.TimeoutExpired(f"job {self.number}", timeout or 0.0)
-            time.sleep(min(left, LOOK_SECONDS / 2))
-        return code
+        return wait_for(self.poll, f"job {self.number}", timeout)
 
     def terminate(self) -> None:
         """Ask the run to finish its step and seal; a job that waits is taken out of the queue."""
