@@ -381,14 +381,17 @@ def test_the_step_screen_explains_a_step_of_scripts(reprotui: Cli, own_settings:
     planted(reprotui, "base", "gelu")
 
     async def scene() -> None:
-        async with dashboard(reprotui.runs / "race", size=(120, 40)) as driven:
+        async with dashboard(reprotui.runs / "race", size=(80, 24)) as driven:
             await driven.press("d", "enter", "X")
+            explanation = driven.get("#explanation", Static)
 
             def said() -> str:
-                return " ".join(str(driven.get("#explanation", Static).render()).split())
+                return " ".join(str(explanation.render()).split())
 
             await driven.until("the answer", lambda: "with its operations read" in said())
             assert said().startswith("first different: aten.gelu at train.py:22 in forward (module Net)")
+            lines = len(str(explanation.render()).splitlines())
+            await driven.until("each line in its room, beside the scrollbar", lambda: explanation.size.height == lines)
             await driven.press("escape")
             assert driven.step
 

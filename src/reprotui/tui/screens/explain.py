@@ -116,7 +116,10 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
         news, symbols = self._news, self._symbols
         colours = {SAME: "bold $equal", DIFFERS: "bold $differs", None: "$muted"}
         lines = [Content.styled(plain(news.text, symbols), colours.get(news.code, "bold $unknown"))]
-        width = max(WORDS, self.query_one("#help").scrollable_content_region.width - NAMES - 1)
+        box = self.query_one("#help")
+        # The lines may need a scrollbar that is not there yet.
+        bar = 0 if box.show_vertical_scrollbar else box.styles.scrollbar_size_vertical
+        width = max(WORDS, box.scrollable_content_region.width - bar - NAMES - 1)
         before = None
         for name, text in news.lines:
             # Code keeps its indentation and is cut; everything else goes on below itself.
