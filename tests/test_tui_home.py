@@ -412,6 +412,11 @@ def test_keys_of_one_burst_and_a_paste_are_taken_whole(runs: Path) -> None:
         await go_to(pilot, "save-every", 0)
         burst(pilot, *"6\r")
         await until(pilot, "an option that counts", lambda: "--save-every 6" in command(pilot) and not screen.editing)
+        await go_to(pilot, "seed", 0)
+        await pilot.press("1")
+        for key in ("2", "enter"):  # both are here before the input says that it has changed
+            screen.editor.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, "the last key before the end", lambda: "seed=12 " in command(pilot) and not screen.editing)
         await go_to(pilot, "name", 0)
         screen.grid.post_message(events.Paste("night run\n"))
         await until(pilot, "the name", lambda: "--name 'night run'" in command(pilot))

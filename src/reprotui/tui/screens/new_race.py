@@ -216,6 +216,9 @@ class NewRaceScreen(StartingScreen):
         """End typing; without `keep`, as if it had not begun."""
         if self._before is None:
             return
+        # Not left to the news of the input: the key that ends typing may be here before it.
+        if keep and (typed := self.editor.value.strip()) != self._cell:
+            self._set_cell(typed)
         before, self._before = self._before, None
         self.editor.display = False
         self.set_focus(self.grid)
