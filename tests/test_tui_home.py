@@ -89,7 +89,7 @@ async def until(pilot: Pilot[int], what: str, condition: Callable[[], Any]) -> A
 def said(pilot: Pilot[int]) -> str:
     """Return all texts of the screen, its notices, and the lines of its lists."""
     screen = pilot.app.screen
-    texts = [str(widget.render()) for widget in screen.query("Static, Tabs")]
+    texts = [str(widget.render()) for widget in screen.query("Static, Tabs, VerdictBand")]
     for rows in screen.query(Rows):
         if rows.display:
             texts += [rows.render_line(y).text for y in range(rows.size.height)]

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -233,6 +232,8 @@ def _apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.f
 
 def _allowed(limit: Limit, dtype_a: str, dtype_b: str) -> tuple[float, float]:
     """Return how far an element may be, absolutely and relative to its size, in the coarser of two types."""
+    import ml_dtypes  # 4 MB, and only for a tolerance
+
     types = [_numpy(dtype_a), _numpy(dtype_b)]
     coarser = max(types, key=_epsilon)
     smallest = float(ml_dtypes.finfo(coarser).smallest_subnormal) if _epsilon(coarser) else 0.0
@@ -241,11 +242,15 @@ def _allowed(limit: Limit, dtype_a: str, dtype_b: str) -> tuple[float, float]:
 
 def _epsilon(dtype: np.dtype) -> float:
     """Return the distance of 1 and the next number of a type; 0 for whole numbers."""
+    import ml_dtypes
+
     return float(ml_dtypes.finfo(dtype).eps) if is_float(dtype) or dtype.kind == "c" else 0.0
 
 
 def _numpy(name: str) -> np.dtype:
     """Return the type of a name in a leaf table; keys are whole numbers."""
+    import ml_dtypes
+
     return np.dtype("uint32" if name.startswith("key<") else getattr(ml_dtypes, name, name))
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,5 +69,7 @@ def _fields(dtype: np.dtype) -> tuple[int, ...]:
     if not is_float(dtype):
         digits = "".join(character for character in dtype.name if character.isdigit())
         return (int(digits) if dtype.name.startswith(("int", "uint")) and digits else 8 * dtype.itemsize,)
+    import ml_dtypes
+
     about = ml_dtypes.finfo(dtype)
     return (about.bits - about.nexp - about.nmant, about.nexp, about.nmant)

@@ -1,6 +1,7 @@
 """A card a run: what it is, how it differs from A, how far it is."""
 
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive, var
 from textual.widget import Widget
@@ -26,7 +27,7 @@ class RunCard(Widget):
 
     status: var[RaceStatus | None] = var(None, init=False)
     target: var[int | None] = var(None, init=False)
-    run: reactive[RunStatus | None] = reactive(None, init=False)
+    run: var[RunStatus | None] = var(None, init=False)
     meant: reactive[bool] = reactive(False, init=False, toggle_class="-target")
     """Whether pause, one step and stop mean this run."""
     narrow: reactive[bool] = reactive(False, init=False)
@@ -41,6 +42,7 @@ class RunCard(Widget):
     def __init__(self, symbols: Symbols, index: int) -> None:
         super().__init__()
         self.symbols, self.index = symbols, index
+        self._drawn: list[Content] = []
 
     def watch_status(self, status: RaceStatus | None) -> None:
         if status is not None:
@@ -50,10 +52,24 @@ class RunCard(Widget):
     def watch_target(self) -> None:
         self.watch_status(self.status)
 
+    def watch_run(self) -> None:
+        # What a step changes is one line of three: over SSH only that is sent.
+        before, lines = self._drawn, self._lines()
+        if len(before) != len(lines):
+            self.refresh()
+            return
+        changed = [row for row, new in enumerate(lines) if not before[row].is_same(new)]
+        if changed:
+            self.refresh(*(Region(0, row, self.content_size.width, 1) for row in changed))
+
     def render(self) -> Content:
+        self._drawn = self._lines()
+        return Content("\n").join(self._drawn)
+
+    def _lines(self) -> list[Content]:
         run, narrow = self.run, self.narrow
         if run is None:
-            return Content("")
+            return []
         colour = f"$run-{'abcdefgh'[self.index]}"
         pointer = self.symbols.pointer if self.meant else " "
         # Records and symbols come from files of others: none of it is read as markup.
@@ -71,14 +87,14 @@ class RunCard(Widget):
         if narrow:
             behind = self._text(run.not_finite.when).stylize("$differs") if run.not_finite else differs
             middle = self._text(problem) if problem else Content(" ").join([progress, behind])
-            return Content(" ").join([name + state, middle])
+            return [Content(" ").join([name + state, middle])]
         problem = problem or (run.not_finite.sentence if run.not_finite else "")
-        lines = [
+        indent = Content("   ")
+        return [
             Content.assemble(name, differs.stylize("bold"), "  ", state),
-            progress,
-            Content.styled(plain(problem or tail, self.symbols), "$differs" if problem else "$muted"),
+            indent + progress,
+            indent + Content.styled(plain(problem or tail, self.symbols), "$differs" if problem else "$muted"),
         ]
-        return Content("\n   ").join(lines)
 
     def _progress(self, run: RunStatus, bar: int) -> Content:
         if run.step is None:

@@ -173,15 +173,15 @@ class LossChart(Widget, can_focus=True):
         lines = []
         for row in range(height):
             tick = ("+" if self.symbols.ascii else "┤") if row in labels else self.symbols.line
-            parts = [(f"{labels.get(row, ''):>{AXIS - 2}} {tick}", "axis")]
-            text, owner = "", plot.NONE
+            parts = []
+            text, colour = f"{labels.get(row, ''):>{AXIS - 2}} {tick}", "axis"
             for code, own in zip(characters[row].tolist(), owners[row].tolist(), strict=True):
-                if own != owner:
-                    if text:
-                        parts.append((text, _colour(owner)))
-                    text, owner = "", own
+                # Blanks go with what is before them: each change of colour is 40 bytes on the wire.
+                if own != plot.NONE and _colour(own) != colour:
+                    parts.append((text, colour))
+                    text, colour = "", _colour(own)
                 text += chr(code)
-            parts.append((text, _colour(owner)))
+            parts.append((text, colour))
             lines.append(parts)
         return lines
 
@@ -200,7 +200,8 @@ class LossChart(Widget, can_focus=True):
     def _line(self, y: int, parts: list[tuple[str, str]]) -> Strip:
         """Return a line of the plot with everything but the crosshair; kept until the picture changes."""
         width, lines = self.size.width, len(self._lines or ())
-        strip = Strip([Segment(text, self._style(colour)) for text, colour in parts]).adjust_cell_length(width, self._style())
+        segments = [Segment(text, self._style(colour)) for text, colour in parts]
+        strip = Strip(segments).adjust_cell_length(width, segments[-1].style)
         if not any(len(run.x) for run in self.curves.runs) and y == lines // 2:
             nothing = "no value yet" if len(self.curves.steps) else "no step yet"
             return Strip([Segment(nothing.center(width), self._style("axis"))]).adjust_cell_length(width, self._style())
@@ -284,4 +285,4 @@ class LossChart(Widget, can_focus=True):
 
 
 def _colour(owner: int) -> str:
-    return "" if owner == plot.NONE else "same" if owner == plot.SAME else "abcdefgh"[owner]
+    return "same" if owner == plot.SAME else "abcdefgh"[owner]

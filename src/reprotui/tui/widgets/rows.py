@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 
 from reprotui.foreign import visible
@@ -122,9 +123,33 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         if self.show_vertical_scrollbar and size.height > self.virtual_size.height:
             # Nothing moves: setting the size would lay the whole screen out again, and draw it twice.
             self.set_reactive(Rows.virtual_size, size)
-            self.vertical_scrollbar.window_virtual_size = size.height
+            self.call_later(self._move_thumb)  # once the list has followed its end, if it does
         else:
             self.virtual_size = size
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        # As the base class does it, but for what is beside the rows.
+        if self.show_vertical_scrollbar:
+            self._move_thumb()
+        if round(old_value) != round(new_value):
+            self.refresh_rows()
+
+    def _move_thumb(self) -> None:
+        """Put the scrollbar where the rows are, and draw what looks otherwise then: a list that grows moves it all the time."""
+        bar = self.vertical_scrollbar
+        before = _thumb(bar)
+        bar.set_reactive(ScrollBar.window_virtual_size, self.virtual_size.height)
+        bar.set_reactive(ScrollBar.position, bar.validate_position(self.scroll_y))
+        after = _thumb(bar)
+        changed = [row for row, (old, new) in enumerate(zip(before, after, strict=False)) if old != new]
+        if len(before) != len(after):  # a list that was as long as what is seen had no thumb
+            bar.refresh()
+        elif changed:
+            bar.refresh(*(Region(0, row, 1, 1) for row in changed))
+
+    def refresh_rows(self) -> None:
+        """Draw all rows again, but not the border and the scrollbar."""
+        self.refresh(Region(0, 0, *self.scrollable_content_region.size))
 
     @property
     def page_rows(self) -> int:
@@ -156,7 +181,8 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
                 segments[-1] = Segment(before.text + text, before.style)
             elif text:
                 segments.append(Segment(text, style))
-        return Strip(segments).adjust_cell_length(width, segments[-1].style if segments else self._style(emphasis))
+        strip = Strip(segments).adjust_cell_length(width, segments[-1].style if segments else self._style(emphasis))
+        return strip.simplify()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -226,3 +252,10 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def on_blur(self) -> None:
         self.refresh_row(self.cursor)
+
+
+def _thumb(bar: ScrollBar) -> list[Segment]:
+    """Return what a scrollbar shows."""
+    rows, seen = bar.window_virtual_size, bar.window_size
+    picture = ScrollBarRender.render_bar(bar.size.height, rows, seen if seen < rows else 0, bar.position)
+    return list(picture.segments)

@@ -84,9 +84,9 @@ class StepTable(Rows):
         if self.follow and self.count and end != self.cursor:
             self.scroll_to(y=max(0, end + 1 - self.page_rows), animate=False)
             self.go_to(end)
-            self.refresh()
+            self.refresh_rows()
         elif not same or columns != self._columns(width):
-            self.refresh()  # otherwise, all that is seen was recorded by both long ago: news below it are no news here
+            self.refresh_rows()  # otherwise, all that is seen was recorded by both long ago: news below it are no news here
         if first is not None and not self._jumped:
             # The one step that a person came for: shown once; after that the cursor stays where it is put.
             self._jumped, self.follow = True, False

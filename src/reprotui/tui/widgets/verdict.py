@@ -3,15 +3,16 @@
 from textwrap import wrap
 
 from textual.content import Content
+from textual.geometry import Region
 from textual.reactive import var
-from textual.widgets import Static
+from textual.widget import Widget
 
 from reprotui.compare import Verdict
 from reprotui.race.status import RaceStatus
 from reprotui.tui.symbols import Symbols, plain
 
 
-class VerdictBand(Static):
+class VerdictBand(Widget):
     """A coloured band; its classes (`-identical`, `-diverged`, …) give the colour, its words the meaning."""
 
     DEFAULT_CSS = """
@@ -31,10 +32,10 @@ class VerdictBand(Static):
     KINDS = ("identical", "diverged", "incomplete", "incomparable", "so-far", "broken")
 
     def __init__(self, symbols: Symbols, *, id: str | None = None) -> None:
-        super().__init__("", id=id)
+        super().__init__(id=id)
         self.symbols = symbols
         self._head, self._lines = "", list[str]()
-        self._shown = Content("")
+        self._shown: list[Content] = []
 
     def watch_status(self, status: RaceStatus | None) -> None:
         if status is None:
@@ -74,14 +75,16 @@ class VerdictBand(Static):
             text = plain(text, self.symbols)
             parts = wrap(text, max(1, width - len(self.INDENT))) if width else [text]
             lines += [Content(f"{self.INDENT}{part}") for part in parts or [""]]
-        content = Content("\n").join(lines)
-        if content != self._shown:
-            # A new layout only for another number of lines: this is called many times a second.
-            layout = (
-                len(content.plain.splitlines()) != len(self._shown.plain.splitlines()) or content.cell_length > self.size.width
-            )
-            self._shown = content
-            self.update(content, layout=layout)
+        before, self._shown = self._shown, lines
+        alike = len(before) == len(lines)
+        changed = [row for row, new in enumerate(lines) if not (alike and before[row].is_same(new))]
+        if not alike or (changed and any(line.cell_length > width for line in lines)):
+            self.refresh(layout=True)  # only for another number of lines: this is called many times a second
+        elif changed:
+            self.refresh(*(Region(0, row, width, 1) for row in changed))
+
+    def render(self) -> Content:
+        return Content("\n").join(self._shown)
 
     def watch_pair(self) -> None:
         self.watch_status(self.status)
