@@ -421,3 +421,17 @@ def test_ascii_signs_are_one_cell_and_plain_text_is_ascii() -> None:
         assert name in ("ascii", "arrow") or len(sign) == 1
     assert plain("Δ ≠ · → – − × … größe", ASCII) == "d != - -> - - x ... gr??e"
     assert plain("Δ", UNICODE) == "Δ"
+
+
+@pytest.mark.parametrize(
+    ("steps", "others"),
+    [
+        (range(5), range(5)), (range(9), range(5)), (range(5), np.arange(9)), (np.array([1, 2, 5]), np.array([1, 2, 5, 6])),
+        (np.array([1, 3, 5]), np.array([1, 2, 5])), (range(0, 10, 2), range(1, 10)), (range(3), range(0)), (range(3), range(4, 6)),
+    ],
+)  # fmt: skip
+def test_values_stand_beside_each_other_where_both_runs_have_one(steps: Any, others: Any) -> None:
+    a, b = (Series(each, np.asarray(each) * factor) for each, factor in ((steps, 1.0), (others, 10.0)))
+    both = b.beside(a)
+    assert [int(step) for step in both.x] == sorted({*map(int, steps)} & {*map(int, others)})
+    assert both.a.tolist() == [float(step) for step in both.x] and both.b.tolist() == [10.0 * step for step in both.x]

@@ -23,8 +23,12 @@ class Series:
         """Return the values of both between two places, where both have one."""
         (start, stop), (low, high) = self.between(first, last), reference.between(first, last)
         x, own = self.x[start:stop], reference.x[low:high]
-        if isinstance(x, range) and isinstance(own, range) and x == own:
-            return Beside(x, reference.values[low:high], self.values[start:stop])
+        count = min(len(x), len(own))
+        head, head_own = x[:count], own[:count]
+        both_ranges = isinstance(head, range) and isinstance(head_own, range)
+        if head == head_own if both_ranges else np.array_equal(head, head_own):
+            # One may have got further: what is behind the end of the other has no partner.
+            return Beside(head, reference.values[low:high][:count], self.values[start:stop][:count])
         both, at, at_own = np.intersect1d(x, own, assume_unique=True, return_indices=True)
         return Beside(both, reference.values[low:high][at_own], self.values[start:stop][at])
 
