@@ -427,7 +427,8 @@ def test_ascii_signs_are_one_cell_and_plain_text_is_ascii() -> None:
     ("steps", "others"),
     [
         (range(5), range(5)), (range(9), range(5)), (range(5), np.arange(9)), (np.array([1, 2, 5]), np.array([1, 2, 5, 6])),
-        (np.array([1, 3, 5]), np.array([1, 2, 5])), (range(0, 10, 2), range(1, 10)), (range(3), range(0)), (range(3), range(4, 6)),
+        (np.array([1, 3, 5]), np.array([1, 2, 5])), (range(0, 10, 2), range(1, 10)), (range(3), range(0)),
+        (range(3), range(4, 6)),
     ],
 )  # fmt: skip
 def test_values_stand_beside_each_other_where_both_runs_have_one(steps: Any, others: Any) -> None:
