@@ -245,14 +245,14 @@ def _last(run: RunDirectory) -> Last:
     if not run.trace_path.exists() or run.trace_path.stat().st_size == 0:
         return Last()
     with Columns(run.trace_path) as trace:
-        step, torn = trace.last_step(), trace.torn()
-        if step is None:
+        torn, newest = trace.torn(), trace.newest()
+        if newest is None:
             return Last(torn=torn)
-        losses = trace.losses(step - 1, 1)[1]
+        step, time_ns, loss = newest
         steps, began = trace.times(max(step - RATE_STEPS - 1, 0), 1)  # the first record took the compilation
-        seconds = float(trace.times(step - 1, 1)[1][0] - began[0]) / 1e9 if len(steps) else 0.0
+    seconds = (time_ns - float(began[0])) / 1e9 if len(steps) else 0.0
     rate = (step - int(steps[0])) / seconds if seconds > 0 else None
-    return Last(step, float(losses[0]) if len(losses) else None, rate, torn)
+    return Last(step, loss, rate, torn)
 
 
 def _check(path: Path, value: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Single numbers of many records: metrics, losses to the last bit, times, norms; for charts and tables of data."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -59,6 +60,24 @@ class Columns(Trace):
                     here = versions == version
                     values[here] = EXACT[dtype](bits[here])
             return np.array([step for step, *_ in rows], np.int64), values
+
+    def newest(self) -> tuple[int, int, float | None] | None:
+        """Return step, time and loss (to the last bit, None where it has none) of the newest record, None while there is none.
+
+        A list asks this of hundreds of traces: two queries, where the methods for many records need six.
+        """
+        query = "SELECT step, time_ns, loss_bits, version, loss FROM steps ORDER BY step DESC LIMIT 1"
+        with self._damage():
+            found = list(in_order(self._connection.execute(query), -1))
+            if not found:
+                return None
+            step, time_ns, bits, version, loss = found[0]
+            if bits is None:
+                return step, int(time_ns), None
+            dtype = self._scalar("SELECT dtype FROM leaves WHERE version = ? AND path = 'loss'", version)
+            if dtype in EXACT:
+                loss = EXACT[dtype](np.array([bits & (1 << 64) - 1], np.uint64))[0]
+            return step, int(time_ns), math.nan if loss is None else float(loss)
 
     def times(self, after: int, limit: int) -> Column:
         """Return the nanoseconds since 1970 at which each record was taken."""
