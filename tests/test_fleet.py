@@ -254,6 +254,21 @@ def test_a_click_on_a_group_lists_it_and_once_more_all() -> None:
     on_screen(story)
 
 
+def test_home_below_the_fleet_reads_nothing_before_somebody_goes_there() -> None:
+    some(Path("runs"))
+
+    async def story(driven: Dashboard) -> None:
+        home = driven.app.screen_stack[-2]
+        assert isinstance(home, HomeScreen)
+        await driven.until("the listing's thread", home.listing.is_alive)
+        await driven.pilot.pause(0.3)
+        assert home.listing._last is None
+        await driven.press("escape")
+        await driven.until("the runs", lambda: "good" in driven.text() and home.listing._last is not None)
+
+    on_screen(story)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 def test_the_fleet_follows_and_leads_to_home_and_back(size: tuple[int, int]) -> None:
     some(Path("runs"))

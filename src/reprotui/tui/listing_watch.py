@@ -71,6 +71,10 @@ class ListingWatch(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
+        # A list below the screen that was asked for is read once somebody goes there: it would take turns with that screen's own.
+        self._active.wait()
+        if self._stop_event.is_set():
+            return
         listing = self._make()
         watcher = threading.Thread(target=self._watch, name="reprotui-listing-files", daemon=True)
         watcher.start()
