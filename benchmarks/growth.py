@@ -27,8 +27,8 @@ RANKS = 1, 8, 64
 STEPS = 100_000
 """Steps of the trainings that are compared, each rank with all of them."""
 COMPARED_LEAVES = 24
-EVERY = 100
-"""Of the compared trainings one record of so many holds leaf rows, so that a rank's trace has some megabytes."""
+COPIES = frozenset(("grads/", "opt_state/", "params/"))
+"""What all ranks hold alike."""
 RECORDS = {100: 2000, 1000: 1000, 10_000: 200}
 ELEMENTS = 1024
 """Elements of each leaf that is read: reading is paid by bytes, and this is what a leaf costs besides."""
@@ -60,7 +60,7 @@ def run(count: int | None = None, seed: int = 0, *, steps: int = STEPS) -> dict[
                 "of it": f"{read:.3f} reading, {written:.3f} writing",
             })  # fmt: skip
         trace = folder / "shared.db"
-        _write(trace, leaf_table(COMPARED_LEAVES), steps, seed, EVERY)
+        _write(trace, leaf_table(COMPARED_LEAVES), steps, seed)
         for ranks in RANKS:
             pair = [_training(folder / f"{label}-{ranks}", trace, ranks, steps) for label in "ab"]
             seconds = []
@@ -87,21 +87,20 @@ def _recorded(path: Path, leaves: int, seed: int) -> tuple[float, float, float]:
         host.read(arrays, False)
     read = (time.perf_counter() - began) / 20
     began = time.perf_counter()
-    _write(path, table, records, seed, 1)
+    _write(path, table, records, seed)
     written = (time.perf_counter() - began) / records
     size = path.stat().st_size / records
     path.unlink()
     return size, 1000 * read, 1000 * written
 
 
-def _write(path: Path, table: LeafTable, records: int, seed: int, every: int) -> None:
+def _write(path: Path, table: LeafTable, records: int, seed: int) -> None:
     drawn = np.random.default_rng(seed).integers(0, 2**64, (64, len(table.specs)), np.uint64)
     contents = [(row.astype("<u8").tobytes(), roots_of(row.astype("<u8").tobytes(), table)) for row in drawn]
 
     def record(step: int) -> Callable[[], Record]:
         blob, roots = contents[step % len(contents)]
-        kept = blob if step % every == 0 else None
-        return lambda: Record(step, step, table, roots, loss=0.5, loss_bits=0x3F000000, leaf_checksums=kept)
+        return lambda: Record(step, step, table, roots, loss=0.5, loss_bits=0x3F000000, leaf_checksums=blob, copies=COPIES)
 
     writer = TraceWriter(path)
     for step in range(1, records + 1):

@@ -5,11 +5,14 @@ ranks, and what is no copy, is tested on traces that are written as processes wr
 """
 
 import json
+import random
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,9 @@ from benchmarks.common import ROOT
 from conftest import Cli
 from pilots import dashboard, drive
 from reprotui.checksum import LeafSpec
+from reprotui.compare import torn
 from reprotui.compare.torn import torn_of
+from reprotui.errors import CannotTellError
 from reprotui.ranks import named
 from reprotui.report.collect import collect_report
 from reprotui.report.json_form import to_json
@@ -168,20 +173,20 @@ def written(
 
 
 def test_the_majority_names_the_odd_rank(tmp_path: Path) -> None:
-    torn = torn_of(written(tmp_path, 8, [(5, 3, 4)]))
-    assert torn is not None
-    assert torn.said(dict.fromkeys(range(8), "n3")) == "TORN at step 3 · params/w · rank 5 (host n3) against the other seven"
+    found = torn_of(written(tmp_path, 8, [(5, 3, 4)]))
+    assert found is not None
+    assert found.said(dict.fromkeys(range(8), "n3")) == "TORN at step 3 · params/w · rank 5 (host n3) against the other seven"
 
 
 def test_the_first_place_is_told_in_causal_order(tmp_path: Path) -> None:
-    torn = torn_of(written(tmp_path, 3, [(1, 3, 5), (1, 3, 2), (2, 4, 2)]))
-    assert torn is not None and (torn.step, torn.path, torn.ranks) == (3, "grads/w", (1,))
+    found = torn_of(written(tmp_path, 3, [(1, 3, 5), (1, 3, 2), (2, 4, 2)]))
+    assert found is not None and (found.step, found.path, found.ranks) == (3, "grads/w", (1,))
 
 
 def test_without_a_majority_all_are_named(tmp_path: Path) -> None:
-    torn = torn_of(written(tmp_path, 4, [(1, 2, 3), (3, 2, 3)]))
-    assert torn is not None and not torn.majority and torn.ranks == (0, 1, 2, 3)
-    assert torn.said({}) == "TORN at step 2 · opt_state/m · ranks 0-3 differ from one another"
+    found = torn_of(written(tmp_path, 4, [(1, 2, 3), (3, 2, 3)]))
+    assert found is not None and not found.majority and found.ranks == (0, 1, 2, 3)
+    assert found.said({}) == "TORN at step 2 · opt_state/m · ranks 0-3 differ from one another"
 
 
 def test_equal_copies_are_silent_whatever_belongs_to_a_rank(tmp_path: Path) -> None:
@@ -194,6 +199,70 @@ def test_what_one_rank_does_not_call_a_copy_is_none(tmp_path: Path) -> None:
     assert torn_of(written(tmp_path, 3, [(1, 3, 4)], {2: COPIES - {"params/"}})) is None
     (tmp_path / "called").mkdir()
     assert torn_of(written(tmp_path / "called", 3, [(1, 3, 4)], {2: COPIES | {"params/w"}})) is not None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_first_copy_that_differs_is_found_whatever_the_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Held against a search value by value: ranks that keep other steps, tables that change, leaves that some ranks have."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(torn, "STEPS", draw.choice([1, 3, 4096]))
+    monkeypatch.setattr(torn, "BLOCK_BYTES", draw.choice([1, 100, 1 << 20]))
+    ranks, steps = draw.randint(2, 5), 12
+    changes, lacking = draw.randrange(steps), draw.randrange(ranks)
+    odd = (
+        (draw.randrange(ranks), draw.randrange(steps), draw.choice(["grads/w", "params/w", "params/b"]))
+        if draw.random() < 0.8
+        else None
+    )
+    values: dict[tuple[int, int], dict[str, int]] = {}
+    paths = {}
+    for rank in range(ranks):
+        paths[rank] = tmp_path / f"{rank}.db"
+        writer = TraceWriter(paths[rank])
+        writer.copies(COPIES)
+        for step in range(steps):
+            names = [
+                name for name in PATHS if not (name == "params/b" and rank == lacking) and (step >= changes or name != "grads/w")
+            ]
+            phases = tuple(PHASES_OF[PATHS.index(name)] for name in names)
+            sums = {name: 1000 * step + PATHS.index(name) + (rank << 20 if name in PATHS[:2] else 0) for name in names}
+            if odd and odd[0] == rank and step >= odd[1] and odd[2] in sums:
+                sums[odd[2]] ^= 1 << 40
+            kept = draw.random() < 0.8
+            if kept:
+                values[rank, step] = sums
+            table = LeafTable(phases, tuple(LeafSpec(name, "float32", (3,)) for name in names))
+            blob = np.array(list(sums.values()), np.uint64).tobytes() if kept else None
+            record = Record(step, 1, table, bytes(ROOTS_BYTES), leaf_checksums=blob)
+            writer.put(lambda record=record: record)
+        writer.seal()
+    expected = next(
+        (
+            (step, name)
+            for step in range(steps)
+            if all((rank, step) in values for rank in range(ranks))
+            for name in PATHS[2:]
+            if len({values[rank, step][name] for rank in range(ranks) if name in values[rank, step]}) > 1
+        ),
+        None,
+    )
+    search = torn.TornSearch(paths)
+    found = search.look()
+    assert (found and (found.step, found.path)) == expected
+    looked = [step for step in range(steps) if all((rank, step) in values for rank in range(ranks))]
+    assert search.steps == len([step for step in looked if expected is None or step <= expected[0]])
+
+
+def test_leaf_rows_that_lost_their_form_are_damage(tmp_path: Path) -> None:
+    traces = written(tmp_path, 3)
+    with closing(sqlite3.connect(traces[1])) as connection:
+        connection.execute("UPDATE leaf_checksums SET blob = x'00' WHERE step = 2")
+        connection.commit()
+    with pytest.raises(CannotTellError, match="steps 0 to 4 lost their form"):
+        torn.TornSearch(traces).look()
+    assert torn_of(traces) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ that it is a copy (`Trace.copies`). Batches, losses of one rank, and what nobody
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from reprotui.checksum import LeafSpec
 from reprotui.errors import ReprotuiError
 from reprotui.ranks import named
-from reprotui.trace import PHASES, LeafTable, Trace
+from reprotui.trace import PHASES, LeafTable
+from reprotui.trace.blocks import Blocks
 
-STEPS = 256
-"""Steps of all ranks that are looked at together: a few megabytes for a thousand leaves on eight ranks."""
+STEPS = 4096
+"""Steps for which the traces are opened once: whoever reads for long keeps their journals growing."""
+BLOCK_BYTES = 4 << 20
+"""Leaf checksums of one rank that are held against those of the others at once."""
 
 _WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
@@ -78,12 +81,12 @@ class TornSearch:
         """
         while self.found is None and len(self._traces) > 1:
             with ExitStack() as stack:
-                traces = {rank: stack.enter_context(Trace(path, self._tables[rank])) for rank, path in self._traces.items()}
+                traces = {rank: stack.enter_context(Blocks(path, self._tables[rank])) for rank, path in self._traces.items()}
                 if not self._some(traces):
                     break
         return self.found
 
-    def _some(self, traces: Mapping[int, Trace]) -> bool:
+    def _some(self, traces: Mapping[int, Blocks]) -> bool:
         """Look at the next steps that all ranks have recorded; say whether there were any."""
         ends = [trace.last_step() for trace in traces.values()]
         through = min((-1 if end is None else end) for end in ends)
@@ -93,22 +96,53 @@ class TornSearch:
         if copies != self._copies:
             self._copies, self._plans = copies, {}
         through = min(through, self._after + STEPS)
-        rows = [{row.step: row for row in trace.rows_between(self._after + 1, through)} for trace in traces.values()]
-        for step in sorted(set.intersection(*map(set, rows))):
-            sums = [own for trace in traces.values() if (own := trace.leaf_checksums(step)) is not None]
-            if len(sums) < len(traces):
-                continue  # leaf rows were not kept at this step
-            versions = tuple(of_rank[step].version for of_rank in rows)
-            if versions not in self._plans:
-                tables = [trace.table(version) for trace, version in zip(traces.values(), versions, strict=True)]
-                self._plans[versions] = _plan(tables, copies)
-            plan = self._plans[versions]
-            self.steps, self.copies = self.steps + bool(plan.places), max(self.copies, len(plan.places))
-            self.found = self._at(step, plan, sums)
-            if self.found is not None:
+        kept = [trace.kept(self._after + 1, through) for trace in traces.values()]
+        steps = kept[0][0]
+        for others, _ in kept[1:]:
+            if not np.array_equal(steps, others):  # a rank kept them at other steps
+                steps = np.intersect1d(steps, others, assume_unique=True)
+        versions = np.stack([of_rank[np.isin(own, steps)] for own, of_rank in kept])
+        ends = np.flatnonzero((versions[:, 1:] != versions[:, :-1]).any(axis=0)) + 1
+        for part in np.split(np.arange(len(steps)), ends) if len(steps) else ():
+            if self._differ(traces, steps[part], tuple(versions[:, part[0]].tolist())):
                 return True
         self._after = through
         return True
+
+    def _differ(self, traces: Mapping[int, Blocks], steps: NDArray[np.int64], versions: tuple[int, ...]) -> bool:
+        """Look at steps whose records have these leaf tables; say whether copies differ at one of them, which is then `found`."""
+        tables = [trace.table(version) for trace, version in zip(traces.values(), versions, strict=True)]
+        if versions not in self._plans:
+            self._plans[versions] = _plan(tables, self._copies)
+        plan = self._plans[versions]
+        if not plan.places:
+            return False
+        self.copies = max(self.copies, len(plan.places))
+        rows = max(1, BLOCK_BYTES // (8 * max(len(table.specs) for table in tables)))
+        for start in range(0, len(steps), rows):
+            some = steps[start : start + rows]
+            wrong = np.flatnonzero(self._differing(traces, some, versions, plan))
+            self.steps += len(some) if not len(wrong) else int(wrong[0]) + 1
+            if len(wrong):
+                step = int(some[wrong[0]])
+                self.found = self._at(
+                    step, plan, [trace.block(some[wrong[:1]], own)[0] for trace, own in _both(traces, versions)]
+                )
+                return True
+        return False
+
+    def _differing(
+        self, traces: Mapping[int, Blocks], steps: NDArray[np.int64], versions: tuple[int, ...], plan: "_Plan"
+    ) -> NDArray[np.bool_]:
+        """Say of each step whether copies differ: one rank after the other is read, and held against the first that has them."""
+        lead = np.zeros((len(steps), len(plan.places)), np.uint64)
+        seen, differ = np.zeros(len(plan.places), np.bool_), np.zeros(len(steps), np.bool_)
+        for (trace, version), has, rows in zip(_both(traces, versions), plan.has, plan.rows, strict=True):
+            own, fresh = trace.block(steps, version)[:, rows], ~seen[has]
+            lead[:, has[fresh]] = own[:, fresh]
+            seen[has] = True
+            differ |= (own != lead[:, has]).any(axis=1)
+        return differ
 
     def _at(self, step: int, plan: "_Plan", sums: Sequence[NDArray[np.uint64]]) -> TornRanks | None:
         lead = np.zeros(len(plan.places), np.uint64)
@@ -130,6 +164,11 @@ class TornSearch:
         odd = tuple(rank for rank, own in values.items() if not most or own != value)
         phase, spec = plan.places[place]
         return TornRanks(step, phase, spec.path, odd, tuple(values), most)
+
+
+def _both(traces: Mapping[int, Blocks], versions: Sequence[int]) -> Iterable[tuple[Blocks, int]]:
+    """Return each rank's trace with the version of its leaf table."""
+    return zip(traces.values(), versions, strict=True)
 
 
 class _Plan(NamedTuple):
