@@ -165,6 +165,27 @@ def test_two_learning_rates_differ_in_the_update(runs: Path, reprotui: Cli) -> N
     assert found["kernels"]["unread"] == []
 
 
+@pytest.mark.slow
+def test_an_explanation_is_kept_for_reports_of_its_race(explained: Path, reprotui: Cli, own_settings: Path) -> None:
+    race = reprotui.runs / "pair"
+    for name, label in (("a", "a"), ("lr", "b")):
+        shutil.copytree(explained / "runs" / name, race / label)
+    (race / "race.json").write_text(json.dumps({"name": "pair", "members": ["a", "b"], "command": [], "created_ns": 1}))
+    assert "kept" in reprotui("explain", "pair/a", "pair/b", exit_code=1).stdout
+    (kept,) = json.loads(reprotui("report", "pair", "--json", exit_code=1).stdout)["explanations"]
+    assert kept["headline"].startswith("first different: ") and ("b", 1) == (kept["b"], kept["step"])
+    assert any("self.optimizer.update" in line["text"] for line in kept["lines"] if line["about"] == "source")
+    (race / "explanations.json").unlink()
+
+    async def scene() -> None:
+        async with dashboard(race, size=(80, 24)) as driven:
+            await driven.press("d", "enter", "X")
+            await driven.until("the answer", lambda: "reports of this race" in str(driven.get("#explanation", Static).render()))
+
+    drive(scene())
+    assert (race / "explanations.json").is_file()
+
+
 def line_of(place: dict[str, Any]) -> str:
     return Path(place["file"]).read_text().splitlines()[place["line"] - 1]
 

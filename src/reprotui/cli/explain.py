@@ -37,13 +37,14 @@ def add_parser(subparsers: Any) -> None:
 
 def call(parsed: argparse.Namespace) -> int:
     """Explain, and print what was found; 0: no kernel differs, 1: one does, 3: it cannot be told."""
+    from reprotui.compare.explained import Kept
     from reprotui.explain import NotExplained
-    from reprotui.race.explaining import explain_repeats, explain_step
+    from reprotui.race.explaining import explain_repeats, explain_step, keep
 
     if len(parsed.run) > 2:
         raise BadInputError("explain takes two runs, or one with --repeat")
     runs = [one_run(name, parsed) for name in parsed.run]
-    say = Told()
+    say, kept = Told(), Kept()
     if len(runs) == 1:
         if parsed.repeat is None or parsed.repeat < 2:
             raise BadInputError("one run alone has nothing to differ from: name a second one, or --repeat with 2 or more")
@@ -54,12 +55,18 @@ def call(parsed: argparse.Namespace) -> int:
         raise BadInputError("--repeat is for one run; two runs are compared kernel by kernel")
     else:
         found = explain_step(_labelled(runs), parsed.step, say, trusted=parsed.trust)
+        kept = Kept() if isinstance(found, NotExplained) else keep(_labelled(runs), found)
     if isinstance(found, NotExplained):
         return _not_explained(found, parsed.json)
     if parsed.json:
-        common.print_json({"exit_code": found.exit_code, "runs": [str(run.path) for run in runs], **found.to_json()})
+        file = {"kept": str(kept.path) if kept.path else None} if len(runs) > 1 else {}
+        common.print_json({"exit_code": found.exit_code, "runs": [str(run.path) for run in runs], **file, **found.to_json()})
     else:
         _show(found)
+        if kept.path is not None:
+            common.console().print(f"  {'kept':<12} for reports of {kept.path.parent}", style="dim", markup=False)
+    if kept.problem:
+        common.say(f"it was not kept for reports: {kept.problem}", stderr=True)
     return found.exit_code
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from reprotui.compare.explained import Kept, keep_explained
 from reprotui.errors import DIFFERS, BadInputError
 from reprotui.explain import Explanation, NotExplained, Repeated
 from reprotui.explain import explain_repeats as explain_repeats_of_experiment
 from reprotui.explain import explain_step as explain_step_of_experiments
 from reprotui.explain.align import Pair, kernels_of
 from reprotui.explain.explain import compare_results, elements_of, first_output, step_of, verdict_of
+from reprotui.explain.lines import of_explanation
 from reprotui.explain.operations import Listing, Operation, pair_operations
 from reprotui.explain.script_answer import ScriptExplanation
 from reprotui.explain.script_repeats import repetitions
@@ -77,6 +79,13 @@ def explain_step(
     if difference is None and plans[0].framework == "torch":
         difference = _elements_again(first, plans, say)
     return replace(found, difference=difference)
+
+
+def keep(pair: Sequence[Labelled], found: Explanation) -> Kept:
+    """Keep an explanation with the race of its runs, for reports; a run that is in no race with the other has none."""
+    head, lines = of_explanation(found)
+    (_, a), (_, b) = pair
+    return keep_explained((a.path, b.path), found.step, found.exit_code, head, lines)
 
 
 def explain_repeats(

@@ -14,6 +14,7 @@ from reprotui.compare.agreement import groups_of, said_of_all, standing_of
 from reprotui.compare.around import config_differences, environment_differences
 from reprotui.compare.diagnosis import read_diagnosis
 from reprotui.compare.differences import phases_at
+from reprotui.compare.explained import Explained, race_of, read_explained
 from reprotui.compare.rank_status import all_ranks
 from reprotui.compare.recorded import asked_for
 from reprotui.compare.runs import labels_of
@@ -89,8 +90,15 @@ def collect_report(
         groups=groups,
         agreement=f"{together} · {swapped.said}" if swapped else together,
         diagnosis=read_diagnosis(paths[0]) if len(paths) == 1 else None,
+        explained=_explained(members),
         commands=tuple(_commands(paths, views, [*_tolerance(comparisons)], wanted, signers or Signers())),
     )
+
+
+def _explained(members: Sequence[Path]) -> tuple[Explained, ...]:
+    """Return the explanations that the race of these runs keeps of them."""
+    race, names = race_of(members), {path.name for path in members}
+    return tuple(one for one in read_explained(race) if {one.a, one.b} <= names) if race else ()
 
 
 def _name(paths: Sequence[Path], views: list[RunView]) -> str:

@@ -29,6 +29,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "groups": report.groups,
             "agreement": report.agreement,
             "diagnosis": report.diagnosis and report.diagnosis.to_json(),
+            "explanations": [one.to_json() for one in report.explained],
             "runs": [_run(run) for run in report.runs],
             "commands": [{"purpose": purpose, "command": command} for purpose, command in report.commands],
         }

@@ -9,6 +9,7 @@ from reprotui.chance import Chance
 from reprotui.compare import Verdict, worst
 from reprotui.compare.around import ConfigDifference
 from reprotui.compare.diagnosis import Diagnosis
+from reprotui.compare.explained import Explained
 from reprotui.compare.rank_status import RankStatus
 from reprotui.environment import Difference
 from reprotui.errors import DIFFERS
@@ -140,7 +141,7 @@ class Report:
 
     `groups` says which runs agree with which, `agreement` the same in one line; both are empty for two runs.
     `commands` are (what it does, command line). `diagnosis` is the search for the cause that a race keeps, None where there is
-    none.
+    none; `explained` are the steps of its runs that were explained.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Report:
     commands: tuple[tuple[str, str], ...]
     agreement: str = ""
     diagnosis: Diagnosis | None = None
+    explained: tuple[Explained, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -1,10 +1,12 @@
 """Turn a report into a document: once, so that Markdown and HTML say the same."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from reprotui.compare import Verdict
 from reprotui.compare.diagnosis import Diagnosis
+from reprotui.compare.explained import SOURCE, Explained
 from reprotui.compare.ledger import side_by_side
 from reprotui.compare.rank_status import HEADINGS
 from reprotui.compare.watched import Watched
@@ -56,6 +58,7 @@ def sections(report: Report) -> list[Section]:
         *_ranks(report.runs),
         *([Section("Loss", (Chart(),))] if any(run.loss.points for run in report.runs) else []),
         *first_difference_sections(report),
+        *_explained(report.explained),
         *_diagnosis(report.diagnosis),
         config_section(report),
         environment_section(report),
@@ -199,6 +202,21 @@ def _git(git: Any) -> str | None:
 
 def _short(digest: Any) -> str | None:
     return None if digest is None else str(digest)[:16]
+
+
+def _explained(found: Sequence[Explained]) -> list[Section]:
+    """Return what began to differ in a step, and its line: a section a pair of runs."""
+    sections = []
+    for one in found:
+        content: list[Table | Block | str] = [one.headline]
+        for source, lines in groupby(one.lines, key=lambda line: line.about == SOURCE):
+            texts = [(line.about, line.text) for line in lines]
+            if source:
+                content.append(Block(tuple(text for _, text in texts)))
+            else:
+                content.append(Table(("", "what was read"), tuple((Cell(about), Cell(text)) for about, text in texts), {}))
+        sections.append(Section(f"Step {one.step} of {one.a} and {one.b}, explained", tuple(content)))
+    return sections
 
 
 def _diagnosis(found: Diagnosis | None) -> list[Section]:

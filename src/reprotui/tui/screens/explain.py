@@ -85,7 +85,7 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
     def _explain(self) -> None:
         from reprotui.explain import NotExplained
         from reprotui.explain.lines import of_explanation, of_unfaithful
-        from reprotui.race.explaining import explain_step
+        from reprotui.race.explaining import explain_step, keep
 
         def say(text: str) -> None:
             if self._cancel.is_set():
@@ -104,7 +104,10 @@ class ExplainScreen(ModalScreen[UntrustedError | None]):
             if isinstance(found, NotExplained):
                 self.post_message(self.News(*of_unfaithful(found), code=found.exit_code))
             else:
-                self.post_message(self.News(*of_explanation(found), code=found.exit_code))
+                kept = keep(self._pair, found)
+                told = ("report", "it stands in reports of this race" if kept.path else f"not kept: {kept.problem}")
+                head, lines = of_explanation(found)
+                self.post_message(self.News(head, [*lines, *([told] if any(kept) else [])], code=found.exit_code))
 
     @on(News)
     def _told(self, event: News) -> None:
