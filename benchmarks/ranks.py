@@ -24,8 +24,9 @@ from benchmarks.common import Progress, say
 from reprotui.compare.torn import torn_of
 from reprotui.errors import WorkerFailedError
 from reprotui.ranks import rank_path
-from reprotui.trace import Trace
+from reprotui.trace import LeafTable, Trace
 from reprotui.trace.phases import STATE
+from reprotui.trace.verify import roots_of
 
 FLIPS = 200
 ONE_IN = 10
@@ -120,7 +121,7 @@ def _flips(
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         copies = {number: Path(shutil.copy(path, place / f"{number}.db")) for number, path in traces.items()}
-        _flip(copies[rank], step, last, leaf, bit)
+        _flip(copies[rank], step, last, table, leaf, bit)
         torn = torn_of(copies)
         found = torn and (torn.step, torn.path, torn.ranks)
         expected = (step, table.specs[leaf].path, (rank,)) if in_copies else None
@@ -131,11 +132,13 @@ def _flips(
     return {"what": label, "times": times, "as they must": well}
 
 
-def _flip(path: Path, since: int, last: int, leaf: int, bit: int) -> None:
-    """Flip a bit of the checksum of a leaf from a step on: what a flipped bit in the leaf itself does to it is another number."""
+def _flip(path: Path, since: int, last: int, table: LeafTable, leaf: int, bit: int) -> None:
+    """Flip a bit of the checksum of a leaf from a step on, and with it the root: what a flipped bit in the leaf does is another
+    number."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for step in range(since, last + 1):
             (blob,) = connection.execute("SELECT blob FROM leaf_checksums WHERE step = ?", (step,)).fetchone()
             sums = np.frombuffer(blob, "<u8").copy()
             sums[leaf] ^= np.uint64(1 << bit)
             connection.execute("UPDATE leaf_checksums SET blob = ? WHERE step = ?", (sums.tobytes(), step))
+            connection.execute("UPDATE steps SET roots = ? WHERE step = ?", (roots_of(sums.tobytes(), table), step))

@@ -173,7 +173,7 @@ def test_an_explanation_is_kept_for_reports_of_its_race(explained: Path, reprotu
     (race / "race.json").write_text(json.dumps({"name": "pair", "members": ["a", "b"], "command": [], "created_ns": 1}))
     assert "kept" in reprotui("explain", "pair/a", "pair/b", exit_code=1).stdout
     (kept,) = json.loads(reprotui("report", "pair", "--json", exit_code=1).stdout)["explanations"]
-    assert kept["headline"].startswith("first different: ") and ("b", 1) == (kept["b"], kept["step"])
+    assert kept["headline"].startswith("first different: ") and (kept["b"], kept["step"]) == ("b", 1)
     assert any("self.optimizer.update" in line["text"] for line in kept["lines"] if line["about"] == "source")
     (race / "explanations.json").unlink()
 

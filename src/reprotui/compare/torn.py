@@ -121,7 +121,8 @@ class TornSearch:
         rows = max(1, BLOCK_BYTES // (8 * max(len(table.specs) for table in tables)))
         for start in range(0, len(steps), rows):
             some = steps[start : start + rows]
-            wrong = np.flatnonzero(self._differing(traces, some, versions, plan))
+            differ = _by_roots(traces.values(), some, plan.whole)
+            wrong = np.flatnonzero(self._differing(traces, some, versions, plan) if differ is None else differ)
             self.steps += len(some) if not len(wrong) else int(wrong[0]) + 1
             if len(wrong):
                 step = int(some[wrong[0]])
@@ -172,11 +173,15 @@ def _both(traces: Mapping[int, Blocks], versions: Sequence[int]) -> Iterable[tup
 
 
 class _Plan(NamedTuple):
-    """The copies in records of these tables, in causal order, and for each rank which of them it has, and where."""
+    """The copies in records of these tables, in causal order, and for each rank which of them it has, and where.
+
+    `whole`: the phases in which they lie, where all ranks hold all of these alike; empty where they do not.
+    """
 
     places: list[Place]
     has: list[NDArray[np.intp]]
     rows: list[NDArray[np.intp]]
+    whole: tuple[str, ...]
 
 
 def _plan(tables: Sequence[LeafTable], copies: Sequence[Sequence[str]]) -> _Plan:
@@ -193,7 +198,29 @@ def _plan(tables: Sequence[LeafTable], copies: Sequence[Sequence[str]]) -> _Plan
     places = [place for place in union if holders[place] > 1 and place not in others]
     has = [[at for at, place in enumerate(places) if place in leaves] for leaves in found]
     rows = [[leaves[places[at]] for at in own] for own, leaves in zip(has, found, strict=True)]
-    return _Plan(places, [np.array(own, np.intp) for own in has], [np.array(own, np.intp) for own in rows])
+    phases = {place[0] for place in places}
+    inside = [[place for place in leaves if place[0] in phases] for leaves in found]
+    whole = all(leaves == inside[0] for leaves in inside) and set(inside[0]) == set(places)
+    numbers = [[np.array(one, np.intp) for one in each] for each in (has, rows)]
+    return _Plan(places, numbers[0], numbers[1], tuple(phase for phase in PHASES if phase in phases) if whole else ())
+
+
+def _by_roots(traces: Iterable[Blocks], steps: NDArray[np.int64], phases: Sequence[str]) -> NDArray[np.bool_] | None:
+    """Say of each step whether copies differ, by the roots of phases that hold nothing else; None where these do not tell.
+
+    A root is 8 bytes where its leaves are as many for each of them: 64 ranks of 100,000 steps are told by 0.3 instead of 1.2 GB.
+    """
+    columns = [PHASES.index(phase) for phase in phases]
+    lead, differ = None, np.zeros(len(steps), np.bool_)
+    for trace in traces if columns else ():
+        if trace.former or trace.one_update:
+            return None
+        own = trace.roots_at(steps)[:, columns]
+        lead = own if lead is None else lead
+        if not own.all():  # nobody wrote them
+            return None
+        differ |= (own != lead).any(axis=1)
+    return None if lead is None else differ
 
 
 def torn_of(traces: Mapping[int, Path]) -> TornRanks | None:
