@@ -24,6 +24,7 @@ BENCHMARKS = {
     "watching": "bits flipped while a training is watched: found at the sampling's rate, clean checks silent; what it costs",
     "ranks": "trainings of several processes with a fault on one rank: is it named, are torn copies found",
     "growth": "bytes and time a record by leaves, comparing trainings by ranks",
+    "explaining": "differences planted in one line of a program: is it named, and no other",
     "diagnose": "scripts with planted causes diagnosed: is what is proved what was planted",
     "replays": "random steps of the built-in experiments replayed: are all equal to the record",
 }
