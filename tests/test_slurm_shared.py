@@ -1,8 +1,10 @@
 """Races whose runs share one job of a real Slurm: one after the other on the same hosts, and with hosts exchanged."""
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 
 import slurm_cluster
-from conftest import Cli, eventually, last_step
-from reprotui.compare.swap import judge
-from reprotui.run_directory import RunDirectory
+from conftest import SAMPLES, Cli, edit_manifest, eventually, last_step
+from pilots import dashboard, drive
+from reprotui.compare.swap import IN_TURN, MEANT, SWAP, judge
+from reprotui.run_directory import RunDirectory, this_process
 from slurm_cluster import SlurmCluster
 
 SMALL = ("digits-mlp", "width=32", "depth=1", "steps=40")
@@ -225,3 +228,50 @@ def test_every_outcome_of_a_swap_is_told() -> None:
         "ABCD": "identical", "AC|BD": "program", "AD|BC": "hosts", "AB|CD": "neither", "ABC|D": "neither", "ABD|C": "neither",
         "AC|B|D": "neither", "A|B|C|D": "neither",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"), [("bd", "what differs follows the program: A = C, B = D"), ("bc", "A = D on n1, B = C on n2")]
+)
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+def test_the_dashboard_and_the_report_say_what_a_difference_follows(
+    reprotui: Cli, own_settings: Path, odd: str, said: str, size: tuple[int, int]
+) -> None:
+    race = reprotui.runs / "swapped"
+    for label, host in zip("abcd", ("n1", "n2", "n2", "n1"), strict=True):
+        shutil.copytree(SAMPLES / "bit-flip" / ("b" if label in odd else "a"), race / label)
+        edit_manifest(race / label, process=lambda old, host=host: {**old, "host": host})
+    (race / "race.json").write_text(
+        json.dumps({"name": "swapped", "members": [*"abcd"], "command": [], "created_ns": 1, SWAP: MEANT})
+    )
+
+    async def scene() -> None:
+        async with dashboard(race, size=size) as driven:
+            await driven.until("what it follows", lambda: said in " ".join(driven.text().split()))
+
+    drive(scene())
+    report = json.loads(reprotui("report", race, "--json", exit_code=1).stdout)
+    assert said in report["agreement"]
+
+
+def test_the_dashboard_says_whose_turn_has_not_come(reprotui: Cli, own_settings: Path) -> None:
+    race = Path(shutil.copytree(SAMPLES / "identical", reprotui.runs / "turns"))
+    edit_manifest(race / "a", process=asdict(this_process()), result=None)
+    edit_manifest(race / "b", process=None, result=None)
+    for file in (race / "b").glob("trace.db*"):
+        file.unlink()
+    story = json.loads((race / "race.json").read_text())
+    story.pop("verdicts", None)
+    (race / "race.json").write_text(json.dumps({**story, IN_TURN: True}))
+
+    async def scene() -> None:
+        async with dashboard(race, size=(80, 24)) as driven:
+            await driven.until("who waits", lambda: "its turn has not come" in driven.text())
+            assert "B created" in driven.text() or "B starting" in driven.text()
+            edit_manifest(race / "a", result={"state": "finished", "last_step": 80})
+            shutil.copy(race / "a" / "trace.db", race / "b" / "trace.db")
+            edit_manifest(race / "b", process=asdict(this_process()), result={"state": "finished", "last_step": 80})
+            await driven.until("the verdict", lambda: "IDENTICAL through step 80" in driven.text())
+            assert "its turn" not in driven.text()
+
+    drive(scene())
