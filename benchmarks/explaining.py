@@ -37,7 +37,7 @@ PLANTS = (
     Plant("jax_mlp", "fold_in(key, 1)", "fold_in(key, 2)"),
     Plant("jax_mlp", '(scaled(h) + params["bias"]) + 0.1 * h', 'scaled(h) + (params["bias"] + 0.1 * h)'),
     Plant("jax_mlp", "momentum=0.9)", "momentum=0.9, nesterov=True)", "optimizer.update"),
-    Plant("jax_mlp", "x * 0.5 + x * 0.25", "(x * 2 + x) * 0.25"),
+    Plant("jax_mlp", "x * 0.5 + x * 0.25", "x * 0.3 + x * 0.45"),
     Plant("jax_mlp", 'out = h @ params["out"]', 'out = h.astype(jnp.bfloat16).astype(jnp.float32) @ params["out"]'),
     Plant("jax_cnn", "mean, variance = h.mean((0, 1, 2)), h.var((0, 1, 2))", "mean, variance = running, h.var((0, 1, 2))"),
     Plant("jax_cnn", "variance + 1e-5", "variance + 1e-4"),
@@ -49,13 +49,13 @@ PLANTS = (
     Plant("jax_transformer", "optax.adamw(3e-3)", "optax.adamw(3e-3, weight_decay=0.01)", "optimizer.update"),
     Plant("jax_rnn", "jnp.tanh(now @", "jnp.sin(now @"),
     Plant("jax_rnn", "RATE = 0.05", "RATE = 0.051", "p - RATE * g"),
-    Plant("jax_rnn", "0.01 * means.sum()", "0.01 * means[::-1].cumsum()[-1]"),
+    Plant("jax_rnn", "0.01 * means.sum()", "0.01 * means[1:].sum()"),
     Plant("torch_mlp", 'approximate="tanh"', 'approximate="none"'),
     Plant("torch_mlp", "+ 1e-6", "+ 2e-6"),
     Plant("torch_mlp", "dropout(h, 0.2)", "dropout(h, 0.25)"),
     Plant("torch_mlp", "(scaled(h) + 0.03) + 0.1 * h", "scaled(h) + (0.03 + 0.1 * h)"),
     Plant("torch_mlp", "momentum=0.9)", "momentum=0.9, nesterov=True)", "optimizer.step()"),
-    Plant("torch_mlp", "x * 0.5 + x * 0.25", "(x * 2 + x) * 0.25"),
+    Plant("torch_mlp", "x * 0.5 + x * 0.25", "x * 0.3 + x * 0.45"),
     Plant("torch_cnn", "norm.train()", "norm.eval()", "h = norm(h)"),
     Plant("torch_cnn", "torch.relu(h)", "nn.functional.leaky_relu(h)"),
     Plant("torch_cnn", "parameters, 1.0", "parameters, 0.5", "clip_grad_norm_"),
@@ -63,7 +63,7 @@ PLANTS = (
     Plant("torch_transformer", "model.parameters(), 3e-3)", "model.parameters(), 3e-3, eps=1e-6)", "optimizer.step()"),
     Plant("torch_transformer", "h + self.down(wide)", "h + self.down(wide.bfloat16().float())"),
     Plant("torch_rnn", "torch.tanh(enter", "torch.sin(enter"),
-    Plant("torch_rnn", "torch.stack(means).sum()", "torch.stack(means).flip(0).cumsum(0)[-1]"),
+    Plant("torch_rnn", "torch.stack(means).sum()", "torch.stack(means)[1:].sum()"),
 )  # fmt: skip
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+import reprotui
 from conftest import SAMPLES, Cli
 from reprotui.compare.explained import FILE, Kept, keep_explained, read_explained
 from reprotui.errors import DIFFERS
+from reprotui.explain.sources import chosen, of_library
 from test_report import schema
 
 LINES = [
@@ -68,3 +70,11 @@ def test_a_damaged_file_is_named_and_not_written_over(race: Path, reprotui: Cli,
     assert kept.path is None and FILE in kept.problem
     assert (race / FILE).read_text() == text
     assert FILE in reprotui("report", race, exit_code=2).stderr
+
+
+def test_lines_of_the_observer_are_none_of_who_trains() -> None:
+    ours, home = Path(reprotui.__file__).parent, "/home/me/project"
+    stack = [(f"{ours}/observe/jax_loops.py", 148, "loop"), (f"{home}/train.py", 11, "cell"), (f"{home}/train.py", 30, "step")]
+    place = chosen(stack)
+    assert (place.file, place.line) == (f"{home}/train.py", 11)
+    assert not of_library(f"{ours}/experiments/digits.py"), "the built-in experiments are what somebody trains"

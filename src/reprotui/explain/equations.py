@@ -12,7 +12,10 @@ _LONGEST = 200
 
 
 def equations(jaxpr: Any) -> Iterator[tuple[str, Place | None]]:
-    """Yield every equation of a jaxpr in order, those of inner ones after the one that holds them."""
+    """Yield every equation of a jaxpr in order, those of inner ones before the one that holds them.
+
+    What changes in the body of a loop also changes what the loop gives: the body is where it was written.
+    """
     for equation in jaxpr.eqns:
         inner, said = [], []
         for name, value in sorted(equation.params.items()):
@@ -22,9 +25,9 @@ def equations(jaxpr: Any) -> Iterator[tuple[str, Place | None]]:
                 said.append(f"{name}={_ADDRESS.sub('0x', str(value))[:_LONGEST]}")
         literals = [str(getattr(variable, "val", variable.aval)) for variable in equation.invars]
         outputs = ", ".join(variable.aval.str_short() for variable in equation.outvars)
-        yield f"{equation.primitive.name}({', '.join(literals)}) → {outputs} {' '.join(said)}".rstrip(), _place(equation)
         for part in inner:
             yield from equations(part)
+        yield f"{equation.primitive.name}({', '.join(literals)}) → {outputs} {' '.join(said)}".rstrip(), _place(equation)
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:

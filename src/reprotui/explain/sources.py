@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 _ENTRY = re.compile(r'^(\d+) (?:"((?:[^"\\]|\\.)*)"|\{(.*)\})$')
 _TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 _LIBRARIES = ("/site-packages/", "/dist-packages/")
+_OBSERVING = f"{Path(__file__).parents[1]}/"
+"""Where this package lies, wherever it is installed: its observers stand in the stacks of the calls that they see."""
 _OURS = ("/reprotui/experiments/",)
 """The built-in experiments are installed as a library is, and are what somebody trains."""
 
@@ -89,7 +92,8 @@ def chosen(stack: list[tuple[str, int, str]]) -> Place:
 
 def of_library(file: str) -> bool:
     """Say whether a file belongs to an installed library, not to who trains."""
-    return any(part in file for part in _LIBRARIES) and not any(part in file for part in _OURS)
+    library = any(part in file for part in _LIBRARIES) or file.startswith(_OBSERVING)
+    return library and not any(part in file for part in _OURS)
 
 
 def short_path(file: str) -> str:

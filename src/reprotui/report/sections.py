@@ -214,7 +214,7 @@ def _explained(found: Sequence[Explained]) -> list[Section]:
             if source:
                 content.append(Block(tuple(text for _, text in texts)))
             else:
-                content.append(Table(("", "what was read"), tuple((Cell(about), Cell(text)) for about, text in texts), {}))
+                content.append(Table(("about", "what was found"), tuple((Cell(about), Cell(text)) for about, text in texts), {}))
         sections.append(Section(f"Step {one.step} of {one.a} and {one.b}, explained", tuple(content)))
     return sections
 
