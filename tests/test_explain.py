@@ -41,6 +41,7 @@ PLANTED = {
     "same": ("step", "step"),
     "gelu": ("approximate=True", "approximate=False"),
     "constant": ("0.01 * b", "0.0101 * b"),
+    "variance": ("jnp.sum(low.astype", "jnp.var(low.astype"),
     "scanned": ("jnp.tanh(c @ w)", "jnp.sin(c @ w)"),
     "key": ("bernoulli(key,", "bernoulli(jax.random.fold_in(key, 1),"),
 }

@@ -11,10 +11,11 @@ _LONGEST = 200
 """Characters of a parameter that are compared and shown."""
 
 
-def equations(jaxpr: Any) -> Iterator[tuple[str, Place | None]]:
+def equations(jaxpr: Any, around: Place | None = None) -> Iterator[tuple[str, Place | None]]:
     """Yield every equation of a jaxpr in order, those of inner ones before the one that holds them.
 
-    What changes in the body of a loop also changes what the loop gives: the body is where it was written.
+    What changes in the body of a loop also changes what the loop gives: the body is where it was written. Inside of jax's own
+    functions no line was written: there the place is the one `around`.
     """
     for equation in jaxpr.eqns:
         inner, said = [], []
@@ -25,9 +26,10 @@ def equations(jaxpr: Any) -> Iterator[tuple[str, Place | None]]:
                 said.append(f"{name}={_ADDRESS.sub('0x', str(value))[:_LONGEST]}")
         literals = [str(getattr(variable, "val", variable.aval)) for variable in equation.invars]
         outputs = ", ".join(variable.aval.str_short() for variable in equation.outvars)
+        place = _place(equation) or around
         for part in inner:
-            yield from equations(part)
-        yield f"{equation.primitive.name}({', '.join(literals)}) → {outputs} {' '.join(said)}".rstrip(), _place(equation)
+            yield from equations(part, place)
+        yield f"{equation.primitive.name}({', '.join(literals)}) → {outputs} {' '.join(said)}".rstrip(), place
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:
