@@ -43,7 +43,7 @@ class Explained:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return {**asdict(self), "lines": [asdict(line) for line in self.lines]}
+        return asdict(self)
 
 
 class Kept(NamedTuple):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reprotui.compare import RunView, Verdict
 from reprotui.compare.agreement import Groups, groups_of, provisional
 from reprotui.compare.around import deviations
+from reprotui.compare.explained import race_of
 from reprotui.compare.not_finite import of_line
 from reprotui.compare.recorded import asked_for
 from reprotui.compare.swap import IN_TURN, Swap, is_swap, swap_of
@@ -203,12 +204,11 @@ class Monitor:
     @cached_property
     def _race(self) -> dict[str, Any] | None:
         """Return what `race.json` holds, nothing of one that cannot be read; None of runs that are no race."""
-        parents = {watched.run.path.parent for watched in self._watched}
-        file = parents.pop() / "race.json"
-        if parents or not file.exists():
+        race = race_of([watched.run.path for watched in self._watched])
+        if race is None:
             return None
         try:
-            return read_json(file)
+            return read_json(race / "race.json")
         except ReprotuiError:
             return {}
 
